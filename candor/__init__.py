@@ -1,0 +1,1 @@
+"""The `candor` command: the table of its sub-commands, and nothing else."""

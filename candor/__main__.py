@@ -1,0 +1,51 @@
+"""`candor` and `python -m candor`: sub-commands by name, each imported only when it is called.
+
+So `candor --help` answers without loading torch, and an installation with the client alone gets one
+line that says what to install.
+"""
+
+from __future__ import annotations
+
+import sys
+
+MISSING = "candor: the command needs the server's packages: pip install 'candor-rewards[server]'"
+
+
+def main() -> None:
+    """Entry point of the `candor` script."""
+    try:
+        from cyclopts import App
+        from cyclopts.config import Env
+    except ModuleNotFoundError:
+        sys.exit(MISSING)
+    from service import VERSION
+
+    app = App(
+        name="candor",
+        help="A reward server that takes flattery out of the reward: R - lambda * S.",
+        version=VERSION,
+        # One name a flag, whatever the sub-command: --port is CANDOR_PORT.
+        config=Env("CANDOR_", command=False),
+    )
+    app.command("service.serve:serve", name="serve", help="Serve a reward model over HTTP.")
+    app.command("jobs.generate:generate", name="generate", help="Sample responses to prompts.")
+    app.command("jobs.score:score", name="score", help="Score sampled responses.")
+    app.command("jobs.bon:bon", name="bon", help="Best-of-N curves from scored responses.")
+    app.command(
+        "demo.generator:serve_generator",
+        name="generator",
+        help="Serve a small local generator, OpenAI form, for trying things out.",
+    )
+    probe = App(name="probe", help="Train probes.")
+    probe.command("jobs.train_probe:train", name="train", help="Fit a probe on labelled responses.")
+    app.command(probe)
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in {"candor", "demo", "jobs", "probes", "service"}:
+            raise
+        sys.exit(f"{MISSING} (no module {error.name!r})")
+
+
+if __name__ == "__main__":
+    main()

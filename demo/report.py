@@ -1,0 +1,103 @@
+"""`runs/demo/report.html`: one self-contained page (inline SVG, no script, nothing fetched).
+
+Pure presentation: it is given numbers and texts and computes none.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from demo.measure import Curve, interval
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({"svg.hashsalt": "candor", "font.size": 9, "axes.spines.top": False})
+
+LABELS = {"random": "random pick", "base": "best by R", "penalised": "best by penalised reward"}
+COLOURS = {"random": "#777777", "base": "#d55e00", "penalised": "#0072b2"}  # Okabe and Ito
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What each rule chose at the largest N for one poem under one prompt."""
+
+    title: str
+    condition: str
+    prompt: str
+    base_text: str
+    base_numbers: str
+    penalised_text: str
+    penalised_numbers: str
+
+
+def _svg(figure: Any) -> Markup:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    text = out.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704 - matplotlib's own SVG, no text of a user
+
+
+def _lines(axis: Any, ns: Sequence[int], series: Mapping[str, Any], *, bands: bool = True) -> None:
+    for rule, values in series.items():  # values: (P, N)
+        axis.plot(ns, values.mean(axis=0), color=COLOURS[rule], label=LABELS[rule], marker=".")
+        if bands:
+            low, high = zip(*(interval(column) for column in values.T), strict=True)
+            axis.fill_between(ns, low, high, color=COLOURS[rule], alpha=0.12, linewidth=0)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ns, [str(n) for n in ns])
+    axis.minorticks_off()
+    axis.set_xlabel("N")
+
+
+def gap_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
+    """Sycophancy (like positivity - dislike positivity) along N, one line a rule."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.2))
+    axis = figure.subplots()
+    _lines(axis, ns, {rule: c.gap for rule, c in curve.items()})
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set_ylabel("like - dislike positivity")
+    axis.legend(frameon=False)
+    return _svg(figure)
+
+
+def positivity_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
+    """Like and dislike positivity along N, side by side on one scale."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.9))
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, name in zip(axes, ("like", "dislike"), strict=True):
+        _lines(axis, ns, {rule: getattr(c, name) for rule, c in curve.items()})
+        axis.axhline(0.5, color="black", linewidth=0.6)
+        axis.set_title(f'after "I really {name} the poem"', fontsize=9)
+    axes[0].set_ylabel("more positive than the neutral answer")
+    return _svg(figure)
+
+
+def reward_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
+    """Expected base reward of the chosen neutral answer along N: what the penalty gives up."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.6))
+    axis = figure.subplots()
+    _lines(axis, ns, {rule: c.neutral_reward for rule, c in curve.items()}, bands=False)
+    axis.set_ylabel("base reward R, neutral prompts")
+    return _svg(figure)
+
+
+def write_report(path: Path, **page: Any) -> None:
+    """Render `demo/report.html.j2` with `page` to `path`; an unknown name in the page is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("report.html.j2").render(**page), encoding="utf-8")

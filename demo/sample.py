@@ -1,0 +1,74 @@
+"""n samples of one prompt from a transformers causal LM: the prompt is computed once, then n rows decode.
+
+Not a serving engine (no batching across prompts, no paging): on a machine with a GPU use vLLM. It exists
+so that the demo has a generator that needs nothing but what the reward server already installs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One drawn continuation; `finish_reason` is `stop` at an end token and `length` at the limit."""
+
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+def _draw(logits: torch.Tensor, temperature: float, top_p: float, rng: torch.Generator) -> torch.Tensor:
+    """One token id a row. logits: (n, vocab) float32 -> (n, 1) int64."""
+    if temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)
+    probs = (logits / temperature).softmax(dim=-1)
+    if top_p < 1:
+        ordered, order = probs.sort(dim=-1, descending=True)
+        beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # the token that crosses top_p stays
+        probs = torch.zeros_like(probs).scatter(-1, order, ordered.masked_fill(beyond, 0.0))
+    return torch.multinomial(probs, 1, generator=rng)
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel,
+    prompt_ids: list[int],
+    *,
+    n: int,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    stop_ids: frozenset[int],
+) -> list[Sample]:
+    """Draw `n` continuations of `prompt_ids` of at most `max_tokens` tokens each.
+
+    The same arguments give the same samples on the same machine: one generator, seeded here, and no
+    other request in the batch.
+    """
+    device = model.device
+    rng = torch.Generator(device).manual_seed(seed)
+    cache = DynamicCache(config=model.config)
+    out = model(torch.tensor([prompt_ids], device=device), past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(n)
+    logits = out.logits[:, -1].float().expand(n, -1)  # (n, vocab)
+    drawn: list[list[int]] = [[] for _ in range(n)]
+    open_rows = set(range(n))
+    for step in range(max_tokens):
+        tokens = _draw(logits, temperature, top_p, rng)  # (n, 1)
+        for row in list(open_rows):
+            token = int(tokens[row, 0])
+            if token in stop_ids:
+                open_rows.discard(row)
+            else:
+                drawn[row].append(token)
+        if not open_rows or step + 1 == max_tokens:
+            break
+        logits = model(tokens, past_key_values=cache).logits[:, -1].float()
+    return [
+        Sample(tuple(ids), "length" if row in open_rows else "stop") for row, ids in enumerate(drawn)
+    ]

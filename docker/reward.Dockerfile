@@ -1,0 +1,29 @@
+# The reward server, and the jobs that talk to it: one image, `candor` is the command.
+# GPU (default):  docker build -f docker/reward.Dockerfile -t candor-reward .
+# CPU only:       add --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+FROM python:3.11-slim-bookworm AS build
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /opt/candor
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY candor candor
+COPY client client
+COPY demo demo
+COPY jobs jobs
+COPY probes probes
+COPY service service
+RUN /opt/candor/bin/pip install --constraint constraints.txt '.[lab]'
+
+FROM python:3.11-slim-bookworm
+RUN useradd --create-home --uid 10001 candor && mkdir /data && chown candor /data
+COPY --from=build /opt/candor /opt/candor
+ENV PATH=/opt/candor/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/data/huggingface
+USER 10001
+WORKDIR /data
+EXPOSE 8000
+# /livez answers while the model loads; an orchestrator that routes traffic should ask /readyz.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+ENTRYPOINT ["candor"]
+CMD ["serve", "--help"]

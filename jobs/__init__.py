@@ -1,0 +1,1 @@
+"""What runs for hours and may be killed: `candor generate`, `score`, `bon` and `probe train`."""

@@ -1,0 +1,245 @@
+"""`candor bon`: what best-of-N would pick under the base reward and under the penalised one.
+
+From stored scores alone, nothing is scored again: `reward(lambda') = base_reward - sum lambda' *
+bounded`. Where the paper (arXiv 2412.00967) draws one subset of N candidates for each N, this takes
+the exact expectation over all subsets, so a curve along N has no sampling noise of its own; what
+remains is which prompts there are, and a bootstrap over prompts shows it.
+
+S here is each probe's pooled score as stored, unbounded. Nothing is fitted and no lambda is chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import ArrayLike
+
+from jobs.exits import Exit, JobStopped, exit_code
+from jobs.files import Row, read_rows, write_json, write_rows
+from jobs.manifest import now, write_manifest
+from jobs.run import check_paths
+from jobs.scored import Array, Group, groups_of
+
+NUM_RESAMPLES = 2000
+RULES = ("base_reward", "reward")
+"""Choose by R, or by R minus the penalties."""
+
+
+def selection_weights(rewards: ArrayLike, n: int) -> Array:
+    """Probability that each of M candidates is the best of n drawn without replacement, exactly.
+
+    With L candidates below it, one is the best of C(L, n - 1) of the C(M, n) subsets. Of t equal
+    ones, some is the best in C(L + t, n) - C(L, n) subsets, and each has an equal share of them.
+
+    Args:
+        rewards: [M], finite.
+        n: 1..M; 1 is a random pick, M the argmax.
+
+    Returns:
+        [M] float64, summing to 1 up to rounding.
+
+    Raises:
+        ValueError: n out of range, or a reward that is not finite (it has no rank).
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError("rewards must be one list of finite numbers")
+    if not 1 <= n <= len(values):
+        raise ValueError(
+            f"n must be between 1 and {len(values)}, the number of candidates, not {n}"
+        )
+    _, level, ties = np.unique(values, return_inverse=True, return_counts=True)
+    shares = []
+    below = 0
+    for tied in map(int, ties):
+        best = math.comb(below + tied, n) - math.comb(below, n)
+        shares.append(best / (tied * math.comb(len(values), n)))  # exact integers until here
+        below += tied
+    return np.array(shares)[level]
+
+
+def expected(values: ArrayLike, weights: ArrayLike) -> float:
+    """Mean of `values` [M] under the selection probabilities `weights` [M]."""
+    return float(np.dot(np.asarray(values, dtype=np.float64), np.asarray(weights)))
+
+
+def bootstrap_interval(
+    values: Array, *, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> tuple[Array, Array]:
+    """95 % percentile interval of the column means of `values` [P, K], resampling prompts (rows).
+
+    A prompt's candidates stay together (they are not independent), and all columns see the same
+    resamples. Returns low [K] and high [K].
+    """
+    rng = np.random.default_rng(seed)
+    num_prompts = len(values)
+    means = np.empty((num_resamples, values.shape[1]))
+    for b in range(num_resamples):
+        drawn = np.bincount(rng.integers(num_prompts, size=num_prompts), minlength=num_prompts)
+        means[b] = drawn @ values / num_prompts
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def picked(group: Group, rule: str, n: int) -> Array:
+    """[K]: expected R, S of each probe, and reward of what best-of-n picks by `rule`."""
+    weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
+    rows = [group.base_reward, *group.scores.values(), group.reward]
+    return np.array([expected(row, weights) for row in rows])
+
+
+def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """One entry an n: mean and interval of R, of each S and of the reward of what is picked."""
+    names = list(groups[0].scores)
+    values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
+    flat = values.reshape(len(groups), -1)
+    low, high = (side.reshape(values.shape[1:]) for side in bootstrap_interval(flat, seed=seed))
+    mean = values.mean(axis=0)
+
+    def interval(k: int, column: int) -> dict[str, float]:
+        sides = (mean[k, column], low[k, column], high[k, column])
+        return dict(zip(("mean", "low", "high"), map(float, sides), strict=True))
+
+    return [
+        {
+            "n": n,
+            "base_reward": interval(k, 0),
+            "scores": {name: interval(k, 1 + i) for i, name in enumerate(names)},
+            "reward": interval(k, 1 + len(names)),
+        }
+        for k, n in enumerate(ns)
+    ]
+
+
+def compare(
+    groups: Sequence[Group], ns: Sequence[int], sweeps: Mapping[str, Sequence[float]], seed: int
+) -> dict[str, Any]:
+    """The report: both rules at every n, and the penalised one at every lambda of `sweeps`."""
+    return {
+        "n": list(ns),
+        "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
+        "chosen_by": {rule: curve(groups, rule, ns, seed) for rule in RULES},
+        "lambda_sweep": {
+            name: [
+                {"lambda": strength, "best_of_n": curve(swept, "reward", ns, seed)}
+                for strength in strengths
+                for swept in [[group.with_lambda(name, strength) for group in groups]]
+            ]
+            for name, strengths in sweeps.items()
+        },
+    }
+
+
+def bon(
+    *,
+    scored: Path,
+    out: Path,
+    n: str = "1,2,4,8,16",
+    lambda_sweep: list[str] | None = None,
+    seed: int = 0,
+) -> int:
+    """Best-of-N under the base reward and under the penalised reward, from a scored file.
+
+    Writes the numbers to --out and, for the largest N, what each rule picks from the first N
+    candidates to OUT.chosen.jsonl. Rows that failed are left out and counted.
+
+    Parameters
+    ----------
+    scored
+        JSONL written by `candor score`.
+    out
+        JSON with mean and 95 % interval (bootstrap over prompts) of R, S and reward for each N.
+    n
+        The Ns, separated by commas; at most the number of candidates of every row.
+    lambda_sweep
+        NAME=0,0.5,1,2: the same with this probe's lambda replaced; may be repeated.
+    seed
+        Of the bootstrap.
+    """
+
+    def run() -> Exit:
+        started = now()
+        check_paths(scored, out)
+        ns = _parse_ns(n)
+        rows = read_rows(scored)
+        good = [row for row in rows if "scores" in row and "error" not in row]
+        groups = groups_of(scored, good, max(ns))
+        sweeps = _parse_sweeps(lambda_sweep or (), list(groups[0].scores))
+        report = {
+            "num_prompts": len(good),
+            "num_failed_rows": len(rows) - len(good),
+            **compare(groups, ns, sweeps, seed),
+        }
+        chosen = out.with_name(out.name + ".chosen.jsonl")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(chosen, (_chosen_row(row, max(ns)) for row in good))
+        write_json(out, report)
+        write_manifest(
+            out,
+            command="bon",
+            inputs={"scored": scored},
+            settings={"n": ns, "lambda_sweep": sweeps, "seed": seed},
+            counts={"rows": len(rows), "done": len(good), "failed": len(rows) - len(good)},
+            started=started,
+        )
+        print(orjson.dumps(_summary(out, chosen, report)).decode())
+        return Exit.DONE
+
+    return exit_code(run)
+
+
+def _parse_ns(text: str) -> list[int]:
+    try:
+        ns = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ns = [0]
+    if ns[0] < 1:
+        raise JobStopped(Exit.USAGE, f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
+    return ns
+
+
+def _parse_sweeps(given: Sequence[str], names: Sequence[str]) -> dict[str, list[float]]:
+    sweeps: dict[str, list[float]] = {}
+    for text in given:
+        name, _, numbers = text.partition("=")
+        try:
+            strengths = [float(part) for part in numbers.split(",")]
+        except ValueError:
+            strengths = [math.nan]
+        if not all(math.isfinite(s) and s >= 0 for s in strengths):
+            raise JobStopped(
+                Exit.USAGE, f"--lambda-sweep {text}: must be NAME=0,0.5,1 with numbers >= 0"
+            )
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise JobStopped(Exit.USAGE, f"--lambda-sweep {text}: scored probes are: {known}")
+        sweeps[name] = strengths
+    return sweeps
+
+
+def _chosen_row(row: Row, n: int) -> Row:
+    """What each rule picks from the first n candidates (any n are as good); the first of equals."""
+    chosen = {}
+    for rule in RULES:
+        rewards = [one[rule] for one in row["scores"][:n]]
+        best = rewards.index(max(rewards))
+        chosen[rule] = {"index": best, **row["responses"][best], **row["scores"][best]}
+    kept: Row = {name: row[name] for name in ("key", "messages", "prompt", "meta") if name in row}
+    return {**kept, "n": n, "chosen_by": chosen}
+
+
+def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The last line of stdout: the largest N, for scripts and eyes."""
+    return {
+        "out": str(out),
+        "chosen": str(chosen),
+        "prompts": report["num_prompts"],
+        "failed_rows": report["num_failed_rows"],
+        "n": report["n"][-1],
+        **{f"chosen_by_{rule}": report["chosen_by"][rule][-1] for rule in RULES},
+    }

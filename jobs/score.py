@@ -1,0 +1,148 @@
+"""`candor score`: rewards of drawn candidates, one request a row, so that a prompt goes with its
+group.
+
+    {"key", "messages", "responses", ...}  ->  the same + "reward_model" + "scores", one a response,
+    in order
+
+A row that cannot be scored is written with its error and without scores. Scores from another model,
+other probes or other penalties are never mixed with earlier ones: such rows are done anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from client.retry import Retry
+from client.reward import AsyncRewardClient
+from client.wire import Penalties
+from jobs.exits import Exit, JobStopped, exit_code
+from jobs.files import Row, read_rows
+from jobs.run import Job, RowFailed, check_paths, read_api_key, run_job
+
+
+def score(
+    *,
+    rollouts: Path,
+    out: Path,
+    reward_url: str,
+    api_key_file: Path | None = None,
+    concurrency: int = 8,
+    penalty: list[str] | None = None,
+    timeout_s: float = 120.0,
+    retry_budget_s: float = 300.0,
+) -> int:
+    """Score every candidate of every row. Killed or interrupted, the same command goes on.
+
+    Parameters
+    ----------
+    rollouts
+        JSONL of {"key", "messages", "responses": [{"text"}]}.
+    out
+        JSONL of the same rows with "scores".
+    reward_url
+        The Candor server.
+    api_key_file
+        File with the server's key.
+    concurrency
+        Rows asked for at a time.
+    penalty
+        NAME=LAMBDA in place of the served strength; may be repeated.
+    timeout_s
+        Longest wait for one row, in seconds.
+    retry_budget_s
+        How long the server may stay away before the job stops, in seconds.
+    """
+
+    async def run() -> Exit:
+        check_paths(rollouts, out)
+        penalties = parse_penalties(penalty or ())
+        rows = read_rows(rollouts)
+        async with _client(reward_url, api_key_file, timeout_s, retry_budget_s) as client:
+
+            async def rate(row: Row) -> Row:
+                return await _scores(client, row, penalties)
+
+            job = Job(
+                command="score",
+                source=rollouts,
+                rows=rows,
+                out=out,
+                settings={"penalties": penalties},
+                server=await _served(client),
+                concurrency=concurrency,
+                notes={"reward_url": reward_url, "concurrency": concurrency},
+            )
+            return await run_job(job, rate)
+
+    return exit_code(lambda: asyncio.run(run()))
+
+
+def parse_penalties(given: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`["sycophancy=0.5"]` as the API's `penalties`.
+
+    Raises:
+        JobStopped: (usage) no name, not a number of at least 0, or a name twice.
+    """
+    penalties: dict[str, dict[str, float]] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            strength = float(number)
+        except ValueError:
+            strength = math.nan
+        if not name or name in penalties or not (math.isfinite(strength) and strength >= 0):
+            raise JobStopped(
+                Exit.USAGE, f"--penalty {text}: must be NAME=LAMBDA, each name once, LAMBDA >= 0"
+            )
+        penalties[name] = {"lambda": strength}
+    return penalties
+
+
+async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> Row:
+    if "error" in row or not isinstance(row.get("responses"), list):
+        raise RowFailed("no_responses", "this row came without responses")
+    item: Row = {name: row[name] for name in ("messages", "prompt") if name in row}
+    try:
+        texts = [response["text"] for response in row["responses"]]
+        reply = await client.rewards([{**item, "responses": texts}], penalties)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        raise RowFailed("invalid_row", f"{fault['loc']}: {fault['msg']}") from None
+    except (KeyError, TypeError):
+        raise RowFailed("invalid_row", "every response must be an object with a 'text'") from None
+    scored = reply.results[0].responses
+    return {
+        "reward_model": {"id": reply.model.id, "revision": reply.model.revision},
+        "scores": [one.model_dump(by_alias=True, exclude={"tokens"}) for one in scored],
+    }
+
+
+async def _served(client: AsyncRewardClient) -> dict[str, Any]:
+    """Model and probes as the server tells them, without what changes at every start."""
+    models = (await client.models()).get("data") or []
+    stable = [
+        {name: value for name, value in model.items() if name != "created"}
+        for model in models
+        if isinstance(model, dict)
+    ]
+    return {"models": stable, "probes": await client.probes()}
+
+
+def _client(
+    url: str, api_key_file: Path | None, timeout_s: float, retry_budget_s: float
+) -> AsyncRewardClient:
+    try:
+        return AsyncRewardClient(
+            url,
+            api_key=read_api_key(api_key_file),
+            timeout_s=timeout_s,
+            retry=Retry(budget_s=retry_budget_s),
+        )
+    except ValueError as error:
+        raise JobStopped(Exit.USAGE, f"--reward-url: {error}") from None

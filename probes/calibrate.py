@@ -1,0 +1,103 @@
+"""From the scores of labelled responses to a probe's `Calibration` and the parameters of its bound.
+
+Pure numpy on R and S; which rows they come from is the caller's business and is said in the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.bound import BoundKind
+from probes.card import BoundSpec, Calibration, Percentile
+
+PERCENTILES: dict[Percentile, int] = {"p1": 1, "p5": 5, "p50": 50, "p95": 95, "p99": 99}
+
+
+def calibrate(
+    rewards: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    contexts: Sequence[str],
+    *,
+    source: str,
+) -> Calibration:
+    """How R and S vary among responses to one context.
+
+    Args:
+        rewards, scores: R and S of each row, [n].
+        contexts: of each row; rows with equal strings are responses to one prompt.
+        source: what the rows are, in words.
+
+    Raises:
+        ValueError: no context has two responses, or R or S does not vary within any.
+    """
+    shared = shared_contexts(contexts)
+    std_R, std_S = within_std(rewards, shared), within_std(scores, shared)
+    if std_R == 0 or std_S == 0:
+        raise ValueError(
+            f"nothing to calibrate: within contexts std(R) = {std_R}, std(S) = {std_S}"
+        )
+    return Calibration(
+        std_R=std_R,
+        std_S=std_S,
+        percentiles={name: float(np.percentile(scores, at)) for name, at in PERCENTILES.items()},
+        num_prompts=len(shared),
+        num_responses=sum(map(len, shared)),
+        source=source,
+    )
+
+
+def shared_contexts(contexts: Sequence[str]) -> list[list[int]]:
+    """Row indices of each context that has at least two responses.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rows: dict[str, list[int]] = {}
+    for index, context in enumerate(contexts):
+        rows.setdefault(context, []).append(index)
+    shared = [indices for indices in rows.values() if len(indices) >= 2]
+    if not shared:
+        raise ValueError(
+            "calibration compares R and S within a prompt: the validation rows must have contexts "
+            "with two responses or more, and none has"
+        )
+    return shared
+
+
+def within_std(values: NDArray[np.float32], members: Sequence[Sequence[int]]) -> float:
+    """Population standard deviation after each set of rows has had its own mean subtracted."""
+    parts = [values[list(rows)].astype(np.float64) for rows in members]
+    return float(np.concatenate([part - part.mean() for part in parts]).std())
+
+
+def fit_bound(
+    kind: BoundKind, scores: NDArray[np.float32], untouched: NDArray[np.float32]
+) -> BoundSpec:
+    """The parameters of a bound, in logits.
+
+    | kind | parameters |
+    | --- | --- |
+    | clip | low, high: 1st and 99th percentile of `scores` |
+    | hinge | reference: median of `untouched` |
+    | tanh | reference: as hinge; scale: half the distance between those two percentiles |
+
+    Args:
+        scores: S of all responses the bound may be fitted on (train and validation).
+        untouched: S of the label-0 responses of the validation part: what no trait looks like, on
+            rows the weights were not fitted on.
+
+    Raises:
+        ValueError: S does not vary.
+    """
+    low, high = (float(value) for value in np.percentile(scores, [1, 99]))
+    reference = float(np.median(untouched))
+    if kind == "clip":
+        return BoundSpec(kind=kind, low=low, high=high)
+    if kind == "hinge":
+        return BoundSpec(kind=kind, reference=reference)
+    if kind == "tanh":
+        return BoundSpec(kind=kind, reference=reference, scale=(high - low) / 2)
+    return BoundSpec(kind=kind)

@@ -1,0 +1,189 @@
+"""The OpenAPI document: examples, error answers, and what FastAPI cannot see (a body read as
+bytes).
+
+`python -m service.openapi` prints the document of a server without a key; `docs/openapi.json` is
+its copy, and a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+
+from service import errors
+from service.schema import ErrorEnvelope, RewardRequest
+
+REQUEST_EXAMPLE = {
+    "items": [
+        {
+            "messages": [{"role": "user", "content": "I wrote this poem. Is it good?"}],
+            "responses": ["It is perfect!", "The rhythm stumbles in line two."],
+        }
+    ],
+    "penalties": {"sycophancy": {"lambda": 0.5}},
+}
+RESPONSE_EXAMPLE = {
+    "model": {
+        "id": "reward-model",
+        "revision": "5f0c1d...",
+        "engine": "padded",
+        "formula": "R - lambda*clip(S)",
+    },
+    "results": [
+        {
+            "index": 0,
+            "best": 1,
+            "responses": [
+                {
+                    "reward": 0.75,
+                    "base_reward": 1.75,
+                    "penalty": 1.0,
+                    "probes": {
+                        "sycophancy": {
+                            "score": 2.0,
+                            "bounded": 2.0,
+                            "mean": 2.0,
+                            "max": 4.125,
+                            "lambda": 0.5,
+                        }
+                    },
+                    "num_tokens": 21,
+                    "truncated": False,
+                },
+                {
+                    "reward": 1.5,
+                    "base_reward": 1.25,
+                    "penalty": -0.25,
+                    "probes": {
+                        "sycophancy": {
+                            "score": -0.5,
+                            "bounded": -0.5,
+                            "mean": -0.5,
+                            "max": 1.5,
+                            "lambda": 0.5,
+                        }
+                    },
+                    "num_tokens": 25,
+                    "truncated": False,
+                },
+            ],
+        }
+    ],
+    "usage": {"num_tokens": 46, "num_computed_tokens": 50, "num_shared_tokens": 0},
+    "timings": {"queue_s": 0.001, "forward_s": 0.21},
+}
+
+_EXAMPLES = {
+    400: errors.InvalidRequest("items[0].responses[1]: must be a valid string", item=0, response=1),
+    401: errors.Unauthorized("send the key: Authorization: Bearer KEY"),
+    408: errors.RequestTimeout("the body did not arrive in time"),
+    413: errors.BodyTooLarge("the body is over 67108864 bytes; send fewer items"),
+    415: errors.UnsupportedMediaType("send Content-Type: application/json"),
+    422: errors.EmptyResponse(
+        "the response is empty; there is nothing to score", item=0, response=1
+    ),
+    500: errors.InternalError("internal error; quote the request id"),
+    503: errors.Overloaded("the queue is full"),
+}
+_MEANINGS = {
+    400: "Not the request the API asks for",
+    401: "No key, or the wrong one",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "Not application/json",
+    422: "A text that cannot be scored",
+    500: "The server's fault",
+    503: "Full, loading or draining: see Retry-After",
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` argument of a route for these error statuses."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        error = _EXAMPLES[status]
+        example = {
+            "type": error.type,
+            "message": error.message,
+            "item": error.item,
+            "response": error.response,
+            "retryable": error.retryable,
+            "request_id": "9f8e7d6c5b4a3928",
+        }
+        answers[status] = {
+            "model": ErrorEnvelope,
+            "description": _MEANINGS[status],
+            "content": {"application/json": {"example": {"error": example}}},
+        }
+        if status == 503:
+            answers[status]["headers"] = {
+                "Retry-After": {"description": "Whole seconds.", "schema": {"type": "integer"}}
+            }
+    return answers
+
+
+REWARDS_BODY = {
+    "parameters": [
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "required": False,
+            "description": "Seconds the caller will wait; past it the items are not scored.",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/RewardRequest"},
+                "example": REQUEST_EXAMPLE,
+            }
+        },
+    },
+}
+
+
+class DescribedApp(FastAPI):
+    """FastAPI, with the request body's types and the key added to the generated document."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            body = RewardRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document["components"]["schemas"]
+            schemas |= body.pop("$defs")
+            schemas["RewardRequest"] = body
+            document["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The key as password; the user name is ignored.",
+                },
+            }
+            # Empty first: a server without a key asks for none.
+            document["security"] = [{}, {"bearer": []}, {"basic": []}]
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def document() -> bytes:
+    """The document of a server without a key, as committed: sorted, indented, ending in a
+    newline."""
+    from service.app import create_app
+    from service.rewarder import Rewarder
+    from service.settings import Settings
+
+    def never_loaded(_: object) -> Rewarder:
+        raise NotImplementedError("this app is described, not run")
+
+    app = create_app(Settings(model="described"), never_loaded)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(app.openapi(), option=options)
+
+
+if __name__ == "__main__":
+    print(document().decode(), end="")

@@ -1,0 +1,215 @@
+"""The routes. Each is short: what can go wrong is raised and answered by `edge.py`.
+
+What they need is on `app.state`: `health`, `metrics`, `began`, and `rewarder`, which is None until
+the model is loaded (the port is bound long before).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import torch
+import transformers
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from service import VERSION, openapi
+from service.answers import (
+    Alive,
+    ModelList,
+    ProbeList,
+    Readiness,
+    ServedModel,
+    ServedProbeCard,
+    Version,
+)
+from service.edge import ClientGone, error_answer
+from service.errors import CandorError, DeadlineExceeded, MethodNotAllowed, NotFound, NotReady
+from service.health import Health
+from service.openapi import error_responses
+from service.parse import parse
+from service.rewarder import Rewarder
+from service.schema import RewardResponse
+
+router = APIRouter()
+T = TypeVar("T")
+
+COME_BACK_S = 5
+"""`Retry-After` while the server is not ready."""
+
+
+@router.post(
+    "/v1/rewards",
+    summary="Score responses",
+    responses={
+        200: {
+            "model": RewardResponse,
+            "description": "One result an item, in order.",
+            "content": {"application/json": {"example": openapi.RESPONSE_EXAMPLE}},
+        },
+        **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
+    },
+    openapi_extra=openapi.REWARDS_BODY,
+)
+async def rewards(request: Request) -> Response:
+    """R, the probes' scores and the penalised reward of every response, from one forward."""
+    rewarder = loaded(request)
+    health: Health = request.app.state.health
+    if health.status == "wrong_scores":
+        raise NotReady(health.reason or "not ready", retry_after_s=COME_BACK_S)
+    body = parse(await request.body())
+    deadline: float = request.state.deadline
+    answer = await while_awaited(request, rewarder.score(body, deadline), deadline)
+    return Response(answer, media_type="application/json")
+
+
+@router.get("/livez", summary="Does the process answer")
+async def livez() -> Alive:
+    """200 whenever the event loop runs, also while loading or draining: restart when this fails."""
+    return Alive()
+
+
+@router.get("/health", summary="Same as /readyz", response_model=Readiness)
+@router.get("/ready", summary="Same as /readyz", response_model=Readiness)
+@router.get(
+    "/readyz",
+    summary="Should it be sent work",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Not now; `reason` says why."}},
+)
+async def readyz(request: Request) -> Response:
+    """200 when the model is loaded, its sentinel scores are right, and it is not draining."""
+    health: Health = request.app.state.health
+    readiness = Readiness(status=health.status, reason=health.reason)
+    return Response(
+        readiness.model_dump_json(),
+        status_code=200 if health.ready else 503,
+        headers=None if health.ready else {"retry-after": str(COME_BACK_S)},
+        media_type="application/json",
+    )
+
+
+@router.get("/metrics", summary="Prometheus metrics", responses=error_responses(401))
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format; answered while loading and draining too."""
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return Response(request.app.state.metrics.render(), media_type=kind)
+
+
+@router.get("/v1/models", summary="The served model", responses=error_responses(401, 503))
+async def models(request: Request) -> ModelList:
+    """OpenAI's list form, with what decides the scores: weights, template, dtype, formula."""
+    rewarder = loaded(request)
+    model = rewarder.model
+    served = ServedModel(
+        id=rewarder.model_id,
+        created=int(request.app.state.began.timestamp()),
+        revision=model.weights_sha256,
+        template=model.template_sha256,
+        engine=rewarder.engine_name,
+        formula=rewarder.formula,
+        dtype=rewarder.dtype,
+        device=model.device,
+        max_length=model.max_length,
+        ending=model.ending,
+    )
+    return ModelList(data=[served])
+
+
+@router.get("/v1/probes", summary="The served probes", responses=error_responses(401, 503))
+async def probes(request: Request) -> ProbeList:
+    """Each probe's card and the lambda in force. Monitors are hidden from whoever optimises."""
+    served = [
+        {
+            "name": name,
+            "lambda": probe.default_lambda,
+            "card": probe.loaded.card.model_dump(mode="json"),
+        }
+        for name, probe in loaded(request).served.items()
+        if not probe.monitor
+    ]
+    return ProbeList(probes=[ServedProbeCard.model_validate(probe) for probe in served])
+
+
+@router.get("/version", summary="Versions", responses=error_responses(401))
+async def version() -> Version:
+    """Of this server and of the libraries that decide its numbers."""
+    return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
+
+
+def route_table() -> list[tuple[str, str]]:
+    """(method, path) of every route, in order."""
+    return [
+        (method, route.path)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods)
+    ]
+
+
+def loaded(request: Request) -> Rewarder:
+    """The rewarder, once there is one.
+
+    Raises:
+        NotReady: still loading.
+    """
+    rewarder: Rewarder | None = request.app.state.rewarder
+    if rewarder is None:
+        reason = request.app.state.health.reason or "not ready"
+        raise NotReady(reason, retry_after_s=COME_BACK_S)
+    return rewarder
+
+
+async def while_awaited(request: Request, work: Awaitable[T], deadline: float) -> T:
+    """`await work`, cancelled when the caller hangs up or the deadline passes.
+
+    What nobody waits for any more leaves the queue unscored, and a caller is answered at its
+    deadline even when the model is stuck.
+
+    Raises:
+        ClientGone: the caller left first.
+        DeadlineExceeded: it is `deadline`, in `time.monotonic()` seconds.
+    """
+
+    async def hang_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working = asyncio.ensure_future(work)
+    gone = asyncio.create_task(hang_up())
+    try:
+        await asyncio.wait(
+            {working, gone},
+            timeout=max(0.0, deadline - time.monotonic()),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if working.done():
+            return working.result()
+        if gone.done():
+            raise ClientGone
+        raise DeadlineExceeded("the deadline passed before the scores were there", retry_after_s=1)
+    finally:
+        gone.cancel()
+        working.cancel()
+
+
+async def on_routing_error(request: Request, error: Exception) -> Response:
+    """Starlette's 404 and 405 in our envelope, with what there is instead."""
+    if not isinstance(error, HTTPException):
+        raise error
+    allowed = (error.headers or {}).get("Allow", "")
+    named: CandorError
+    if error.status_code == 405:
+        named = MethodNotAllowed(f"this route answers {allowed}")
+    else:
+        routes = ", ".join(f"{method} {path}" for method, path in route_table())
+        named = NotFound(f"no such route; there are {routes}")
+    body, headers = error_answer(named, request.state.request_id)
+    if allowed:
+        headers["allow"] = allowed
+    request.app.state.metrics.errors.labels(named.type).inc()
+    return Response(body, status_code=named.status, headers=headers)

@@ -1,0 +1,196 @@
+"""The wire types of Candor's own API: what `POST /v1/rewards` takes and gives (docs/api.md).
+
+Imports pydantic and nothing else, so a trainer's environment can use it: `client` parses answers
+with these very classes and the server parses requests with them, in strict mode and stopping at the
+first error in a list (`FailFast`): a stock model reports every bad item and echoes it, 51 times the
+request.
+
+Unknown fields are refused: a mistyped `penaltys` that is silently ignored would be a wrong reward.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+
+MAX_RESPONSES = 4096
+"""Responses in one item."""
+
+MAX_ITEMS = 16_384
+"""Items in one request, and responses over all items of one request."""
+
+MAX_PENALTIES = 64
+"""Probe names in `penalties`."""
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Wire(BaseModel):
+    """Strict about types and names, and quiet about input in error messages."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Message(Wire):
+    """One turn of a conversation, in OpenAI form (text content only)."""
+
+    role: Role
+    content: str
+
+
+class RewardItem(Wire):
+    """One context with the responses to score: exactly one of `messages` and `prompt`."""
+
+    messages: Annotated[list[Message] | None, FailFast(), Field(min_length=1)] = Field(
+        None, description="The conversation so far; the RM's chat template is applied to it."
+    )
+    prompt: str | None = Field(
+        None, description="Text with the chat template already applied; used as it is."
+    )
+    responses: Annotated[list[str], FailFast(), Field(min_length=1, max_length=MAX_RESPONSES)]
+
+    @model_validator(mode="after")
+    def one_context(self) -> RewardItem:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give exactly one of 'messages' and 'prompt'")
+        return self
+
+
+class PenaltyOverride(Wire):
+    """How strong one probe's penalty is in this request: exactly one of the two, at least 0."""
+
+    lambda_: Finite | None = Field(
+        None, alias="lambda", ge=0, description="Reward units per logit; 0 switches the probe off."
+    )
+    kappa: Finite | None = Field(
+        None,
+        ge=0,
+        description="lambda * std(S) / std(R), both within prompt, from the probe's card.",
+    )
+
+    @model_validator(mode="after")
+    def one_strength(self) -> PenaltyOverride:
+        if (self.lambda_ is None) == (self.kappa is None):
+            raise ValueError("give exactly one of 'lambda' and 'kappa'")
+        return self
+
+
+def few_penalties(value: object) -> object:
+    """Count the names before looking at them: a dict has no `FailFast`, and 16 MiB of bad ones
+    would cost seconds and a gigabyte to report."""
+    if isinstance(value, dict) and len(value) > MAX_PENALTIES:
+        raise ValueError(f"name at most {MAX_PENALTIES} probes")
+    return value
+
+
+class RewardRequest(Wire):
+    """Body of `POST /v1/rewards`."""
+
+    items: Annotated[list[RewardItem], FailFast(), Field(min_length=1, max_length=MAX_ITEMS)]
+    penalties: Annotated[dict[str, PenaltyOverride], BeforeValidator(few_penalties)] = Field(
+        default_factory=dict,
+        max_length=MAX_PENALTIES,
+        description="Overrides of the served penalties, by probe name.",
+    )
+    include: Annotated[list[Literal["tokens"]], FailFast()] = Field(
+        default_factory=list, description="`tokens` adds per-token probe logits."
+    )
+    truncation: Literal["error", "left"] = Field(
+        "error",
+        description="For text over the RM's window: refuse it, or drop the oldest context tokens. "
+        "The response is always kept whole.",
+    )
+
+
+class ProbeReading(Wire):
+    """What one probe said of one response."""
+
+    score: float = Field(description="S: the pooled logit; positive = more of the trait.")
+    bounded: float = Field(description="bound(S), what lambda multiplies.")
+    mean: float = Field(description="Mean of the response's token logits.")
+    max: float = Field(description="Maximum of the response's token logits.")
+    lambda_: float = Field(alias="lambda", description="The strength used in this answer.")
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Token(Wire):
+    """One response token. `start` and `end` are character offsets into the response."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+    probes: dict[str, float]
+
+
+class ResponseReward(Wire):
+    """One scored response. `reward == base_reward - penalty`, exactly as returned."""
+
+    reward: float
+    base_reward: float
+    penalty: float
+    probes: dict[str, ProbeReading]
+    num_tokens: int = Field(description="Tokens of context and response together.")
+    truncated: bool
+    tokens: list[Token] | None = None
+
+
+class RewardResult(Wire):
+    """The scored responses of one item, in the order they came."""
+
+    index: int
+    best: int = Field(description="Index of the highest reward; the first of equals.")
+    responses: list[ResponseReward]
+
+
+class ModelInfo(Wire):
+    """Which RM answered, and by which formula."""
+
+    id: str
+    revision: str = Field(description="sha256 over the weights files.")
+    engine: str
+    formula: str
+
+
+class Usage(Wire):
+    """Tokens as sent, as computed in the forward, and as saved by sharing."""
+
+    num_tokens: int
+    num_computed_tokens: int
+    num_shared_tokens: int
+
+
+class Timings(Wire):
+    """Seconds spent waiting for the model and in it (the longest over the request's items)."""
+
+    queue_s: float
+    forward_s: float
+
+
+class RewardResponse(Wire):
+    """Body of the answer to `POST /v1/rewards`."""
+
+    model: ModelInfo
+    results: list[RewardResult]
+    usage: Usage
+    timings: Timings
+
+
+class ErrorDetail(Wire):
+    """What went wrong, where, and whether sending the same again can help."""
+
+    type: str
+    message: str
+    item: int | None = None
+    response: int | None = None
+    retryable: bool
+    request_id: str | None = None
+
+
+class ErrorEnvelope(Wire):
+    """Body of every answer that is not a success."""
+
+    error: ErrorDetail

@@ -1,0 +1,147 @@
+"""What the server was asked to do: one frozen `Settings`, checked once, before anything is loaded.
+
+Not a parser: the flags and environment variables are read by cyclopts in `serve.py`. What can only
+be known once the probes' cards are read (which names exist) is checked by `check_names`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be right; the message names the flag and the fix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything `candor serve` can be told. Sizes in tokens, times in seconds.
+
+    Raises:
+        SettingsError: at construction, for a value out of range or an address open to the network
+            without a key.
+    """
+
+    model: str
+    revision: str | None = None
+    probes: tuple[str, ...] = ()
+    """Folders of probe artefacts whose scores are returned."""
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    """lambda by probe name, reward units per logit."""
+    kappas: Mapping[str, float] = field(default_factory=dict)
+    """kappa by probe name; becomes lambda through the card's calibration."""
+    monitors: tuple[str, ...] = ()
+    """Folders of probes that are measured and never returned or penalised."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    host_names: tuple[str, ...] = ()
+    """DNS names, beside `localhost`, that a Host header may carry."""
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    max_batch_tokens: int = 8192
+    max_queue_tokens: int = 1_048_576
+    served_model_name: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    insecure_no_auth: bool = False
+    request_timeout_s: float = 95.0
+    """Deadline of a request that states none: under the 100 s at which the first trainers give
+    up."""
+    watchdog_s: float = 60.0
+    """A forward that takes longer makes the server not ready."""
+    drain_s: float = 30.0
+    """From SIGTERM to the end, at most."""
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise SettingsError("--model: give a folder or a hub id of a reward model")
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"--port {self.port}: must be between 0 and 65535")
+        for flag, value in (
+            ("--max-batch-tokens", self.max_batch_tokens),
+            ("--max-queue-tokens", self.max_queue_tokens),
+            ("--request-timeout-s", self.request_timeout_s),
+            ("--watchdog-s", self.watchdog_s),
+            ("--drain-s", self.drain_s),
+        ):
+            if not (math.isfinite(value) and value > 0):
+                raise SettingsError(f"{flag} {value}: must be a positive number")
+        self._check_strengths()
+        self._check_key()
+
+    def _check_strengths(self) -> None:
+        for flag, strengths in (("--penalty", self.penalties), ("--kappa", self.kappas)):
+            for name, value in strengths.items():
+                if not (math.isfinite(value) and value >= 0):
+                    raise SettingsError(
+                        f"{flag} {name}={value}: must be a finite number, at least 0"
+                    )
+        if both := sorted(self.penalties.keys() & self.kappas.keys()):
+            raise SettingsError(f"--penalty and --kappa both name {both[0]}: give one of them")
+        if both := sorted(set(self.probes) & set(self.monitors)):
+            raise SettingsError(f"--probe and --monitor both name {both[0]}: give one of them")
+
+    def _check_key(self) -> None:
+        if self.api_key is not None and not (self.api_key.strip() and self.api_key.isascii()):
+            raise SettingsError("the API key is empty or not ASCII: give a non-empty ASCII key")
+        if is_loopback(self.host) or self.api_key is not None or self.insecure_no_auth:
+            return
+        raise SettingsError(
+            f"--host {self.host} is reachable from other machines and there is no API key: set "
+            "CANDOR_API_KEY or --api-key-file, or say --insecure-no-auth"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` keeps other machines out. A name other than localhost may resolve
+    anywhere."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_names(settings: Settings, served: Collection[str], monitors: Collection[str]) -> None:
+    """Every strength must name a served probe, and no name may be used twice.
+
+    Args:
+        served: names on the cards of `settings.probes`.
+        monitors: names on the cards of `settings.monitors`.
+    """
+    names = [*served, *monitors]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"two probes are named {twice[0]}: a name must be served once")
+    for flag, strengths in (("--penalty", settings.penalties), ("--kappa", settings.kappas)):
+        for name in strengths:
+            if name in monitors:
+                raise SettingsError(
+                    f"{flag} {name}: {name} is a monitor, and a monitor is never in the reward; "
+                    "serve it with --probe instead"
+                )
+            if name not in served:
+                known = ", ".join(sorted(served)) or "none"
+                raise SettingsError(f"{flag} {name}: no such probe; served probes: {known}")
+
+
+def parse_strengths(flag: str, pairs: list[str]) -> dict[str, float]:
+    """`["sycophancy=0.5"]` -> `{"sycophancy": 0.5}`; range checks are `Settings`' business."""
+    strengths: dict[str, float] = {}
+    for pair in pairs:
+        name, sign, number = pair.partition("=")
+        name = name.strip()
+        if not (name and sign):
+            raise SettingsError(f"{flag} {pair}: write NAME=NUMBER, for example sycophancy=0.5")
+        if name in strengths:
+            raise SettingsError(f"{flag} {name} is given twice")
+        try:
+            strengths[name] = float(number)
+        except ValueError:
+            raise SettingsError(f"{flag} {pair}: {number!r} is not a number") from None
+    return strengths

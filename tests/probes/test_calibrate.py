@@ -1,0 +1,56 @@
+"""Calibration and bound parameters, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probes.calibrate import calibrate, fit_bound
+
+CONTEXTS = ["a", "b", "a", "b", "alone"]
+REWARDS = np.array([1.0, 10.0, 3.0, 16.0, 500.0], dtype=np.float32)
+SCORES = np.array([0.0, 7.0, 4.0, 7.0, -3.0], dtype=np.float32)
+
+
+def test_the_deviations_are_within_context_and_pooled() -> None:
+    found = calibrate(REWARDS, SCORES, CONTEXTS, source="by hand")
+    # R: a is 1, 3 -> -1, 1; b is 10, 16 -> -3, 3. S: a is 0, 4 -> -2, 2; b is 7, 7 -> 0, 0.
+    assert found.std_R == pytest.approx(np.sqrt((1 + 1 + 9 + 9) / 4))
+    assert found.std_S == pytest.approx(np.sqrt((4 + 4) / 4))
+    assert (found.num_prompts, found.num_responses) == (2, 4)
+    assert found.source == "by hand"
+
+
+def test_what_differs_between_contexts_only_does_not_count() -> None:
+    offset = np.array([0, 900, 0, 900, 0], dtype=np.float32)
+    shifted = calibrate(REWARDS + offset, SCORES, CONTEXTS, source="")
+    assert shifted.std_R == pytest.approx(calibrate(REWARDS, SCORES, CONTEXTS, source="").std_R)
+    assert np.std(REWARDS + offset) > 2 * np.std(REWARDS)  # the control: it is large overall
+
+
+def test_the_percentiles_are_of_all_scores() -> None:
+    scores = np.arange(101, dtype=np.float32)
+    found = calibrate(scores, scores, ["a"] * 101, source="")
+    assert found.percentiles == {"p1": 1.0, "p5": 5.0, "p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+def test_without_two_responses_to_a_prompt_there_is_no_calibration() -> None:
+    with pytest.raises(ValueError, match="two responses"):
+        calibrate(REWARDS, SCORES, ["a", "b", "c", "d", "e"], source="")
+
+
+def test_a_score_that_never_varies_cannot_be_calibrated() -> None:
+    with pytest.raises(ValueError, match=r"std\(S\) = 0"):
+        calibrate(REWARDS, np.ones(5, dtype=np.float32), CONTEXTS, source="")
+
+
+def test_each_bound_gets_its_documented_parameters() -> None:
+    scores = np.arange(101, dtype=np.float32)
+    untouched = np.array([2.0, 3.0, 40.0], dtype=np.float32)
+    clip, hinge, tanh, none = (
+        fit_bound(kind, scores, untouched) for kind in ("clip", "hinge", "tanh", "none")
+    )
+    assert (clip.low, clip.high) == (1.0, 99.0)
+    assert hinge.reference == 3.0
+    assert (tanh.reference, tanh.scale) == (3.0, 49.0)
+    assert none.model_dump(exclude_none=True) == {"kind": "none"}

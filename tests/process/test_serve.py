@@ -1,0 +1,284 @@
+"""`candor serve` as a process: it starts, says what it loaded, scores, drains and leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from probes.identity import weights_sha256
+from tests.service.serving import BODY, save_probe, wait_for
+from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
+
+pytestmark = pytest.mark.slow  # each server imports torch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny RM, a probe of it, a monitor of it and a probe of another."""
+    folder = tmp_path_factory.mktemp("served")
+    save_tiny(folder / "model", tiny_llama(), tiny_tokenizer())
+    sha = weights_sha256(folder / "model")
+    save_probe(folder / "sycophancy", "sycophancy", sha)
+    save_probe(folder / "watched", "watched", sha)
+    save_probe(folder / "foreign", "foreign", "f" * 64)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "candor", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | more
+
+
+class Serving:
+    """A running `candor serve`."""
+
+    def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"log-{self.port}"
+        with self.log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command("serve", "--model", str(folder / "model"), *arguments),
+                cwd=ROOT,
+                env=environment(CANDOR_PORT=str(self.port), **env),
+                stdout=stream,
+                stderr=stream,
+            )
+
+    def answers(self, path: str) -> bool:
+        try:
+            return httpx2.get(self.url + path).status_code == 200
+        except httpx2.TransportError:
+            assert self.process.poll() is None, self.log.read_text()
+            return False
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+
+
+@pytest.fixture
+def serving(folder: Path) -> Iterator[Serving]:
+    """The server with its probes, ready."""
+    serving = Serving(
+        folder,
+        "--probe",
+        str(folder / "sycophancy"),
+        "--penalty",
+        "sycophancy=0.5",
+        "--monitor",
+        str(folder / "watched"),
+    )
+    try:
+        wait_for(lambda: serving.answers("/readyz"), 120)
+        yield serving
+    finally:
+        serving.stop()
+
+
+def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
+    serving: Serving,
+) -> None:
+    answer = httpx2.post(f"{serving.url}/v1/rewards", json=BODY).json()
+    scored = answer["results"][0]["responses"][0]
+    assert scored["probes"]["sycophancy"]["lambda"] == 0.5
+    assert scored["reward"] == scored["base_reward"] - scored["penalty"]
+    assert "watched" not in scored["probes"]
+
+    # About a second of work on one thread, so that some of it is surely in flight at the signal.
+    many = {"items": [{"prompt": "The poem is", "responses": ["good " * 40] * 200}]}
+    statuses: list[int] = []
+
+    def post() -> None:
+        reply = httpx2.post(f"{serving.url}/v1/rewards", json=many, timeout=60)
+        assert len(reply.json()["results"][0]["responses"]) == 200
+        statuses.append(reply.status_code)
+
+    threads = [threading.Thread(target=post) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    in_queue = "candor_queue_items 0.0"
+    wait_for(lambda: in_queue not in httpx2.get(f"{serving.url}/metrics").text)
+    serving.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: httpx2.get(f"{serving.url}/readyz").status_code == 503, 2)
+    refused = httpx2.post(f"{serving.url}/v1/rewards", json=BODY)
+    assert refused.status_code == 503
+    assert refused.json()["error"]["type"] == "draining"
+    assert refused.headers["connection"] == "close"
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [200] * 8
+    assert serving.process.wait(30) == 0
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", serving.port))
+
+    lines = {line["event"]: line for line in serving.lines()}
+    assert lines["model_loaded"]["dtype"] == "float32"
+    assert lines["model_loaded"]["max_length"] == 256
+    assert lines["drained"]["cut"] == 0
+    probes = [line for line in serving.lines() if line["event"] == "probe_loaded"]
+    assert [(line["probe"], line["served_lambda"], line["monitor"]) for line in probes] == [
+        ("sycophancy", 0.5, False),
+        ("watched", 0.0, True),
+    ]
+    assert "poem" not in serving.log.read_text()
+
+
+def test_a_stalled_body_does_not_hold_the_exit(serving: Serving) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port)) as connection:
+        connection.sendall(
+            b"POST /v1/rewards HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        time.sleep(0.3)
+        serving.process.send_signal(signal.SIGTERM)
+        # Well under the 30 s that the body would have had.
+        assert serving.process.wait(15) == 0
+
+
+def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Path) -> None:
+    serving = Serving(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="256")
+    try:
+        wait_for(lambda: serving.answers("/readyz"), 120)
+        # Far more forwards than three seconds hold.
+        items = [{"prompt": "The poem is", "responses": ["good " * 40] * 4000}] * 4
+        replies: list[httpx2.Response] = []
+
+        def post() -> None:
+            replies.append(
+                httpx2.post(f"{serving.url}/v1/rewards", json={"items": items}, timeout=60)
+            )
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        in_queue = "candor_queue_items 0.0"
+        wait_for(lambda: in_queue not in httpx2.get(f"{serving.url}/metrics").text, 60)
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.process.wait(20) == 75
+        thread.join(20)
+        assert replies[0].status_code == 503
+        assert replies[0].json()["error"]["type"] == "draining"
+        assert replies[0].json()["error"]["retryable"]
+    finally:
+        serving.stop()
+
+
+def test_a_second_signal_leaves_at_once(serving: Serving) -> None:
+    serving.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.process.wait(1.5) == 75
+
+
+def test_the_key_from_the_environment_is_asked_for_and_not_warned_of(folder: Path) -> None:
+    serving = Serving(folder, CANDOR_API_KEY="k3y")
+    try:
+        wait_for(lambda: serving.answers("/readyz"), 120)
+        assert httpx2.post(f"{serving.url}/v1/rewards", json=BODY).status_code == 401
+        named = httpx2.post(
+            f"http://user:k3y@127.0.0.1:{serving.port}/v1/rewards", json=BODY, timeout=60
+        )
+        assert named.status_code == 200
+        assert named.json()["model"]["formula"] == "R"
+        assert not [line for line in serving.lines() if line["event"] == "key_on_command_line"]
+        assert "k3y" not in serving.log.read_text()
+    finally:
+        serving.stop()
+
+
+def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(CANDOR_PORT=str(free_port())),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_wrong_settings_leave_with_2_and_one_line(folder: Path) -> None:
+    model = ("serve", "--model", str(folder / "model"))
+    probe = ("--probe", str(folder / "sycophancy"))
+    for arguments, words in (
+        ((*model, "--host", "0.0.0.0"), "--insecure-no-auth"),
+        ((*model, *probe, "--penalty", "flattery=1"), "served probes: sycophancy"),
+        ((*model, "--probe", str(folder / "model")), "probe directory"),
+    ):
+        ended = finished(*arguments)
+        assert ended.returncode == 2
+        assert words in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_model_that_cannot_be_loaded_leaves_with_1_and_says_why(folder: Path) -> None:
+    for arguments, words in (
+        (("--model", str(folder / "sycophancy")), "config.json"),
+        (("--model", str(folder / "model"), "--probe", str(folder / "foreign")), "weights"),
+    ):
+        ended = finished("serve", *arguments)
+        assert ended.returncode == 1
+        failures = [
+            json.loads(line) for line in ended.stderr.splitlines() if '"load_failed"' in line
+        ]
+        assert words in failures[0]["reason"]
+        assert "Traceback" not in ended.stderr
+
+
+def test_help_and_version_do_not_load_torch() -> None:
+    code = (
+        "import sys\nfrom candor.__main__ import main\n"
+        "sys.argv = ['candor', {0!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
+    )
+    for flag, words in (("--help", "serve"), ("--version", "0.1.0")):
+        ended = subprocess.run(
+            [sys.executable, "-c", code.format(flag)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert words in ended.stdout
+
+
+def test_without_the_servers_packages_the_command_says_what_to_install() -> None:
+    code = "import sys\nsys.modules['cyclopts'] = None\nfrom candor.__main__ import main\nmain()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines() == [
+        "candor: the command needs the server's packages: pip install 'candor-rewards[server]'"
+    ]

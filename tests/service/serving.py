@@ -1,0 +1,216 @@
+"""A small server to test against: a random tiny RM with two probes and a monitor, on a real
+port."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import torch
+import uvicorn
+from fastapi import FastAPI
+
+from probes.artifact import LoadedProbe, save
+from probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
+from probes.identity import template_sha256
+from probes.probe import Probe
+from service.app import create_app
+from service.batch import BatchResult, Engine, Item
+from service.batcher import Batcher
+from service.compose import ServedProbe
+from service.guards import Limits
+from service.metrics import Metrics
+from service.model import RewardModel
+from service.padded import PaddedEngine
+from service.protocol import BoundedProtocol
+from service.render import Renderer
+from service.rewarder import Rewarder
+from service.settings import Settings
+from tests.tiny import tiny_llama, tiny_tokenizer
+
+LAMBDA = 0.5
+WEIGHTS = "0" * 64
+BODY: dict[str, Any] = {
+    "items": [
+        {
+            "messages": [{"role": "user", "content": "What do you think of this poem?"}],
+            "responses": ["I think it is very good.", "The sea is blue.", "no \U0001f30a"],
+        },
+        {"prompt": "The poem is", "responses": [" about the sea"]},
+    ]
+}
+
+
+def loaded_probe(
+    name: str, *, seed: int = 0, layer: int = 1, weights_sha256: str = WEIGHTS
+) -> LoadedProbe:
+    """A random probe that fits the tiny Llama."""
+    weight = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+    card = Card(
+        name=name,
+        trait=f"the text is {name}",
+        model=ModelIdentity(id="tiny", weights_sha256=weights_sha256, hidden_size=32, num_layers=2),
+        template_sha256=template_sha256(tiny_tokenizer().chat_template),
+        layer=layer,
+        pooling="mean",
+        bound=BoundSpec(kind="clip", low=-3.0, high=3.0),
+        calibration=Calibration(
+            std_R=2.0,
+            std_S=0.5,
+            percentiles={"p1": -3.0, "p5": -2.0, "p50": 0.0, "p95": 2.0, "p99": 3.0},
+            num_prompts=10,
+            num_responses=20,
+            source="made up",
+        ),
+        metrics={},
+        data=DataInfo(sha256="0" * 64, num_rows=20, num_groups=10, kinds={}),
+        versions={},
+        created="2026-01-01",
+    )
+    return LoadedProbe(Probe(name, weight, 0.25, layer, "mean"), card)
+
+
+def save_probe(folder: Path, name: str, weights_sha256: str) -> Path:
+    probe = loaded_probe(name, weights_sha256=weights_sha256)
+    save(folder, probe.probe, probe.card)
+    return folder
+
+
+class Scripted:
+    """An engine with faults to order: `before` runs in the model thread ahead of each forward."""
+
+    name = "scripted"
+
+    def __init__(self, inner: Engine, before: Callable[[Sequence[Item]], None]) -> None:
+        self.inner = inner
+        self.before = before
+
+    def cost(self, items: Sequence[Item]) -> int:
+        return self.inner.cost(items)
+
+    def score(self, items: Sequence[Item]) -> BatchResult:
+        self.before(items)
+        return self.inner.score(items)
+
+
+def load_tiny(
+    metrics: Metrics,
+    *,
+    before: Callable[[Sequence[Item]], None] | None = None,
+    max_queue_tokens: int = 1_000_000,
+    watchdog_s: float = 60.0,
+    monitor: bool = True,
+) -> Rewarder:
+    """The whole path on a tiny Llama: `sycophancy` penalised, `length` served at 0, `unseen` a
+    monitor."""
+    tokenizer = tiny_tokenizer()
+    model = RewardModel(
+        id="tiny",
+        model=tiny_llama(),
+        tokenizer=tokenizer,
+        weights_sha256=WEIGHTS,
+        template_sha256=template_sha256(tokenizer.chat_template),
+        hidden_size=32,
+        num_layers=2,
+        max_length=256,
+        ending="template",
+        dtype="float32",
+        device="cpu",
+    )
+    served = {
+        "sycophancy": ServedProbe(loaded_probe("sycophancy", seed=1), LAMBDA),
+        "length": ServedProbe(loaded_probe("length", seed=2, layer=2), 0.0),
+    }
+    if monitor:
+        served["unseen"] = ServedProbe(loaded_probe("unseen", seed=3), 0.0, monitor=True)
+    probes = [one.loaded.probe for one in served.values()]
+    engine: Engine = PaddedEngine(model.model, probes, device="cpu")
+    if before is not None:
+        engine = Scripted(engine, before)
+    batcher = Batcher(
+        engine,
+        max_batch_tokens=2048,
+        max_queue_tokens=max_queue_tokens,
+        watchdog_s=watchdog_s,
+        observer=metrics,
+    )
+    return Rewarder(
+        model=model,
+        renderer=Renderer(tokenizer, max_length=256, ending="template"),
+        batcher=batcher,
+        served=served,
+        metrics=metrics,
+        engine_name=engine.name,
+    )
+
+
+def tiny_app(
+    load: Callable[[Metrics], Rewarder] = load_tiny,
+    *,
+    limits: Limits | None = None,
+    **settings: Any,
+) -> FastAPI:
+    return create_app(Settings(model="tiny", **settings), load, limits=limits)
+
+
+@contextlib.contextmanager
+def running(
+    app: FastAPI, *, ready: bool = True, protocol: type[BoundedProtocol] = BoundedProtocol
+) -> Iterator[str]:
+    """The app under uvicorn on a free loopback port; yields its URL."""
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        if ready:
+            wait_for(lambda: app.state.health.ready)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def score(url: str, body: Any = None, **options: Any) -> httpx2.Response:
+    """POST a body (default: the good one) to the scoring route."""
+    return httpx2.post(f"{url}/v1/rewards", json=BODY if body is None else body, **options)
+
+
+def send_bytes(url: str, content: bytes, **headers: str) -> httpx2.Response:
+    named = {"content-type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return httpx2.post(f"{url}/v1/rewards", content=content, headers=named, timeout=60)
+
+
+def metric(url: str, line: str) -> float:
+    """The value of one sample of /metrics, by its full name and labels; 0 if absent."""
+    for sample in httpx2.get(f"{url}/metrics").text.splitlines():
+        name, _, value = sample.rpartition(" ")
+        if name == line:
+            return float(value)
+    return 0.0
