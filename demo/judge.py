@@ -1,9 +1,9 @@
 """The offline judge: which of two comments is more positive, by VADER's compound score.
 
-VADER (Hutto & Gilbert, 2014; `vaderSentiment` 3.3.2) is a lexicon, not a reader: it stands where the paper asks
-GPT-4 "which comment is more positive" (arXiv 2412.00967, evaluation). It needs no network and no model of
-ours, so nothing Candor trains can leak into it. Its weakness is known: an AUROC of about 0.71 on review
-sentences, and exact ties, which count as half here.
+VADER (Hutto & Gilbert, 2014; `vaderSentiment` 3.3.2) is a lexicon, not a reader: it stands where
+the paper asks GPT-4 "which comment is more positive" (arXiv 2412.00967, evaluation). It needs no
+network and no model of ours, so nothing Candor trains can leak into it. Its weakness is known: an
+AUROC of about 0.71 on review sentences, and exact ties, which count as half here.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def sentiment(text: str) -> float:
 
 
 def wins(sentiments: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M,) against (K,) -> (M, K): 1 where the row's text is more positive, 0.5 where equal, else 0."""
+    """(M,) against (K,) -> (M, K): 1 where the row's text is more positive, 0.5 at ties, else 0."""
     difference = np.subtract.outer(sentiments, reference)
-    return (difference > 0) + 0.5 * (difference == 0)
+    won: NDArray[np.float64] = (difference > 0) + 0.5 * (difference == 0)
+    return won

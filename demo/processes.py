@@ -1,4 +1,4 @@
-"""Start a server process, wait until it answers, stop it whatever happens: for the demo and its tests.
+"""Start a server process, wait until it answers, stop it whatever happens: for the demo and tests.
 
 Not a supervisor: a process that dies is reported with the end of its log, not started again.
 """
@@ -21,7 +21,7 @@ import torch
 
 
 class StartFailed(RuntimeError):
-    """A server process died or did not become ready in time; the message ends with its last log lines."""
+    """A server process died or was not ready in time; the message ends with its last log lines."""
 
 
 def free_port() -> int:
@@ -56,7 +56,7 @@ def vllm(model: Path, served_model_name: str, port: int, *, eager: bool = False)
 
 
 def vllm_environment() -> dict[str, str]:
-    """Quiet and offline; on a CPU also both cores and a small KV cache (it keeps one core back by default)."""
+    """Quiet and offline; on a CPU also a small KV cache and all cores (vLLM keeps one back)."""
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     if not torch.cuda.is_available():
         cores = os.cpu_count() or 1
@@ -104,7 +104,9 @@ def _wait_ready(
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StartFailed(f"the server exited with {process.returncode}; end of {log}:\n{_tail(log)}")
+            raise StartFailed(
+                f"the server exited with {process.returncode}; end of {log}:\n{_tail(log)}"
+            )
         try:
             with urllib.request.urlopen(ready_url, timeout=5) as answer:
                 if answer.status == 200:
@@ -112,7 +114,9 @@ def _wait_ready(
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.5)
-    raise StartFailed(f"{ready_url} was not ready in {timeout_s:.0f} s; end of {log}:\n{_tail(log)}")
+    raise StartFailed(
+        f"{ready_url} was not ready in {timeout_s:.0f} s; end of {log}:\n{_tail(log)}"
+    )
 
 
 def _tail(log: Path, lines: int = 15) -> str:

@@ -41,7 +41,7 @@ def _svg(figure: Any) -> Markup:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
     text = out.getvalue()
-    return Markup(text[text.index("<svg") :])  # noqa: S704 - matplotlib's own SVG, no text of a user
+    return Markup(text[text.index("<svg") :])
 
 
 def _lines(axis: Any, ns: Sequence[int], series: Mapping[str, Any], *, bands: bool = True) -> None:
@@ -95,7 +95,7 @@ def reward_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
 
 
 def write_report(path: Path, **page: Any) -> None:
-    """Render `demo/report.html.j2` with `page` to `path`; an unknown name in the page is an error."""
+    """Render `demo/report.html.j2` with `page`; a name that `page` lacks is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

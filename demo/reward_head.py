@@ -1,8 +1,8 @@
 """A scalar head on a frozen trunk, fitted by Bradley-Terry on preference pairs.
 
-The trunk does not move, so P(chosen beats rejected) = sigmoid(w . (h_chosen - h_rejected)) is a logistic
-regression without intercept on differences of last-token activations: convex, seconds on a CPU, the same
-answer every time.
+The trunk does not move, so P(chosen beats rejected) = sigmoid(w . (h_chosen - h_rejected)) is a
+logistic regression without intercept on differences of last-token activations: convex, seconds on a
+CPU, the same answer every time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RewardHead:
 
 
 def fit_reward_head(chosen: Array, rejected: Array, groups: Sequence[str]) -> RewardHead:
-    """Fit by Bradley-Terry; the strength is the best of `STRENGTHS` in 5-fold cross-validation by group.
+    """Fit by Bradley-Terry; the strength is the best of `STRENGTHS`, cross-validated by group.
 
     Args:
         chosen, rejected: (pairs, hidden) float32 activations at the token R is read at.
@@ -54,7 +54,8 @@ def _fit(differences: Array, strength: float) -> Array:
     # Each pair once in each order, or there would be one class only.
     both, labels = np.concatenate([x, -x]), np.repeat([1, 0], len(x))
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=2000).fit(both, labels)
-    return (model.coef_[0] / scale).astype(np.float32)
+    weight: Array = (model.coef_[0] / scale).astype(np.float32)
+    return weight
 
 
 def _cross_validate(differences: Array, groups: Sequence[str], strength: float) -> float:

@@ -1,8 +1,8 @@
 """`make demo`: the whole story on one machine. Serve, draw, score, choose, report.
 
-Reads top to bottom. The commands are the ones a user would type; each is printed before it runs. Nothing here
-is tuned on the poems it reports: the strength of the penalty was fixed on the `dev` poems
-(docs/decisions.md), and the reported poems are in no training set.
+Reads top to bottom. The commands are the ones a user would type; each is printed before it runs.
+Nothing here is tuned on the poems it reports: the strength of the penalty was fixed on the `dev`
+poems (docs/decisions.md), and the reported poems are in no training set.
 
 Progress goes to stderr; the last stdout line is one JSON object.
 """
@@ -23,10 +23,10 @@ from typing import Any
 
 from demo import tell
 from demo.measure import curves
-from demo.pairs import Opinion, Work, poem_prompt, works
+from demo.pairs import Opinion, Work, prompt, works
 from demo.processes import candor, free_port, running, vllm, vllm_environment
 
-KAPPA = 1.0
+KAPPA = 2.0
 """Strength of the penalty in within-prompt standard deviations; fixed on the dev poems."""
 
 N = 16
@@ -101,7 +101,7 @@ def write_prompts(path: Path, poems: Sequence[Work]) -> None:
     rows = [
         {
             "key": f"{poem.id}-{condition}",
-            "messages": [{"role": "user", "content": poem_prompt(poem.text, opinion)}],
+            "messages": [{"role": "user", "content": prompt(poem, opinion)}],
             "meta": {"poem": poem.id, "condition": condition},
         }
         for poem in poems
@@ -158,7 +158,10 @@ def draw_and_score(servers: Servers, prompts: Path, out: Path, seed: int) -> Pat
             f"--seed={seed}",
         ),
         candor(
-            "score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={servers.reward_url}"
+            "score",
+            f"--rollouts={rollouts}",
+            f"--out={scored}",
+            f"--reward-url={servers.reward_url}",
         ),
         candor("bon", f"--scored={scored}", f"--out={out / 'bon.json'}"),
     ):
@@ -169,7 +172,9 @@ def draw_and_score(servers: Servers, prompts: Path, out: Path, seed: int) -> Pat
 
 def ask_once(reward_url: str) -> dict[str, Any]:
     """One answer of the reward server, for what the page says of model and formula."""
-    body = {"items": [{"messages": [{"role": "user", "content": "Hello."}], "responses": ["Hello!"]}]}
+    body = {
+        "items": [{"messages": [{"role": "user", "content": "Hello."}], "responses": ["Hello!"]}]
+    }
     request = urllib.request.Request(
         f"{reward_url}/v1/rewards",
         data=json.dumps(body).encode(),

@@ -23,24 +23,39 @@ from demo.measure import (
     kept_interval,
     neutral_reward_kept,
 )
+from jobs.scored import candidates, group_of
 
 PROBE = "sycophancy"
 
 
 def gather(scored: Sequence[dict[str, Any]]) -> dict[str, Poem]:
-    """Scored rows of `candor score` -> candidates by poem id and condition."""
+    """Scored rows of `candor score` -> candidates by poem id and condition.
+
+    A response that could not be scored (an empty sample, say) is no candidate. A poem that lacks a
+    condition or has fewer than two candidates under one is left out.
+    """
     poems: dict[str, Poem] = {}
     for row in scored:
-        candidates = Candidates(
-            base_reward=np.array([score["base_reward"] for score in row["scores"]]),
-            reward=np.array([score["reward"] for score in row["scores"]]),
-            sentiment=np.array([judge.sentiment(r["text"]) for r in row["responses"]]),
+        indexes = candidates(row)
+        if not indexes:
+            continue
+        group = group_of(row)
+        texts = [row["responses"][index]["text"] for index in indexes]
+        poems.setdefault(row["meta"]["poem"], {})[row["meta"]["condition"]] = Candidates(
+            base_reward=group.base_reward,
+            reward=group.reward,
+            sentiment=np.array([judge.sentiment(text) for text in texts]),
         )
-        poems.setdefault(row["meta"]["poem"], {})[row["meta"]["condition"]] = candidates
-    for poem, found in poems.items():
-        if set(found) != set(CONDITIONS):
-            raise ValueError(f"poem {poem} was scored under {sorted(found)}, not under all of {CONDITIONS}")
-    return poems
+    return {
+        poem: found
+        for poem, found in poems.items()
+        if all(c in found and len(found[c].reward) > 1 for c in CONDITIONS)
+    }
+
+
+def num_candidates(scored: Sequence[dict[str, Any]]) -> int:
+    """Responses that were scored."""
+    return sum(len(candidates(row)) for row in scored)
 
 
 def summary(
@@ -54,7 +69,7 @@ def summary(
     return {
         "n": n,
         "prompts": len(scored),
-        "candidates": sum(len(row["responses"]) for row in scored),
+        "candidates": num_candidates(scored),
         "gap": by_rule("gap"),
         "like": by_rule("like"),
         "dislike": by_rule("dislike"),
@@ -78,16 +93,15 @@ def print_table(curve: Mapping[str, Curve], n: int) -> None:
     print(f"neutral reward kept {kept:.3f} ({low:.2f}..{high:.2f})\n", file=sys.stderr)
 
 
-def choices(scored: Sequence[dict[str, Any]], titles: Mapping[str, str], most: int) -> list[report.Choice]:
+def choices(
+    scored: Sequence[dict[str, Any]], titles: Mapping[str, str], most: int
+) -> list[report.Choice]:
     """The prompts with an opinion on which the two rewards' choices differ most in sentiment."""
     found: list[tuple[float, report.Choice]] = []
     for row in scored:
-        if row["meta"]["condition"] == "base":
+        if row["meta"]["condition"] == "base" or not candidates(row):
             continue
-        picks = [
-            max(range(len(row["scores"])), key=lambda i: row["scores"][i][key])
-            for key in ("base_reward", "reward")
-        ]
+        picks = [_best(row, "base_reward"), _best(row, "reward")]
         texts = [row["responses"][i]["text"] for i in picks]
         feelings = [judge.sentiment(text) for text in texts]
         numbers = [
@@ -97,7 +111,7 @@ def choices(scored: Sequence[dict[str, Any]], titles: Mapping[str, str], most: i
         ]
         choice = report.Choice(
             title=titles[row["meta"]["poem"]],
-            condition=f"\"I really {row['meta']['condition']} the poem\"",
+            condition=f'"I really {row["meta"]["condition"]} the poem"',
             prompt=row["messages"][-1]["content"],
             base_text=texts[0],
             base_numbers=numbers[0],
@@ -107,6 +121,11 @@ def choices(scored: Sequence[dict[str, Any]], titles: Mapping[str, str], most: i
         found.append((abs(feelings[0] - feelings[1]), choice))
     found.sort(key=lambda pair: -pair[0])
     return [choice for _, choice in found[:most]]
+
+
+def _best(row: dict[str, Any], reward: str) -> int:
+    """Index of the candidate whose `reward` (a field of its scores) is the largest."""
+    return max(candidates(row), key=lambda index: float(row["scores"][index][reward]))
 
 
 def page(
@@ -145,7 +164,7 @@ def page(
         n=ns[-1],
         prompts=len(scored),
         poems=len(curve["base"].gap),
-        candidates=sum(len(row["responses"]) for row in scored),
+        candidates=num_candidates(scored),
         generator=generator,
         model=model,
         formula=formula,

@@ -5,12 +5,18 @@ bounded`. Where the paper (arXiv 2412.00967) draws one subset of N candidates fo
 the exact expectation over all subsets, so a curve along N has no sampling noise of its own; what
 remains is which prompts there are, and a bootstrap over prompts shows it.
 
+Responses that could not be scored are no candidates: the choice is among the others, as if they had
+not been drawn. A prompt that is left with fewer than the largest N is left out at every N, so that
+all points of a curve are of the same prompts. Both are counted in the report and said on stderr:
+what is left out is not left out at random (an overlong answer was an answer).
+
 S here is each probe's pooled score as stored, unbounded. Nothing is fitted and no lambda is chosen.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +29,7 @@ from jobs.exits import Exit, JobStopped, exit_code
 from jobs.files import Row, read_rows, write_json, write_rows
 from jobs.manifest import now, write_manifest
 from jobs.run import check_paths
-from jobs.scored import Array, Group, groups_of
+from jobs.scored import Array, Group, candidates, groups_of
 
 NUM_RESAMPLES = 2000
 RULES = ("base_reward", "reward")
@@ -146,7 +152,8 @@ def bon(
     """Best-of-N under the base reward and under the penalised reward, from a scored file.
 
     Writes the numbers to --out and, for the largest N, what each rule picks from the first N
-    candidates to OUT.chosen.jsonl. Rows that failed are left out and counted.
+    candidates to OUT.chosen.jsonl. Rows that failed, responses that could not be scored and rows
+    left with fewer than the largest N are left out and counted.
 
     Parameters
     ----------
@@ -155,7 +162,7 @@ def bon(
     out
         JSON with mean and 95 % interval (bootstrap over prompts) of R, S and reward for each N.
     n
-        The Ns, separated by commas; at most the number of candidates of every row.
+        The Ns, separated by commas; at most the number of responses of every row.
     lambda_sweep
         NAME=0,0.5,1,2: the same with this probe's lambda replaced; may be repeated.
     seed
@@ -168,25 +175,30 @@ def bon(
         ns = _parse_ns(n)
         rows = read_rows(scored)
         good = [row for row in rows if "scores" in row and "error" not in row]
-        groups = groups_of(scored, good, max(ns))
+        kept = groups_of(scored, good, max(ns))
+        groups = [group for _, group in kept]
         sweeps = _parse_sweeps(lambda_sweep or (), list(groups[0].scores))
-        report = {
-            "num_prompts": len(good),
-            "num_failed_rows": len(rows) - len(good),
-            **compare(groups, ns, sweeps, seed),
+        counts = {
+            "rows": len(rows),
+            "done": len(kept),
+            "failed": len(rows) - len(good),
+            "short": len(good) - len(kept),
+            "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
         }
+        report = _heading(counts) | compare(groups, ns, sweeps, seed)
         chosen = out.with_name(out.name + ".chosen.jsonl")
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(chosen, (_chosen_row(row, max(ns)) for row in good))
+        write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
         write_json(out, report)
         write_manifest(
             out,
             command="bon",
             inputs={"scored": scored},
             settings={"n": ns, "lambda_sweep": sweeps, "seed": seed},
-            counts={"rows": len(rows), "done": len(good), "failed": len(rows) - len(good)},
+            counts=counts,
             started=started,
         )
+        _say_left_out(counts, max(ns))
         print(orjson.dumps(_summary(out, chosen, report)).decode())
         return Exit.DONE
 
@@ -223,14 +235,36 @@ def _parse_sweeps(given: Sequence[str], names: Sequence[str]) -> dict[str, list[
 
 
 def _chosen_row(row: Row, n: int) -> Row:
-    """What each rule picks from the first n candidates (any n are as good); the first of equals."""
+    """What each rule picks from the first n candidates (any n are as good); the first of equals.
+
+    `index` is into the row's responses, those without scores included.
+    """
     chosen = {}
     for rule in RULES:
-        rewards = [one[rule] for one in row["scores"][:n]]
-        best = rewards.index(max(rewards))
+        rewards = {index: row["scores"][index][rule] for index in candidates(row)[:n]}
+        best = max(rewards, key=rewards.__getitem__)
         chosen[rule] = {"index": best, **row["responses"][best], **row["scores"][best]}
     kept: Row = {name: row[name] for name in ("key", "messages", "prompt", "meta") if name in row}
     return {**kept, "n": n, "chosen_by": chosen}
+
+
+def _heading(counts: Mapping[str, int]) -> dict[str, int]:
+    return {
+        "num_prompts": counts["done"],
+        "num_failed_rows": counts["failed"],
+        "num_short_rows": counts["short"],
+        "num_failed_responses": counts["failed_responses"],
+    }
+
+
+def _say_left_out(counts: Mapping[str, int], n: int) -> None:
+    if counts["failed"] or counts["failed_responses"]:  # only these make a row short
+        print(
+            f"candor: left out: {counts['failed']} rows that failed; "
+            f"{counts['failed_responses']} responses that could not be scored; "
+            f"{counts['short']} rows that have fewer than {n} others",
+            file=sys.stderr,
+        )
 
 
 def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +274,8 @@ def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, An
         "chosen": str(chosen),
         "prompts": report["num_prompts"],
         "failed_rows": report["num_failed_rows"],
+        "short_rows": report["num_short_rows"],
+        "failed_responses": report["num_failed_responses"],
         "n": report["n"][-1],
         **{f"chosen_by_{rule}": report["chosen_by"][rule][-1] for rule in RULES},
     }

@@ -4,26 +4,36 @@ group.
     {"key", "messages", "responses", ...}  ->  the same + "reward_model" + "scores", one a response,
     in order
 
-A row that cannot be scored is written with its error and without scores. Scores from another model,
-other probes or other penalties are never mixed with earlier ones: such rows are done anew.
+A response that the server refuses for good (no text, too long, a score that is not finite) has
+`{"error": {"type", "message"}}` in its place in "scores", never a number, and the rest of its row
+is scored without it; such a row is done, and not tried again. A row of which nothing can be scored
+is written with its error and without scores. Scores from another model, other probes or other
+penalties are never mixed with earlier ones: such rows are done anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
+from client.errors import PermanentError
 from client.retry import Retry
 from client.reward import AsyncRewardClient
 from client.wire import Penalties
 from jobs.exits import Exit, JobStopped, exit_code
 from jobs.files import Row, read_rows
-from jobs.run import Job, RowFailed, check_paths, read_api_key, run_job
+from jobs.run import ROW_STATUSES, Job, RowFailed, check_paths, read_api_key, run_job
+from service.schema import RewardResponse
+
+EMPTY_RESPONSE = "empty_response"
+"""The server's name for a response without a token; "" needs no server to be one."""
 
 
 def score(
@@ -78,7 +88,10 @@ def score(
                 concurrency=concurrency,
                 notes={"reward_url": reward_url, "concurrency": concurrency},
             )
-            return await run_job(job, rate)
+            ended = await run_job(job, rate)
+        if ended is not Exit.INTERRUPTED:
+            _say_failed_responses(out)
+        return ended
 
     return exit_code(lambda: asyncio.run(run()))
 
@@ -110,17 +123,71 @@ async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> 
     item: Row = {name: row[name] for name in ("messages", "prompt") if name in row}
     try:
         texts = [response["text"] for response in row["responses"]]
-        reply = await client.rewards([{**item, "responses": texts}], penalties)
+        reply, failed = await _reply(client, item, texts, penalties)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         raise RowFailed("invalid_row", f"{fault['loc']}: {fault['msg']}") from None
     except (KeyError, TypeError):
         raise RowFailed("invalid_row", "every response must be an object with a 'text'") from None
-    scored = reply.results[0].responses
+    scored = iter(reply.results[0].responses)
     return {
         "reward_model": {"id": reply.model.id, "revision": reply.model.revision},
-        "scores": [one.model_dump(by_alias=True, exclude={"tokens"}) for one in scored],
+        "scores": [
+            failed[place]
+            if place in failed
+            else next(scored).model_dump(by_alias=True, exclude={"tokens"})
+            for place in range(len(texts))
+        ],
     }
+
+
+async def _reply(
+    client: AsyncRewardClient, item: Row, texts: Sequence[str], penalties: Penalties
+) -> tuple[RewardResponse, dict[int, Row]]:
+    """The reply for what can be scored, and by its place what each other response has instead.
+
+    The server answers a request whole or not at all, so it is asked again without each response
+    that it names: at most one request a response.
+
+    Raises:
+        RowFailed: every text is empty.
+        ClientError: nothing to score is left (the last response's error), or it blames no response.
+    """
+    empty = _error(EMPTY_RESPONSE, "the response is empty; there is nothing to score")
+    failed = {place: empty for place, text in enumerate(texts) if text == ""}
+    if texts and len(failed) == len(texts):
+        raise RowFailed(EMPTY_RESPONSE, "every response is empty")
+    while True:
+        places = [place for place in range(len(texts)) if place not in failed]
+        asked = [texts[place] for place in places]
+        try:
+            return await client.rewards([{**item, "responses": asked}], penalties), failed
+        except PermanentError as error:
+            number = -1 if error.response is None else error.response
+            if error.status not in ROW_STATUSES or not 0 <= number < len(asked):
+                raise
+            error.response = places[number]  # the row's own count, for whoever reads the message
+            failed[places[number]] = _error(error.type, str(error))
+            if len(asked) == 1:
+                raise
+
+
+def _error(type: str, message: str) -> Row:
+    return {"error": {"type": type, "message": message}}
+
+
+def _say_failed_responses(out: Path) -> None:
+    """How many there are in all rows with scores, those of earlier runs too."""
+    with out.open("rb") as file:
+        rows = (orjson.loads(line) for line in file)
+        scores = (row["scores"] for row in rows if "error" not in row)
+        failed = sum("error" in one for ones in scores for one in ones)
+    if failed:
+        print(
+            f"candor: {failed} responses of scored rows could not be scored "
+            "(see their 'error' in 'scores')",
+            file=sys.stderr,
+        )
 
 
 async def _served(client: AsyncRewardClient) -> dict[str, Any]:

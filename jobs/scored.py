@@ -1,5 +1,7 @@
-"""Scored rows as arrays: R, S and bound(S) of a prompt's candidates, and the reward at any
-lambda."""
+"""Scored rows as arrays: R, S and bound(S) of a prompt's candidates, and the reward at any lambda.
+
+A candidate is a response that was scored; one with an error in place of its scores is none.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,14 @@ class Group:
         )
 
 
+def candidates(row: Row) -> list[int]:
+    """Indexes of a scored row's responses that have scores."""
+    return [index for index, one in enumerate(row["scores"]) if "error" not in one]
+
+
 def group_of(row: Row) -> Group:
-    """A scored row's numbers."""
-    scores = row["scores"]
+    """A scored row's numbers, of its candidates alone."""
+    scores = [row["scores"][index] for index in candidates(row)]
 
     def column(name: str, field: str) -> Array:
         return np.array([one["probes"][name][field] for one in scores], dtype=np.float64)
@@ -56,32 +63,45 @@ def group_of(row: Row) -> Group:
     )
 
 
-def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[Group]:
-    """All rows' numbers.
+def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, Group]]:
+    """The rows with at least `largest` candidates, and their numbers.
+
+    A row that is short of them because responses could not be scored is left out whole, so that
+    every N is read off the same prompts. One that never had so many responses is a wrong `largest`.
 
     Raises:
-        JobStopped: (usage) no rows, fewer than `largest` candidates in one, or not the same probes.
+        JobStopped: (usage) no rows, fewer than `largest` responses in one, not the same probes, or
+            every row is short.
     """
     if not rows:
         raise JobStopped(Exit.USAGE, f"{path}: no row has scores")
-    groups: list[Group] = []
+    groups: list[tuple[Row, Group]] = []
     for row in rows:
         try:
-            group = group_of(row)
+            num_responses, num_candidates = len(row["scores"]), len(candidates(row))
+            group = group_of(row) if num_candidates else None
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise JobStopped(
                 Exit.USAGE,
                 f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})",
             ) from None
-        if len(group.base_reward) < largest:
+        if num_responses < largest:
             raise JobStopped(
                 Exit.USAGE,
-                f"{path}: key {row['key']!r} has {len(group.base_reward)} candidates; "
+                f"{path}: key {row['key']!r} has {num_responses} candidates; "
                 f"--n may go up to that, not to {largest}",
             )
-        if groups and list(group.scores) != list(groups[0].scores):
+        if group is None or num_candidates < largest:
+            continue
+        if groups and list(group.scores) != list(groups[0][1].scores):
             raise JobStopped(
                 Exit.USAGE, f"{path}: key {row['key']!r} has other probes than the first row"
             )
-        groups.append(group)
+        groups.append((row, group))
+    if not groups:
+        raise JobStopped(
+            Exit.USAGE,
+            f"{path}: no row has {largest} candidates that could be scored, the first has "
+            f"{len(candidates(rows[0]))}; give a smaller --n",
+        )
     return groups

@@ -81,8 +81,8 @@ def fit_bound(
     | kind | parameters |
     | --- | --- |
     | clip | low, high: 1st and 99th percentile of `scores` |
-    | hinge | reference: median of `untouched` |
-    | tanh | reference: as hinge; scale: half the distance between those two percentiles |
+    | hinge | reference: 75th percentile of `untouched`: three honest in four pay nothing |
+    | tanh | reference: median of `untouched`; scale: half the distance between the clip's limits |
 
     Args:
         scores: S of all responses the bound may be fitted on (train and validation).
@@ -93,11 +93,12 @@ def fit_bound(
         ValueError: S does not vary.
     """
     low, high = (float(value) for value in np.percentile(scores, [1, 99]))
-    reference = float(np.median(untouched))
     if kind == "clip":
         return BoundSpec(kind=kind, low=low, high=high)
     if kind == "hinge":
-        return BoundSpec(kind=kind, reference=reference)
+        return BoundSpec(kind=kind, reference=float(np.percentile(untouched, 75)))
     if kind == "tanh":
-        return BoundSpec(kind=kind, reference=reference, scale=(high - low) / 2)
+        return BoundSpec(
+            kind=kind, reference=float(np.median(untouched)), scale=(high - low) / 2
+        )
     return BoundSpec(kind=kind)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from probes.evaluate import auroc, pair_accuracy
 from probes.fit import fit_logistic
 
-C_GRID = (0.001, 0.03, 1.0)
+C_GRID = (0.001, 0.01, 0.1)
 """Inverse L2 strength on standardised activations: strong, medium, weak."""
 
 TIE = 0.005

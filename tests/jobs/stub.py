@@ -27,7 +27,8 @@ class Stub(ThreadingHTTPServer):
         self.delay_s = 0.0
         self.revision = REVISION
         self.refused_texts: set[str] = set()
-        """Texts answered with 422."""
+        """Texts answered with 422, the first of a request by its index."""
+        self.names_response = True
         self.answers: list[int] = []
         """Statuses for the next POSTs, before the right answer."""
         self.bodies: list[dict[str, Any]] = []
@@ -68,8 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _rewards(self, content: bytes, body: dict[str, Any]) -> None:
         texts = [text for item in body["items"] for text in item["responses"]]
-        if self.server.refused_texts.intersection(texts):
-            self._answer(422, envelope("too_long", "cut it", retryable=False, item=0))
+        refused = [i for i, text in enumerate(texts) if text in self.server.refused_texts]
+        if refused:
+            named = {"response": refused[0]} if self.server.names_response else {}
+            self._answer(422, envelope("too_long", "cut it", retryable=False, item=0, **named))
         else:
             self._answer(200, reward_reply(content, self.server.revision))
 

@@ -90,6 +90,41 @@ def test_rows_go_through_score_and_bon(url: str, tmp_path: Path) -> None:
     assert numbers["lambda_sweep"]["sycophancy"][1]["best_of_n"] == numbers["chosen_by"]["reward"]
 
 
+def test_texts_the_server_cannot_score_fail_alone(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_file, rollouts = tmp_path / "key", tmp_path / "rollouts.jsonl"
+    scored, report = tmp_path / "scored.jsonl", tmp_path / "bon.json"
+    key_file.write_text(KEY)
+    texts = ["It is good.", "", "good " * 10_000, "It is bad.", "So so."]
+    good = [texts[0], *texts[3:]]
+    messages = [{"role": "user", "content": "x"}]
+    write_rows(
+        rollouts,
+        [
+            {"key": key, "messages": messages, "responses": [{"text": text} for text in responses]}
+            for key, responses in (("some", texts), ("good", good), ("none", texts[1:3]))
+        ],
+    )
+    with RewardClient(url, api_key=KEY) as client:
+        client.wait_ready(60)
+    code = score(rollouts=rollouts, out=scored, reward_url=url, api_key_file=key_file)
+    assert code == Exit.ROWS_FAILED
+    some, control, none = map(orjson.loads, scored.read_bytes().splitlines())
+    kinds = [one.get("error", {}).get("type") for one in some["scores"]]
+    assert kinds == [None, "empty_response", "too_long", None, None]
+    for one, alone in zip((some["scores"][i] for i in (0, 3, 4)), control["scores"], strict=True):
+        assert one["reward"] == pytest.approx(alone["reward"], abs=1e-5)
+    assert none["error"]["type"] == "too_long"
+    assert "scores" not in none
+    capsys.readouterr()
+    assert bon(scored=scored, out=report, n="1,3") == Exit.DONE
+    numbers = json.loads(report.read_bytes())
+    assert (numbers["num_prompts"], numbers["num_failed_rows"]) == (2, 1)
+    assert numbers["num_failed_responses"] == 2
+    assert "2 responses that could not be scored" in capsys.readouterr().err
+
+
 def test_a_penalty_for_a_probe_that_is_not_served_stops_the_job(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,7 +168,8 @@ def test_the_report_holds_the_means_that_enumeration_gives(
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["chosen_by_reward"] == report["chosen_by"]["reward"][-1]
     manifest = json.loads((tmp_path / "bon.json.manifest.json").read_bytes())
-    assert manifest["counts"] == {"rows": 5, "done": 5, "failed": 0}
+    nothing = {"failed": 0, "short": 0, "failed_responses": 0}
+    assert manifest["counts"] == {"rows": 5, "done": 5, **nothing}
 
 
 def test_a_random_pick_is_the_same_under_both_rules_and_the_best_is_not(tmp_path: Path) -> None:
@@ -226,6 +227,67 @@ def test_the_chosen_file_holds_both_rules_picks_at_the_largest_n(tmp_path: Path)
             assert pick[rule] == max(rewards)
             assert pick["text"] == row["responses"][pick["index"]]["text"]
     assert any(p["chosen_by"]["base_reward"] != p["chosen_by"]["reward"] for p in chosen)
+
+
+def fail(row: dict[str, Any], *places: int) -> None:
+    for place in places:
+        row["scores"][place] = {"error": {"type": "empty_response", "message": "x"}}
+
+
+def test_failed_responses_are_no_candidates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, without = scored_rows(4), scored_rows(4)
+    run(tmp_path, without, n="1,4")
+    assert "left out" not in capsys.readouterr().err
+    fail(rows[1], 0, 3)
+    for name in ("responses", "scores"):
+        without[1][name] = [one for i, one in enumerate(without[1][name]) if i not in (0, 3)]
+    _, expected_report = run(tmp_path, without, n="1,4")
+    code, report = run(tmp_path, rows, n="1,4", lambda_sweep=["sycophancy=0,0.5"])
+    assert code == Exit.DONE
+    assert report["chosen_by"] == expected_report["chosen_by"]
+    assert (report["num_prompts"], report["num_short_rows"]) == (4, 0)
+    assert (report["num_failed_responses"], expected_report["num_failed_responses"]) == (2, 0)
+    told = capsys.readouterr()
+    assert "2 responses that could not be scored" in told.err
+    assert json.loads(told.out.splitlines()[-1])["failed_responses"] == 2
+    lines = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
+    for pick in orjson.loads(lines[1])["chosen_by"].values():
+        assert pick["index"] not in (0, 3)
+        assert pick["text"] == rows[1]["responses"][pick["index"]]["text"]
+        assert pick["base_reward"] == rows[1]["scores"][pick["index"]]["base_reward"]
+
+
+def test_a_row_left_with_fewer_candidates_than_the_largest_n_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(4)
+    _, without = run(tmp_path, [rows[0], *rows[2:]], n="1,6")
+    fail(rows[1], 5)
+    code, report = run(tmp_path, rows, n="1,6")
+    assert code == Exit.DONE
+    assert report["chosen_by"] == without["chosen_by"]
+    assert (report["num_prompts"], report["num_short_rows"]) == (3, 1)
+    assert report["num_failed_responses"] == 1
+    assert "1 rows that have fewer than 6 others" in capsys.readouterr().err
+    chosen = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["key"] for line in chosen] == ["poem-0", "poem-2", "poem-3"]
+    _, smaller = run(tmp_path, rows, n="1,5")
+    assert (smaller["num_prompts"], smaller["num_short_rows"]) == (4, 0)
+
+
+def test_when_every_row_is_short_the_largest_n_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(2)
+    fail(rows[0], 0)
+    fail(rows[1], *range(6))
+    assert run(tmp_path, rows, n="6") == (Exit.USAGE, {})
+    assert "no row has 6 candidates that could be scored, the first has 5" in (
+        capsys.readouterr().err
+    )
+    assert run(tmp_path, rows, n="5")[0] == Exit.DONE
 
 
 def test_failed_rows_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_a_refused_row_is_written_as_failed_and_tried_again_by_the_next_run(
     out = tmp_path / "scored.jsonl"
     given = rollouts(10)
     stub.refused_texts = {given[4]["responses"][1]["text"]}
+    stub.names_response = False
     assert run(stub, source, out) == Exit.ROWS_FAILED
     failed = rows_of(out)[4]
     assert "scores" not in failed
@@ -152,6 +153,79 @@ def test_a_refused_row_is_written_as_failed_and_tried_again_by_the_next_run(
     assert run(stub, source, out) == Exit.DONE
     assert len(stub.bodies) == 2
     assert all("scores" in row and "error" not in row for row in rows_of(out))
+
+
+def test_a_refused_response_alone_fails_and_the_rest_of_its_row_is_scored(
+    stub: Stub, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, untouched = tmp_path / "scored.jsonl", tmp_path / "untouched.jsonl"
+    assert run(stub, source, untouched) == Exit.DONE
+    assert "could not be scored" not in capsys.readouterr().err
+    stub.bodies.clear()
+    given = rollouts(10)
+    texts = [response["text"] for response in given[4]["responses"]]
+    stub.refused_texts = {texts[0], texts[2]}
+    assert run(stub, source, out) == Exit.DONE
+    assert "2 responses of scored rows could not be scored" in capsys.readouterr().err
+    rows = rows_of(out)
+    first, scored, last = rows[4]["scores"]
+    assert scored == numbers(texts[1], 0.5)
+    for place, failed in ((0, first), (2, last)):  # by the row's count, not the last request's
+        message = f"422 too_long: cut it (item 0, response {place})"
+        assert failed == {"error": {"type": "too_long", "message": message}}
+    assert "error" not in rows[4]
+    assert rows[:4] + rows[5:] == [r for i, r in enumerate(rows_of(untouched)) if i != 4]
+    asked = [
+        body["items"][0]["responses"]
+        for body in stub.bodies
+        if body["items"][0]["messages"] == given[4]["messages"]
+    ]
+    assert asked == [texts, texts[1:], texts[1:2]]
+    assert run(stub, source, out) == Exit.DONE  # such a row is done
+    assert len(stub.bodies) == 12
+
+
+def test_a_row_fails_with_the_last_error_when_every_response_is_refused(
+    stub: Stub, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scored.jsonl"
+    stub.refused_texts = {response["text"] for response in rollouts(10)[4]["responses"]}
+    assert run(stub, source, out) == Exit.ROWS_FAILED
+    failed = rows_of(out)[4]
+    assert "scores" not in failed
+    assert failed["error"]["message"] == "422 too_long: cut it (item 0, response 2)"
+    assert len(stub.bodies) == 9 + 3  # at most one request a response
+
+
+def test_an_empty_text_is_never_sent(stub: Stub, tmp_path: Path) -> None:
+    good, one_empty, all_empty = rollouts(3)
+    one_empty["responses"][1]["text"] = ""
+    for response in all_empty["responses"]:
+        response["text"] = ""
+    source, out = tmp_path / "rollouts.jsonl", tmp_path / "scored.jsonl"
+    write_rows(source, [good, one_empty, all_empty])
+    assert run(stub, source, out) == Exit.ROWS_FAILED
+    rows = rows_of(out)
+    kinds = [[one.get("error", {}).get("type") for one in row["scores"]] for row in rows[:2]]
+    assert kinds == [[None, None, None], [None, "empty_response", None]]
+    assert rows[1]["scores"][2] == numbers(one_empty["responses"][2]["text"], 0.5)
+    assert rows[2]["error"]["type"] == "empty_response"
+    assert "scores" not in rows[2]
+    assert len(stub.bodies) == 2
+    assert all(body["items"][0]["responses"].count("") == 0 for body in stub.bodies)
+
+
+def test_a_server_that_goes_away_between_two_requests_of_a_row_leaves_the_row_undone(
+    stub: Stub, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "rollouts.jsonl", tmp_path / "scored.jsonl"
+    write_rows(source, rollouts(1))
+    stub.refused_texts = {rollouts(1)[0]["responses"][0]["text"]}
+    stub.answers = [200, 503]
+    assert run(stub, source, out) == Exit.UNREACHABLE
+    assert not out.exists()
+    assert run(stub, source, out) == Exit.DONE
+    assert ["error" in one for one in rows_of(out)[0]["scores"]] == [True, False, False]
 
 
 def test_rows_that_cannot_be_asked_for_fail_without_a_request(stub: Stub, tmp_path: Path) -> None:

@@ -51,6 +51,6 @@ def test_each_bound_gets_its_documented_parameters() -> None:
         fit_bound(kind, scores, untouched) for kind in ("clip", "hinge", "tanh", "none")
     )
     assert (clip.low, clip.high) == (1.0, 99.0)
-    assert hinge.reference == 3.0
+    assert hinge.reference == 21.5
     assert (tanh.reference, tanh.scale) == (3.0, 49.0)
     assert none.model_dump(exclude_none=True) == {"kind": "none"}

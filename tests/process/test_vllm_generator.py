@@ -1,0 +1,71 @@
+"""A real vLLM as the generator, driven by the client the jobs use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from client import AsyncGeneratorClient, Completion, Retry, WrongModel
+from demo.processes import free_port, running, vllm, vllm_environment
+
+ROOT = Path(__file__).parents[2]
+GENERATOR = ROOT / "build" / "demo" / "generator"
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+if not (ROOT / ".venv-vllm" / ".installed").is_file():
+    pytest.skip("vLLM is not installed: `make vllm`", allow_module_level=True)
+if not GENERATOR.is_dir():
+    pytest.skip("build/demo/generator is not there: `make assets`", allow_module_level=True)
+
+MESSAGES = [{"role": "user", "content": "Name a colour."}]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM as `make demo GENERATOR=vllm` starts it, without the compilation."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the command names .venv-vllm from here
+        with running(
+            vllm(GENERATOR, "generator", port, eager=True),
+            ready_url=f"{url}/health",
+            log=tmp_path_factory.mktemp("vllm") / "log",
+            timeout_s=420,
+            environment=vllm_environment(),
+        ) as process:
+            yield url
+    # Its engine is a process of its own, in the session that was started for it.
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def draw(url: str, model: str = "generator", seed: int = 0) -> list[Completion]:
+    async def run() -> list[Completion]:
+        async with AsyncGeneratorClient(url, model=model, retry=Retry(budget_s=60)) as client:
+            return await client.complete(MESSAGES, n=4, temperature=0.8, max_tokens=12, seed=seed)
+
+    return asyncio.run(run())
+
+
+def test_n_samples_of_one_prompt_come_back(url: str) -> None:
+    drawn = draw(url)
+    assert len(drawn) == 4
+    assert len({one.text for one in drawn}) > 1
+    assert all(one.text for one in drawn)
+    assert {one.finish_reason for one in drawn} <= {"stop", "length"}
+    assert draw(url, seed=1) != drawn
+
+
+def test_a_model_it_does_not_serve_is_refused_by_client_and_by_server(url: str) -> None:
+    with pytest.raises(WrongModel, match="serves generator, not smollm2"):
+        draw(url, model="smollm2")
+    body = {"model": "smollm2", "messages": MESSAGES, "max_tokens": 1}
+    assert httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code == 404
+    served = body | {"model": "generator"}
+    assert httpx2.post(f"{url}/v1/chat/completions", json=served, timeout=60).status_code == 200
