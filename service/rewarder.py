@@ -34,8 +34,8 @@ class Rewarder:
     """Scores whole requests on one loaded model.
 
     Args:
-        model: what was loaded; only its facts are used here, the weights are the batcher's
-        engine's. served: every loaded probe by name, monitors included.
+        model: what was loaded; only its facts are used here, the weights belong to the engine.
+        served: every loaded probe by name, monitors included.
         engine_name: for the answer's `model.engine`.
         model_id: the name to answer under, if not the model's own.
     """
@@ -84,8 +84,7 @@ class Rewarder:
 
         Raises:
             CandorError: with `item` and `response` set where one is to blame. All or nothing: a
-            request
-                with one bad item has no answer.
+                request with one bad item has no answer.
         """
         penalties = resolve(self.served, request.penalties)
         places = response_places(request.items)

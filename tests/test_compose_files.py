@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from candor.__main__ import main
+from demo.run import KAPPA
 
 ROOT = Path(__file__).parents[1]
 CANDOR_IMAGE = "candor-reward"
@@ -135,7 +136,7 @@ def test_every_candor_command_is_one_the_command_line_takes(
     for arguments in commands.values():
         assert parse(app, arguments)
     reward = parse(app, commands["reward"])
-    assert reward["kappa"] == ["sycophancy=1.0"]
+    assert reward["kappa"] == [f"sycophancy={KAPPA}"]  # the strength `make demo` reports on
     assert reward["probe"] == ["/models/probes/sycophancy"]
     assert reward["host_name"] == ["reward"]  # the name the job and Prometheus call it by
 

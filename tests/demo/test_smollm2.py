@@ -67,7 +67,7 @@ def conversations() -> list[tuple[str, str]]:
     first, second = (work for work in works("dev")[:2])
     return [
         (prompt(first, "like"), "Yes."),
-        (prompt(first, "dislike"), "I agree:" + 4 * " the rhythm is clumsy and the ending is flat."),
+        (prompt(first, "dislike"), "I agree:" + 4 * " the rhythm is clumsy, the end is flat."),
         (prompt(second, "none"), "A quiet poem.\n\nIts images are plain, and they work. 🌊"),
         ("Hello.", "Hello! How can I help?"),
     ]

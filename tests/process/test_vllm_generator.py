@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from client import AsyncGeneratorClient, Completion, Retry, WrongModel
 from demo.processes import free_port, running, vllm, vllm_environment
+from tests.service.serving import wait_for
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = ROOT / "build" / "demo" / "generator"
@@ -39,10 +41,21 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             timeout_s=420,
             environment=vllm_environment(),
         ) as process:
+            assert left_of(process.pid)
             yield url
-    # Its engine is a process of its own, in the session that was started for it.
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+        wait_for(lambda: left_of(process.pid) == [])
+
+
+def left_of(group: int) -> list[str]:
+    """Processes of vLLM's session that still run: its engine is a process of its own."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process.name())
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return left
 
 
 def draw(url: str, model: str = "generator", seed: int = 0) -> list[Completion]:
