@@ -98,7 +98,5 @@ def fit_bound(
     if kind == "hinge":
         return BoundSpec(kind=kind, reference=float(np.percentile(untouched, 75)))
     if kind == "tanh":
-        return BoundSpec(
-            kind=kind, reference=float(np.median(untouched)), scale=(high - low) / 2
-        )
+        return BoundSpec(kind=kind, reference=float(np.median(untouched)), scale=(high - low) / 2)
     return BoundSpec(kind=kind)
