@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws other candidates")
     parser.add_argument("--split", choices=("test", "dev"), default="test", help="which poems")
     args = parser.parse_args(argv)
+    # Leave by way of the context managers, so that a plain `kill` leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     args.out.mkdir(parents=True, exist_ok=True)
     poems = [work for work in works(args.split) if work.kind == "poem"]

