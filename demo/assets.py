@@ -7,7 +7,7 @@
     OUT/prompts/prompts.jsonl the test poems' prompts, for the compose job
     OUT/assets.json           the reward model's held-out accuracies, and what all was made of
 
-The head and the probe are 577 numbers each and are shipped in `demo/artefacts/`; `--retrain` fits
+The head (576 numbers) and the probe (577) are shipped in `demo/artefacts/`; `--retrain` fits
 both anew from the data, and `--ship` puts what was fitted in the place of the shipped ones. Nothing
 is fetched but the wheel that `make install` has put there. A second call does nothing unless
 something it is made of changed.
@@ -62,9 +62,9 @@ QUESTION = (
 )
 """The reward model's own chat template ends with this after the reply; R is read at its last token.
 
-A 135M trunk does not sum up a reply at its end token: a head there sides with the user on 65 % of
-held-out pairs, and on 81 % after this question (docs/decisions.md). It is part of the reward
-model's template, so serving needs to know nothing of it.
+A 135M trunk does not sum up a reply at its end token, and a head fitted there hardly learns to side
+with the user; after this question it does (docs/decisions.md). It is part of the reward model's
+template, so serving needs to know nothing of it.
 """
 
 
@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     (out / "prompts").mkdir()
     poems = [work for work in works("test") if work.kind == "poem"]
     write_prompts(out / "prompts" / "prompts.jsonl", poems)
+    for weights in out.rglob("*.safetensors"):
+        weights.chmod(0o644)  # saved as 0600: another user's container could not read them
     made = {"made_of": fingerprint(), "retrained": args.retrain, "reward_model": report}
     done.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(report))

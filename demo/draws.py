@@ -3,8 +3,8 @@
 The paper's first training set is made this way (a policy's comments on poems, kept where the judge
 agrees), and a probe trained on composed replies alone does not carry over to samples
 (docs/decisions.md). The label says whether the sample sides with the user by `demo.judge`: clearly
-positive after "I really like", clearly negative after "I really dislike". Samples in between are
-dropped; samples under a prompt with no opinion are all 0.
+positive after "I really like", clearly negative after "I really dislike". Samples that
+lean to the user's side only slightly are dropped; samples under a prompt with no opinion are 0.
 """
 
 from __future__ import annotations
