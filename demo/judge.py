@@ -2,9 +2,9 @@
 
 VADER (Hutto & Gilbert, 2014; `vaderSentiment` 3.3.2) is a lexicon, not a reader: it stands where
 the paper asks GPT-4 "which comment is more positive" (arXiv 2412.00967, evaluation). It needs no
-network. The reward model never sees its verdicts; the probe does, since half of its rows are samples
-labelled by it, on other poems (`demo.draws`). Its weakness is known: an AUROC of about 0.71 on
-review sentences, and exact ties, which count as half here.
+network. The reward model never sees its verdicts; the probe does, since half of its rows are
+samples labelled by it, on other poems (`demo.draws`). Its weakness is known: an AUROC of about 0.71
+on review sentences, and exact ties, which count as half here.
 """
 
 from __future__ import annotations
