@@ -6,7 +6,7 @@ GENERATOR ?= transformers
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets vllm demo test test-quick lint types format openapi compose-check clean
+.PHONY: help install assets vllm demo demo-seeds test test-quick lint types format openapi compose-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -32,6 +32,11 @@ vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CP
 
 demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
 	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+
+demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
+	@for seed in 0 1 2; do \
+	  $(PY) -m demo.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
+	@$(PY) -m demo.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
 test: install assets  ## every test, with a real RM and, where it installs, a real vLLM generator
 	-@$(MAKE) --no-print-directory vllm
