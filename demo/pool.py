@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from demo import tell
-from demo.measure import RULES, Array, Curve, curves, interval, neutral_reward_kept
+from demo.measure import RULES, Array, Curve, Poem, curves, interval, neutral_reward_kept
 from demo.run import NS
 
 HEADER = "| N | random | by R | penalised | by R - penalised | like R / pen. | dislike R / pen. |"
@@ -25,7 +25,10 @@ HEADER = "| N | random | by R | penalised | by R - penalised | like R / pen. | d
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Pool runs of the demo.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders with a scored.jsonl each")
-    runs = [read(folder) for folder in parser.parse_args(argv).runs]
+    gathered = [read(folder) for folder in parser.parse_args(argv).runs]
+    if any(list(poems) != list(gathered[0]) for poems in gathered):
+        raise SystemExit("the runs are not about the same poems; pool runs of one split")
+    runs = [curves(list(poems.values()), NS) for poems in gathered]
     print(HEADER + "\n" + "| --- " * 7 + "|")
     for column, n in enumerate(NS):
         print(row(runs, column, n))
@@ -34,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read(folder: Path) -> dict[str, Curve]:
-    """One run's curves; poems in the order of the prompts."""
+def read(folder: Path) -> dict[str, Poem]:
+    """One run's candidates by poem, in the order of the prompts."""
     lines = (folder / "scored.jsonl").read_text(encoding="utf-8").splitlines()
-    return curves(list(tell.gather([json.loads(line) for line in lines]).values()), NS)
+    return tell.gather([json.loads(line) for line in lines])
 
 
 def row(runs: Sequence[dict[str, Curve]], column: int, n: int) -> str:
