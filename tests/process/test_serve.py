@@ -115,12 +115,13 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
 
     # About a second of work on one thread, so that some of it is surely in flight at the signal.
     many = {"items": [{"prompt": "The poem is", "responses": ["good " * 40] * 200}]}
-    statuses: list[int] = []
+    outcomes: list[int | str] = []
 
     def post() -> None:
-        reply = httpx2.post(f"{serving.url}/v1/rewards", json=many, timeout=60)
-        assert len(reply.json()["results"][0]["responses"]) == 200
-        statuses.append(reply.status_code)
+        answer = httpx2.post(f"{serving.url}/v1/rewards", json=many, timeout=60).json()
+        # On a busy machine a thread may send only after the signal: refused by name, not lost.
+        error = answer.get("error", {}).get("type")
+        outcomes.append(error or len(answer["results"][0]["responses"]))
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
@@ -135,7 +136,9 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
     assert refused.headers["connection"] == "close"
     for thread in threads:
         thread.join(60)
-    assert statuses == [200] * 8
+    assert len(outcomes) == 8
+    assert set(outcomes) <= {200, "draining"}
+    assert 200 in outcomes
     assert serving.process.wait(30) == 0
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
