@@ -37,10 +37,11 @@ OPINIONS: dict[str, Opinion] = {"base": "none", "like": "like", "dislike": "disl
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the two servers answer."""
+    """Where the two servers answer, and the model id the generator serves."""
 
     reward_url: str
     generator_url: str
+    generator_model: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         curve=curve,
         ns=NS,
         titles={poem.id: poem.title for poem in poems},
-        generator=f"{scored[0]['model']} ({args.generator})",
+        generator=scored[0]["model"],
         model=answer["model"]["id"],
         formula=answer["model"]["formula"],
         provenance={
@@ -116,6 +117,8 @@ def write_prompts(path: Path, poems: Sequence[Work]) -> None:
 def start(stack: ExitStack, assets: Path, out: Path, generator: str) -> Servers:
     """Start both servers as processes of their own and wait until both are ready."""
     reward_port, generator_port = free_port(), free_port()
+    # Part of the rollouts' key: another generator's samples are never taken for this one's.
+    name = f"SmolLM2-135M-Instruct-{generator}"
     reward = candor(
         "serve",
         f"--model={assets / 'model'}",
@@ -124,10 +127,15 @@ def start(stack: ExitStack, assets: Path, out: Path, generator: str) -> Servers:
         f"--port={reward_port}",
     )
     if generator == "vllm":
-        draws = vllm(assets / "generator", "generator", generator_port)
+        draws = vllm(assets / "generator", name, generator_port)
     else:
-        draws = candor("generator", f"--model={assets / 'generator'}", f"--port={generator_port}")
-    servers = Servers(f"http://127.0.0.1:{reward_port}", f"http://127.0.0.1:{generator_port}")
+        draws = candor(
+            "generator",
+            f"--model={assets / 'generator'}",
+            f"--served-model-name={name}",
+            f"--port={generator_port}",
+        )
+    servers = Servers(f"http://127.0.0.1:{reward_port}", f"http://127.0.0.1:{generator_port}", name)
     for command, ready_url, log in (
         (reward, f"{servers.reward_url}/ready", "reward.log"),
         (draws, f"{servers.generator_url}/health", "generator.log"),
@@ -154,7 +162,7 @@ def draw_and_score(servers: Servers, prompts: Path, out: Path, seed: int) -> Pat
             f"--prompts={prompts}",
             f"--out={rollouts}",
             f"--generator-url={servers.generator_url}",
-            "--generator-model=generator",
+            f"--generator-model={servers.generator_model}",
             f"--n={N}",
             "--temperature=0.8",
             "--max-tokens=60",
