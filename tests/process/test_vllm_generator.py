@@ -82,3 +82,23 @@ def test_a_model_it_does_not_serve_is_refused_by_client_and_by_server(url: str) 
     assert httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code == 404
     served = body | {"model": "generator"}
     assert httpx2.post(f"{url}/v1/chat/completions", json=served, timeout=60).status_code == 200
+
+
+def test_seeded_requests_that_do_not_fit_one_prefill_do_not_kill_it(url: str) -> None:
+    """As the demo asks: four long prompts at a time, 16 seeded samples each."""
+
+    async def run() -> list[list[Completion]]:
+        async with AsyncGeneratorClient(url, model="generator", retry=Retry(budget_s=5)) as client:
+            asked = [
+                client.complete(
+                    [{"role": "user", "content": f"Comment on poem {number}. " + "The sea. " * 60}],
+                    n=16,
+                    temperature=0.8,
+                    max_tokens=4,
+                    seed=number,
+                )
+                for number in range(4)
+            ]
+            return await asyncio.gather(*asked)
+
+    assert [len(drawn) for drawn in asyncio.run(run())] == [16] * 4
