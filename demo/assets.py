@@ -121,7 +121,7 @@ def use_shipped(out: Path) -> dict[str, Any]:
 
 
 def retrain(out: Path) -> dict[str, Any]:
-    """Fit the reward model's head, then the probe on that model (12 minutes on 2 cores)."""
+    """Fit the reward model's head, then the probe on that model: minutes on 2 cores."""
     report = fit_reward_model(out / "generator", out / "model")
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
