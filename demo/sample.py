@@ -8,10 +8,11 @@ installs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,46 @@ class Sample:
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"]
+
+
+class _Rows(DynamicLayer):
+    """One layer's keys and values for n rows that begin alike, with room for all that will come.
+
+    transformers' own layer joins the old states and the new ones into fresh memory at every token,
+    which on a CPU takes longer than anything else in a decoding step of 16 rows. This one writes in
+    place and returns views: the same values in the same shapes.
+
+    Args:
+        prompt: the layer after the prompt's pass, states of shape (1, heads, P, head_dim).
+        n: rows.
+        room: tokens that may be added to each.
+    """
+
+    def __init__(self, prompt: DynamicLayer, n: int, room: int) -> None:
+        super().__init__()
+        self.lazy_initialization(prompt.keys, prompt.values)
+        self._whole = [self._roomy(states, n, room) for states in (prompt.keys, prompt.values)]
+        self._show(prompt.keys.shape[2])
+
+    @staticmethod
+    def _roomy(states: torch.Tensor, n: int, room: int) -> torch.Tensor:
+        _, heads, length, width = states.shape
+        whole = states.new_empty(n, heads, length + room, width)
+        whole[:, :, :length] = states
+        return whole
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (whole[:, :, :length] for whole in self._whole)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        for whole, states in zip(self._whole, (key_states, value_states), strict=True):
+            whole[:, :, start:end] = states
+        self._show(end)
+        return self.keys, self.values
 
 
 def _draw(
@@ -59,9 +100,9 @@ def sample(
     """
     device = model.device
     rng = torch.Generator(device).manual_seed(seed)
-    cache = DynamicCache(config=model.config)
-    out = model(torch.tensor([prompt_ids], device=device), past_key_values=cache, logits_to_keep=1)
-    cache.batch_repeat_interleave(n)
+    prompt = DynamicCache(config=model.config)
+    out = model(torch.tensor([prompt_ids], device=device), past_key_values=prompt, logits_to_keep=1)
+    cache = Cache(layers=[_Rows(layer, n, max_tokens) for layer in prompt.layers])
     logits = out.logits[:, -1].float().expand(n, -1)  # (n, vocab)
     drawn: list[list[int]] = [[] for _ in range(n)]
     open_rows = set(range(n))
