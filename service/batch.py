@@ -94,7 +94,7 @@ class Engine(Protocol):
         ...
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """Score `items` in one forward; called from one thread only, never concurrently."""
+        """Score `items` in one forward; several threads may call at once."""
         ...
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from probes.capture import Taps
 from probes.forward import packed
 from probes.packed_attention import NAME
 from probes.prefix import lay_out
@@ -46,6 +47,7 @@ class PackedEngine:
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
+        self._taps = Taps(model, self._layers)
         model.set_attn_implementation(NAME)
 
     def cost(self, items: Sequence[Item]) -> int:
@@ -61,7 +63,7 @@ class PackedEngine:
             self._device,
             [item.sort_key for item in items],
         )
-        return score_forward(self._model, self._layers, items, forward)
+        return score_forward(self._model, self._taps, self._layers, items, forward)
 
 
 def check_items(vocabulary: int) -> list[Item]:

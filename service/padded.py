@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from probes.capture import Taps
 from probes.forward import padded
 from probes.probe import Probe
 from service.batch import BatchResult, Item
@@ -39,6 +40,7 @@ class PaddedEngine:
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
+        self._taps = Taps(model, self._layers)
 
     def cost(self, items: Sequence[Item]) -> int:
         """Padded tokens: items times the longest."""
@@ -51,4 +53,4 @@ class PaddedEngine:
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        return score_forward(self._model, self._layers, items, forward)
+        return score_forward(self._model, self._taps, self._layers, items, forward)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from probes.capture import num_hidden_layers, read_hidden_states
+from probes.capture import Taps, num_hidden_layers
 from probes.forward import Forward
 from probes.head import decoder, head_logits
 from probes.probe import Probe
@@ -55,11 +55,16 @@ def by_layer(
 
 @torch.inference_mode()
 def score_forward(
-    model: nn.Module, layers: dict[int, LayerProbes], items: Sequence[Item], forward: Forward
+    model: nn.Module,
+    taps: Taps,
+    layers: dict[int, LayerProbes],
+    items: Sequence[Item],
+    forward: Forward,
 ) -> BatchResult:
     """Runs `forward`: R at each item's last token, probe logits at its response tokens only.
 
-    What equal items share is read once, so that their scores are equal to the bit.
+    Several threads may run one model at once. What equal items share is read once, so that their
+    scores are equal to the bit.
     """
     logits: dict[int, Tensor] = {}
 
@@ -70,7 +75,7 @@ def score_forward(
 
         return read
 
-    with read_hidden_states(model, {index: reader(index) for index in layers}):
+    with taps.read({index: reader(index) for index in layers}):
         output = decoder(model)(**forward.inputs)
     last, order = torch.unique(forward.last, return_inverse=True)
     rewards = head_logits(model, output.last_hidden_state.flatten(0, 1)[last])[order].tolist()

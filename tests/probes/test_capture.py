@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from probes.capture import CaptureError, num_hidden_layers, read_hidden_states
+from probes.capture import CaptureError, Taps, num_hidden_layers, read_hidden_states
 from probes.collate import right_pad
 from probes.head import decoder, head_logits
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
@@ -174,6 +177,66 @@ def test_two_forwards_inside_are_both_read() -> None:
         for sequence in SEQUENCES:
             model(input_ids=torch.tensor([sequence]))
     assert [tuple(hidden.shape) for hidden in calls] == [(1, 5, 32), (1, 3, 32)]
+
+
+def test_threads_that_run_one_model_at_once_each_read_their_own_forward() -> None:
+    """Two forwards are made to overlap in the middle: both are at block 1 when either goes on."""
+    model = tiny_llama()
+    taps = Taps(model, [0, 1])
+    together = threading.Barrier(2, timeout=20)
+
+    def run(sequence: list[int]) -> None:
+        model(input_ids=torch.tensor([sequence]))
+
+    expected = [capture(model, [0, 1], run=partial(run, sequence)) for sequence in SEQUENCES]
+
+    def read(sequence: list[int]) -> dict[int, Tensor]:
+        seen: dict[int, Tensor] = {}
+
+        def meet(hidden: Tensor) -> None:
+            together.wait()
+            seen[1] = hidden.clone()
+
+        readers = {0: lambda hidden: seen.__setitem__(0, hidden.clone()), 1: meet}
+        with torch.inference_mode(), taps.read(readers):
+            run(sequence)
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(read, SEQUENCES))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_control_hooks_without_a_thread_of_their_own_read_the_neighbours_forward() -> None:
+    """What `Taps` is for: a hook put up by one thread fires in every other thread's forward."""
+    model = tiny_llama()
+    seen: list[int] = []
+    handle = decoder(model).register_forward_hook(
+        lambda module, args, output: seen.append(threading.get_ident())
+    )
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(model, input_ids=torch.tensor([SEQUENCES[0]])).result()
+    handle.remove()
+    assert seen != [threading.get_ident()]
+    assert len(seen) == 1
+
+
+def test_taps_say_nothing_outside_of_a_read_and_can_be_taken_off() -> None:
+    model = tiny_llama()
+    before = hooks_of(model)
+    taps = Taps(model, [0, 2])
+    assert hooks_of(model) == before + 3
+    model(input_ids=torch.tensor([SEQUENCES[0]]))
+    seen: list[Tensor] = []
+    with taps.read({0: seen.append}):
+        model(input_ids=torch.tensor([SEQUENCES[0]]))
+    assert len(seen) == 1
+    with pytest.raises(CaptureError, match="1: 0"), taps.read({1: seen.append}):
+        model(input_ids=torch.tensor([SEQUENCES[0]]))
+    taps.remove()
+    assert hooks_of(model) == before
 
 
 @pytest.mark.parametrize("layer", [-1, 3])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -208,3 +209,15 @@ def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_t
     expected = [*padded.score(items).scores]
     expected[0] = Score(base_reward=float("nan"))
     assert self_check(packed_engine, expected, items) == "the model's own scores are not finite"
+
+
+@pytest.mark.parametrize("engine", engines(tiny_llama()), ids=lambda engine: engine.name)
+def test_threads_that_score_at_once_get_the_scores_of_one_alone(
+    engine: PaddedEngine | PackedEngine,
+) -> None:
+    """To the bit: R and every layer's readings of 24 batches, four at a time over one model."""
+    batches = [grouped_items(seed) for seed in range(24)]
+    alone = [engine.score(items).scores for items in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = [result.scores for result in pool.map(engine.score, batches)]
+    assert together == alone

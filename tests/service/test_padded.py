@@ -155,14 +155,6 @@ def test_cost_and_computed_tokens_are_the_padded_ones() -> None:
     assert engine.score(items).num_computed_tokens == 27
 
 
-def test_no_hook_stays_on_the_model() -> None:
-    model = tiny_llama()
-    PaddedEngine(model, make_probes(model), device="cpu").score(make_items())
-    for module in model.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
-
-
 def test_a_model_in_bfloat16_is_read_in_float32() -> None:
     model = tiny_llama().bfloat16()
     probes = make_probes(model)
