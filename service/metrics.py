@@ -3,29 +3,44 @@
 A registry of its own per server, so that two apps in one process (as in the tests) do not add up.
 Labels have few values by construction: routes come from the route table, types from `errors.py`,
 probes from the command line. Distributions of rewards and probe scores are here so that drift under
-optimisation can be seen; texts are not.
+optimisation can be seen; texts are not. What is drawn and alarmed from this: `docker/grafana`,
+`docker/alerts.yml`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from service.drift_gauges import DriftGauges
+from service.errors import CandorError
+from service.health import Health, Status
 
 if TYPE_CHECKING:
     from service.answers import DriftReport
     from service.batcher import Batcher
-    from service.health import Health
 
 REQUEST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 100, 180)
 """Buckets in seconds; 15, 100 and 180 are where trainers give up."""
 STAGE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
-LOGITS = (-50, -20, -10, -5, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 5, 10, 20, 50)
-"""Buckets for rewards and probe scores, in their own units."""
+_POSITIVE = (0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 50)
+LOGITS = (*(-bound for bound in reversed(_POSITIVE)), 0, *_POSITIVE)
+"""Buckets for rewards and probe scores, in their own units. Exact means and spreads, of the last
+window, are the drift gauges."""
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+STAGES = ("tokenise", "queue", "forward")
+REFUSALS = ("overloaded", "draining", "not_ready", "deadline_exceeded")
 TOKENS = (64, 256, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 
 
@@ -35,6 +50,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         reg = self.registry
+        ProcessCollector(registry=reg)
         self.requests = Counter(
             "candor_requests", "Requests answered", ["route", "status"], registry=reg
         )
@@ -95,6 +111,20 @@ class Metrics:
         self.gone = Counter(
             "candor_gone_items", "Items dropped unscored because their caller left", registry=reg
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Every type of error has a sample from the start. A counter that appears with its first
+        event has no increase in Prometheus' eyes, so an alert on the first would never fire."""
+        for type in error_types():
+            self.errors.labels(type)
+            self.item_errors.labels(type)
+        for type in REFUSALS:
+            self.refused.labels(type)
+        for stage in STAGES:
+            self.stage_s.labels(stage)
+        for kind in ("sent", "computed", "padding"):
+            self.tokens.labels(kind)
 
     def watch(self, batcher: Batcher) -> None:
         """Let the queue gauges read `batcher` when they are scraped."""
@@ -107,7 +137,9 @@ class Metrics:
         self.registry.register(DriftGauges(report))
 
     def watch_health(self, health: Health) -> None:
+        """Let readiness and its reason be read when they are scraped."""
         self.ready.set_function(lambda: float(health.ready))
+        self.registry.register(StatusGauge(health))
 
     def render(self) -> bytes:
         """The text that `GET /metrics` returns."""
@@ -136,38 +168,25 @@ class Metrics:
         self.gone.inc(num)
 
 
-class DriftGauges(Collector):
-    """A `DriftReport` as gauges. What is not known yet (no full current window) has no sample: a 0
-    would read as no drift."""
+def error_types() -> list[str]:
+    """Every `type` that an error of the API can have."""
+    classes = [CandorError]
+    for one in classes:
+        classes += one.__subclasses__()
+    return sorted({one.type for one in classes})
 
-    def __init__(self, report: Callable[[], DriftReport]) -> None:
-        self._report = report
+
+class StatusGauge(Collector):
+    """Which state the server is in, 1 for it and 0 for the others: why it is not ready."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        report = self._report()
-        fill = GaugeMetricFamily(
-            "candor_drift_window_items", "Responses in a drift window", labels=["window"]
+        gauge = GaugeMetricFamily(
+            "candor_status", "1 for the status that /readyz gives", labels=["status"]
         )
-        fill.add_metric(["reference"], report.num_reference)
-        fill.add_metric(["current"], report.num_current)
-        yield fill
-        measures = {
-            "psi": "Population stability index, current against reference window",
-            "ks": "Kolmogorov-Smirnov distance, current against reference window",
-            "shift": "Shift of the mean, in standard deviations of the reference window",
-        }
-        for measure, words in measures.items():
-            gauge = GaugeMetricFamily(f"candor_drift_{measure}", words, labels=["signal"])
-            for name, signal in report.signals.items():
-                value: float | None = getattr(signal, measure)
-                if value is not None:
-                    gauge.add_metric([name], value)
-            yield gauge
-        alarm = GaugeMetricFamily(
-            "candor_drift_alarm",
-            "1 while this rule speaks for this probe",
-            labels=["probe", "rule"],
-        )
-        for one in report.alarms:
-            alarm.add_metric([one.probe, one.rule], one.active)
-        yield alarm
+        now = self._health.status
+        for status in get_args(Status):
+            gauge.add_metric([status], status == now)
+        yield gauge

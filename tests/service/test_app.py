@@ -684,12 +684,34 @@ def test_every_metric_ends_in_a_unit_or_says_what_it_counts() -> None:
     assert rewarder.drift is not None
     metrics.watch_drift(rewarder.drift.report)
     rewarder.close()
+    metrics.watch_health(Health())
     names = {family.name for family in metrics.registry.collect()}
+    ours = {name for name in names if name.startswith("candor_")}
     endings = ("_seconds", "_items", "_tokens", "_reward", "_score", "_ready", "requests", "errors")
-    drift = {f"candor_drift_{what}" for what in ("psi", "ks", "shift", "alarm")}
-    assert names > drift
-    assert all(name.startswith("candor_") for name in names)
-    assert not [name for name in names - drift if not name.endswith((*endings, "_refused"))]
+    endings += ("_refused", "_status", "_role")
+    drift = {f"candor_drift_{what}" for what in ("psi", "ks", "shift", "mean", "std", "alarm")}
+    assert ours > drift
+    assert all(name.startswith("process_") for name in names - ours)  # Prometheus' own names
+    assert not [name for name in ours - drift if not name.endswith(endings)]
+
+
+def test_an_error_that_has_not_happened_has_a_sample_so_that_its_first_time_is_an_increase() -> (
+    None
+):
+    text = Metrics().render().decode()
+    for kind in subclasses(CandorError):
+        assert f'candor_errors_total{{type="{kind.type}"}} 0.0' in text
+        assert f'candor_item_errors_total{{type="{kind.type}"}} 0.0' in text
+    assert 'candor_errors_total{type="no_such_error"}' not in text
+
+
+def test_the_status_gauge_says_which_state_it_is_in() -> None:
+    metrics, health = Metrics(), Health()
+    metrics.watch_health(health)
+    health.draining = True
+    lines = [line for line in metrics.render().decode().splitlines() if "candor_status{" in line]
+    assert 'candor_status{status="draining"} 1.0' in lines
+    assert sum(line.endswith(" 0.0") for line in lines) == len(lines) - 1 == 5
 
 
 # -- the document
