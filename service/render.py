@@ -9,13 +9,16 @@ hold (the schema) and which tokens a probe pools over (the probe).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from service.batch import Item
-from service.errors import EmptyResponse, InvalidMessages, TooLong
+from service.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from service.schema import Message
+from service.turns import Marks
 
 Ending = Literal["template", "end_token", "none"]
 """Where the text ends, and so where R is read: as the template ends it (what TRL trains on),
@@ -29,6 +32,15 @@ bound; a tighter one would refuse long runs of spaces, which are a single token.
 # Stands in for the response to learn what the template writes around it. Letters only, so that a
 # template that strips or lower-cases nothing but white space leaves it as it is.
 _STAND_IN = "CandorResponseGoesHere"
+_USER_STAND_IN = "CandorQuestionGoesHere"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A context: templated text up to the end of the last turn before the response's. The chat
+    template writes what follows, as if that turn were a user's."""
+
+    text: str
 
 
 class Renderer:
@@ -54,7 +66,7 @@ class Renderer:
 
     def encode(
         self,
-        context: Sequence[Message] | str,
+        context: Sequence[Message] | str | OpenTurn,
         response: str,
         *,
         truncation: Literal["error", "left"] = "error",
@@ -64,7 +76,8 @@ class Renderer:
 
         Args:
             context: messages, to which the RM's chat template is applied with the response as the
-                last turn; or text that has the template already, and the response follows as it is.
+                last turn; or text that has the template already, and the response follows as it is;
+                or an `OpenTurn`.
             response: the text to score; white space around it is the template's affair.
             truncation: for a text over the window, `error` refuses it and `left` drops the oldest
                 context tokens, keeping the BOS, the response and what the template puts after it.
@@ -80,6 +93,8 @@ class Renderer:
         if isinstance(context, str):
             text, start, end = context + response, len(context), len(context) + len(response)
             shift: int | None = 0
+        elif isinstance(context, OpenTurn):
+            text, start, end, shift = self._close_turn(context.text, response)
         else:
             text, start, end, shift = self._apply_template(context, response)
         truncated = len(text) > self._max_chars
@@ -111,6 +126,53 @@ class Renderer:
             truncated=truncated or dropped > 0,
             want_tokens=want_tokens,
         )
+
+    def marks(self) -> Marks:
+        """What the tokeniser and the template write around turns.
+
+        The header is what the template writes before an assistant's turn both when it asks for one
+        and when it renders one: templates of reasoning models add to either.
+        """
+        known = {
+            name: getattr(self._tokenizer, f"{name}_token") or "" for name in ("bos", "eos", "pad")
+        }
+        user = [{"role": "user", "content": _USER_STAND_IN}]
+        try:
+            spoken = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
+            prompted = self._render(user, add_generation_prompt=True).partition(_USER_STAND_IN)[2]
+            asked = self._render(user).partition(_USER_STAND_IN)[2]
+        except InvalidMessages:
+            return Marks(**known)
+        between, _, after = spoken.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
+        # A template that knows no generation prompt writes the same for both.
+        header = between if prompted == asked else _common_start(between, prompted)
+        return Marks(
+            header=header if header.strip() else "",
+            end=after.strip(),
+            writes_bos=bool(known["bos"]) and spoken.startswith(known["bos"]),
+            **known,
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens written out.
+
+        Raises:
+            InvalidRequest: an id that the tokeniser does not have.
+        """
+        if not all(0 <= token_id < len(self._tokenizer) for token_id in token_ids):
+            raise InvalidRequest(f"token ids must be from 0 to {len(self._tokenizer) - 1}")
+        text = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return cast(str, text)
+
+    def _close_turn(self, context: str, response: str) -> tuple[str, int, int, int | None]:
+        """`_apply_template` for a context whose turns are rendered but for the last one's end."""
+        user = Message.model_construct(role="user", content=_USER_STAND_IN)
+        text, start, end, shift = self._apply_template([user], response)
+        written = text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
+        moved = len(context) - written
+        return context + text[written:], start + moved, end + moved, shift
 
     def _apply_template(
         self, messages: Sequence[Message], response: str
@@ -208,3 +270,9 @@ class Renderer:
                 f"{self._max_length}; a response is never cut"
             )
         return excess
+
+
+def _common_start(one: str, other: str) -> str:
+    """What both texts begin with."""
+    pairs = zip(one, other, strict=False)
+    return "".join(a for a, _ in takewhile(lambda both: both[0] == both[1], pairs))

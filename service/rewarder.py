@@ -1,4 +1,4 @@
-"""The request path without HTTP: a `RewardRequest` in, the answer's bytes out.
+"""The request path without HTTP: a `RewardRequest` in, the answer out, as bytes or as dicts.
 
     resolve penalties -> encode (tokeniser thread) -> batcher -> compose -> JSON
 
@@ -22,15 +22,17 @@ from typing import Any
 import orjson
 
 from probes.combine import Combination
-from service.batch import Item
-from service.batcher import Batcher, Scored
+from service.batch import Item, Scored
+from service.batcher import Batcher
 from service.compose import SUM, Composed, ServedProbe, Term, compose_items, formula, resolve
 from service.drift import Drift
 from service.errors import CandorError, DeadlineExceeded, InvalidRequest
 from service.metrics import Metrics
 from service.model import RewardModel
-from service.render import Renderer
-from service.schema import MAX_ITEMS, RewardItem, RewardRequest
+from service.render import OpenTurn, Renderer
+from service.responses import response_answer, token_answers
+from service.schema import MAX_ITEMS, Message, RewardItem, RewardRequest
+from service.turns import OpenTurnItem
 
 
 class Rewarder:
@@ -65,6 +67,7 @@ class Rewarder:
         self.combination = combination
         self.drift = drift
         self.batcher = batcher
+        self.marks = renderer.marks()
         self._renderer = renderer
         self._metrics = metrics
         # One thread: the tokeniser and the template are not shared between threads, and the loop
@@ -86,7 +89,11 @@ class Rewarder:
         return formula(resolve(self.served, {}), self.combination)
 
     async def score(self, request: RewardRequest, deadline: float) -> bytes:
-        """The JSON of a `RewardResponse`.
+        """The JSON of a `RewardResponse`; see `answer`."""
+        return orjson.dumps(await self.answer(request, deadline))
+
+    async def answer(self, request: RewardRequest, deadline: float) -> dict[str, Any]:
+        """A `RewardResponse` as plain dicts: what the trainers' routes put into their own words.
 
         Args:
             deadline: `time.monotonic()` seconds.
@@ -115,6 +122,25 @@ class Rewarder:
                 *(one.score.readings[name].score for name in sorted(one.score.readings)),
             )
         )
+
+    async def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each list of token ids.
+
+        Raises:
+            InvalidRequest: an id that the tokeniser does not have; `item` says in which list.
+        """
+
+        def decode_all() -> list[str]:
+            texts = []
+            for number, ids in enumerate(token_ids):
+                try:
+                    texts.append(self._renderer.decode(ids))
+                except CandorError as error:
+                    raise error.at(number) from None
+            return texts
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokeniser, decode_all)
 
     def close(self) -> None:
         """Let the threads go. Nothing may be submitted afterwards."""
@@ -145,7 +171,11 @@ class Rewarder:
 
     def _encode_one(self, request: RewardRequest, index: int, number: int) -> Item:
         item = request.items[index]
-        context = item.messages if item.messages is not None else item.prompt
+        context: Sequence[Message] | str | OpenTurn | None = item.messages
+        if context is None:
+            context = item.prompt
+        if isinstance(item, OpenTurnItem) and item.prompt is not None:
+            context = OpenTurn(item.prompt)
         if context is None:
             raise InvalidRequest("give exactly one of 'messages' and 'prompt'", item=index)
         try:
@@ -176,7 +206,7 @@ class Rewarder:
         items: Sequence[Item],
         scored: Sequence[Scored],
         penalties: Sequence[Term],
-    ) -> bytes:
+    ) -> dict[str, Any]:
         results: list[dict[str, Any]] = [
             {"index": index, "best": 0, "responses": []} for index in range(len(request.items))
         ]
@@ -195,27 +225,25 @@ class Rewarder:
             result["best"] = of_item.index(max(of_item))
         sent = sum(item.num_tokens for item in items)
         computed = sum(one.num_computed_tokens for one in scored)
-        return orjson.dumps(
-            {
-                "model": {
-                    "id": self.model_id,
-                    "revision": self.model.weights_sha256,
-                    "engine": self.engine_name,
-                    "formula": formula(penalties, self.combination),
-                    "combine": asdict(self.combination),
-                },
-                "results": results,
-                "usage": {
-                    "num_tokens": sent,
-                    "num_computed_tokens": computed,
-                    "num_shared_tokens": max(0, sent - computed),
-                },
-                "timings": {
-                    "queue_s": max(one.queue_s for one in scored),
-                    "forward_s": max(one.forward_s for one in scored),
-                },
-            }
-        )
+        return {
+            "model": {
+                "id": self.model_id,
+                "revision": self.model.weights_sha256,
+                "engine": self.engine_name,
+                "formula": formula(penalties, self.combination),
+                "combine": asdict(self.combination),
+            },
+            "results": results,
+            "usage": {
+                "num_tokens": sent,
+                "num_computed_tokens": computed,
+                "num_shared_tokens": max(0, sent - computed),
+            },
+            "timings": {
+                "queue_s": max(one.queue_s for one in scored),
+                "forward_s": max(one.forward_s for one in scored),
+            },
+        }
 
     def _record(self, one: Scored, composed: Composed, item: Item) -> None:
         self._metrics.base_reward.observe(one.score.base_reward)
@@ -237,42 +265,4 @@ def response_places(items: Sequence[RewardItem]) -> list[tuple[int, int]]:
         raise InvalidRequest(f"{total} responses in one request; send at most {MAX_ITEMS}")
     return [
         (index, number) for index, item in enumerate(items) for number in range(len(item.responses))
-    ]
-
-
-def response_answer(one: Scored, composed: Composed, item: Item) -> dict[str, Any]:
-    """A `ResponseReward` as a dict. Only penalised probes appear: a monitor is not in
-    `composed`."""
-    return {
-        "reward": composed.reward,
-        "base_reward": one.score.base_reward,
-        "penalty": composed.penalty,
-        "probes": {
-            name: {
-                "score": one.score.readings[name].score,
-                "bounded": bounded,
-                "mean": one.score.readings[name].mean,
-                "max": one.score.readings[name].max,
-                "lambda": composed.lambdas[name],
-            }
-            for name, bounded in composed.bounded.items()
-        },
-        "num_tokens": item.num_tokens,
-        "truncated": item.truncated,
-    }
-
-
-def token_answers(one: Scored, item: Item, text: str, composed: Composed) -> list[dict[str, Any]]:
-    """The response's tokens with their span of `text` and each probe's logit."""
-    ids = item.token_ids[item.response_start : item.response_end]
-    columns = {name: one.score.readings[name].token_logits or () for name in composed.bounded}
-    return [
-        {
-            "id": token_id,
-            "text": text[start:end],
-            "start": start,
-            "end": end,
-            "probes": {name: column[number] for name, column in columns.items()},
-        }
-        for number, (token_id, (start, end)) in enumerate(zip(ids, item.offsets, strict=True))
     ]
