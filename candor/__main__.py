@@ -33,6 +33,8 @@ def main() -> None:
     app.command("jobs.generate:generate", name="generate", help="Sample responses to prompts.")
     app.command("jobs.score:score", name="score", help="Score sampled responses.")
     app.command("jobs.bon:bon", name="bon", help="Best-of-N curves from scored responses.")
+    app.command("jobs.pairs:pairs", name="pairs", help="Preference pairs for DPO.")
+    app.command("jobs.rl.run:rl", name="rl", help="Train a policy on the penalised reward (GRPO).")
     app.command(
         "demo.generator:serve_generator",
         name="generator",

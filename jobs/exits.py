@@ -19,6 +19,8 @@ class Exit(IntEnum):
     """A server does not answer, or not as the one asked for. Finished rows are safe."""
     IO = 74
     """Disk full, read-only, damaged journal, or another run is writing. Finished rows are safe."""
+    GUARD = 70
+    """A training run was ended by its own watch (drift alarm, quality floor); stderr says which."""
     INTERRUPTED = 75
     """Stopped by a signal; running the same command again goes on."""
 

@@ -20,10 +20,12 @@ PACKAGES = (
     "httpx2",
     "numpy",
     "orjson",
+    "peft",
     "pydantic",
     "scikit-learn",
     "torch",
     "transformers",
+    "trl",
 )
 
 
