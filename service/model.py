@@ -59,6 +59,7 @@ class RewardModel:
             `candor_max_length` (what the reward model was trained to read).
         dtype, device: as chosen, e.g. `bfloat16` and `cuda`.
         ending: from `candor_ending` in config.json; where R is read.
+        folder: where its files are.
     """
 
     id: str
@@ -72,6 +73,7 @@ class RewardModel:
     ending: Ending
     dtype: str
     device: str
+    folder: Path = Path()
 
 
 def load_reward_model(
@@ -80,6 +82,7 @@ def load_reward_model(
     revision: str | None = None,
     device: str = "auto",
     dtype: DType = "auto",
+    trunk: bool = True,
 ) -> RewardModel:
     """Loads a folder, or a repository of the Hugging Face hub (from the cache when offline).
 
@@ -89,6 +92,8 @@ def load_reward_model(
         device: `auto` is CUDA when there is one, else the CPU.
         dtype: `auto` is bfloat16 on CUDA; on a CPU the checkpoint's own where the CPU computes fast
             in it, else float32 (`probes.precision`).
+        trunk: False leaves the trunk's weights in their files (its modules are on the meta device,
+            shapes without numbers) for an engine that loads them itself; the head is loaded.
 
     Raises:
         ModelRefused: see this file, `service.checkpoint` and `service.heads`; the message names the
@@ -108,8 +113,12 @@ def load_reward_model(
     where = _pick_device(device)
     max_length = _max_length(raw, config.get_text_config())
     tokenizer = _load_tokenizer(folder)
-    model = _load_weights(folder, raw, config, _pick_dtype(dtype, where, config))
-    cast(torch.nn.Module, model).to(where)
+    picked = _pick_dtype(dtype, where, config)
+    if trunk:
+        model = _load_weights(folder, raw, config, picked)
+        cast(torch.nn.Module, model).to(where)
+    else:
+        model = _load_head_only(folder, raw, config)
     text_config = config.get_text_config()
     return RewardModel(
         id=folder.resolve().name if is_local else name_or_path,
@@ -121,8 +130,9 @@ def load_reward_model(
         num_layers=num_hidden_layers(model),
         max_length=max_length,
         ending=ending,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=str(picked).removeprefix("torch."),
         device=where,
+        folder=folder,
     )
 
 
@@ -205,6 +215,22 @@ def _load_weights(
     except ValueError as error:
         raise ModelRefused(str(error)) from error
     model.score = load_head(head, tensors, raw, text_config.hidden_size)
+    return cast(PreTrainedModel, model)
+
+
+def _load_head_only(
+    folder: Path, raw: Mapping[str, Any], config: PretrainedConfig
+) -> PreTrainedModel:
+    """The model's shapes with its real head. Whether the trunk's weights are whole is for whoever
+    loads them to check."""
+    tensors = read_tensors(folder)
+    head = find_head(tensors, raw)
+    config.num_labels = 1
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
+        raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
+    model.score = load_head(head, tensors, raw, config.get_text_config().hidden_size)
     return cast(PreTrainedModel, model)
 
 

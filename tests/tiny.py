@@ -133,7 +133,7 @@ def tiny_qwen2(num_layers: int = 2, seed: int = 1, **config: Any) -> PreTrainedM
 
 
 def tiny_qwen3(num_layers: int = 2, seed: int = 2, **config: Any) -> PreTrainedModel:
-    dimensions = _dimensions(num_layers, head_dim=8, **config)
+    dimensions = _dimensions(num_layers, **({"head_dim": 8} | config))
     return _build(Qwen3ForSequenceClassification, Qwen3Config(**dimensions), seed)
 
 

@@ -1,0 +1,294 @@
+"""The engine for reward models larger than one GPU: vLLM, with tensor and pipeline parallelism and
+its prefix cache, in processes of its own.
+
+The server keeps the tokeniser, the head and the probes; vLLM gets token ids and gives back, for
+every response token, R and each probe's logit (`service.vllm_model`). What is made of them is
+`service.readings`, as for the other engines. Needs vLLM in the server's own environment (extra
+`vllm`), and all processes on one machine.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from probes.capture import num_hidden_layers
+from probes.prefix import lay_out
+from probes.probe import Probe
+from service.batch import BatchResult, Item, Score
+from service.checkpoint import ModelRefused, read_config, read_tensors
+from service.heads import UNREAD, find_head, head_names
+from service.model import RewardModel
+from service.readings import LayerProbes, by_layer, readings
+from service.vllm_plugin import FAMILIES, RESPONSE_START, architecture
+
+READERS = "CANDOR_VLLM_READERS"
+"""As in `service.vllm_model`, which only vLLM's processes can import."""
+
+SET_HERE = frozenset(
+    {
+        "additional_config",
+        "async_scheduling",
+        "convert",
+        "dtype",
+        "hf_overrides",
+        "model",
+        "pipeline_parallel_size",
+        "pooler_config",
+        "runner",
+        "scheduler_cls",
+        "skip_tokenizer_init",
+        "tensor_parallel_size",
+        "tokenizer",
+        "trust_remote_code",
+    }
+)
+"""Of vLLM's engine arguments, those that are Candor's to choose."""
+
+
+class VllmEngine:
+    """Scores items on a vLLM that is running.
+
+    Args:
+        llm: a `vllm.LLM` of one of our models.
+        model: what was loaded of the reward model; its weights may be on the meta device.
+        probes: names are distinct; layers index `hidden_states` (0 = embeddings).
+
+    Raises:
+        ValueError: two probes share a name, or a probe's layer is not one of the model's.
+    """
+
+    name = "vllm"
+
+    def __init__(self, llm: Any, model: RewardModel, probes: Sequence[Probe]) -> None:
+        self._llm = llm
+        self._layers = by_layer(model.model, probes, torch.device("cpu"))
+        self._num_readings = len(probes) + 1
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that vLLM takes, in tokens."""
+        return int(self._llm.llm_engine.model_config.max_model_len)
+
+    def cost(self, items: Sequence[Item]) -> int:
+        """Distinct tokens, which is what a cache without block boundaries would compute."""
+        layout = lay_out([item.token_ids for item in items], [item.sort_key for item in items])
+        return layout.num_tokens
+
+    def score(self, items: Sequence[Item], *, shared: bool = True) -> BatchResult:
+        """Scores `items`; equal ones once.
+
+        Args:
+            shared: whether contexts may come from the prefix cache.
+
+        Raises:
+            vllm.v1.engine.exceptions.EngineDeadError: vLLM's processes have ended; every further
+                call raises it too.
+            RuntimeError: a response token without a reading.
+        """
+        starts: dict[tuple[int, ...], int] = {}
+        for item in items:
+            known = starts.get(item.token_ids, item.response_start)
+            starts[item.token_ids] = min(known, item.response_start)
+        outputs = self._encode(starts, shared)
+        rows = {
+            ids: whole(output.outputs.data, start, len(ids), self._num_readings)
+            for (ids, start), output in zip(starts.items(), outputs, strict=True)
+        }
+        cached = sum(output.num_cached_tokens for output in outputs)
+        return BatchResult(
+            scores=self._scores(items, starts, rows),
+            num_computed_tokens=sum(map(len, starts)) - cached,
+        )
+
+    def close(self) -> None:
+        """Ends vLLM's processes. Nothing may be scored afterwards."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _encode(self, starts: Mapping[tuple[int, ...], int], shared: bool) -> list[Any]:
+        from vllm import PoolingParams
+
+        params = [
+            PoolingParams(
+                task="token_classify",
+                # Left to itself vLLM reads no cache in a task of single tokens.
+                skip_reading_prefix_cache=not shared,
+                extra_kwargs={RESPONSE_START: start},
+            )
+            for start in starts.values()
+        ]
+        prompts = [{"prompt_token_ids": list(ids)} for ids in starts]
+        outputs = self._llm.encode(prompts, params, pooling_task="token_classify", use_tqdm=False)
+        return list(outputs)
+
+    def _scores(
+        self,
+        items: Sequence[Item],
+        starts: Mapping[tuple[int, ...], int],
+        rows: Mapping[tuple[int, ...], Tensor],
+    ) -> list[Score]:
+        found = []
+        for item in items:
+            start = starts[item.token_ids]
+            found.append(
+                rows[item.token_ids][item.response_start - start : item.response_end - start]
+            )
+        together = torch.cat(found)
+        logits, column = {}, 0
+        for index, layer in self._layers.items():
+            logits[index] = together[:, column : column + len(layer.probes)]
+            column += len(layer.probes)
+        rewards = [rows[item.token_ids][-1, -1].item() for item in items]
+        return [
+            Score(base_reward=reward, readings=reading)
+            for reward, reading in zip(rewards, readings(items, self._layers, logits), strict=True)
+        ]
+
+
+def whole(rows: Tensor, start: int, end: int, num_readings: int) -> Tensor:
+    """vLLM's rows [n, 1 + readings], by position -> [end - start, readings].
+
+    Raises:
+        RuntimeError: a position from `start` to `end` is missing.
+    """
+    positions = rows[:, 0].long() - start
+    found = torch.zeros(end - start, num_readings)
+    seen = torch.zeros(end - start, dtype=torch.bool)
+    seen[positions] = True
+    if not bool(seen.all()):
+        raise RuntimeError(f"vLLM gave no reading for {int((~seen).sum())} response tokens")
+    found[positions] = rows[:, 1:]
+    return found
+
+
+def start(
+    model: RewardModel,
+    probes: Sequence[Probe],
+    *,
+    tensor_parallel_size: int = 1,
+    pipeline_parallel_size: int = 1,
+    arguments: Mapping[str, Any] | None = None,
+) -> VllmEngine:
+    """Starts vLLM on the files of `model`, which says in which dtype.
+
+    Args:
+        arguments: more of vLLM's engine arguments, by name; none of `SET_HERE`.
+
+    Raises:
+        ModelRefused: vLLM is not installed or does not take the model; the message says why, or
+            that vLLM's own log does.
+        ValueError: two probes share a name, or a probe's layer is not one of the model's.
+    """
+    model_type = model.model.config.get_text_config().model_type
+    if model_type not in FAMILIES:
+        raise ModelRefused(
+            f"--engine vllm runs {', '.join(sorted(FAMILIES))}, and this model is a {model_type}: "
+            "serve it with --engine packed"
+        )
+    _check_installed()
+    _set_environment()
+    layers = by_layer(model.model, probes, torch.device("cpu"))
+    chosen: dict[str, Any] = {
+        "model": str(model.folder),
+        "runner": "pooling",
+        "dtype": model.dtype,
+        "max_model_len": model.max_length,
+        "tensor_parallel_size": tensor_parallel_size,
+        "pipeline_parallel_size": pipeline_parallel_size,
+        "enable_prefix_caching": True,
+        # Shared contexts end on a block boundary, and a CPU's blocks are 128 tokens by default.
+        **({} if torch.cuda.is_available() else {"block_size": 32}),
+        **(arguments or {}),
+        "hf_overrides": {
+            "architectures": [architecture(model_type)],
+            "candor_heads": _head_tensors(model.folder),
+            # The compiled graph depends on them, and the name of vLLM's compile cache on this.
+            "candor_layers": sorted(layers),
+        },
+        "scheduler_cls": "service.vllm_scheduler.ContextCacheScheduler",
+        "async_scheduling": False,
+        "skip_tokenizer_init": True,
+        "trust_remote_code": False,
+    }
+    with _readers_file(model, layers):
+        try:
+            return VllmEngine(_make_llm(chosen), model, probes)
+        except Exception as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise ModelRefused(f"vLLM does not start ({type(error).__name__}: {reason})") from error
+
+
+def _make_llm(arguments: Mapping[str, Any]) -> Any:
+    from vllm import LLM
+    from vllm.config import PoolerConfig
+
+    return LLM(**arguments, pooler_config=PoolerConfig(task="token_classify"))
+
+
+def _check_installed() -> None:
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise ModelRefused(
+            "--engine vllm: vLLM is not installed in this environment: pip install "
+            "'candor-rewards[server,vllm]', or on a CPU sh docker/install-vllm.sh DIRECTORY"
+        )
+    names = {point.name for point in entry_points(group="vllm.general_plugins")}
+    if "candor" not in names:
+        raise ModelRefused(
+            "--engine vllm: this installation of candor-rewards has no plugin for vLLM: install it "
+            "again"
+        )
+
+
+def _set_environment() -> None:
+    """What vLLM only takes from the environment; what the user has set stays."""
+    wanted = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    }
+    if not torch.cuda.is_available():
+        # vLLM keeps one core back, and takes half of the memory for its cache.
+        wanted |= {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def _head_tensors(folder: Path) -> list[str]:
+    """The checkpoint's tensors that vLLM shall not load."""
+    tensors = read_tensors(folder)
+    return sorted(head_names(find_head(tensors, read_config(folder)), tensors) | UNREAD)
+
+
+@contextmanager
+def _readers_file(model: RewardModel, layers: Mapping[int, LayerProbes]) -> Iterator[None]:
+    """The readings of `service.vllm_model.Readings` in a file, while vLLM starts: the probes by
+    layer, then R."""
+    head: Any = model.model.score
+    ordered = [probe for layer in layers.values() for probe in layer.probes]
+    bias = torch.zeros(1) if head.bias is None else head.bias.detach().float().cpu()
+    tensors = {
+        "weight": torch.cat(
+            [*(probe.weight.cpu()[None] for probe in ordered), head.weight.detach().float().cpu()]
+        ),
+        "bias": torch.cat([torch.tensor([probe.bias for probe in ordered]), bias]),
+        "layer": torch.tensor([*(p.layer for p in ordered), num_hidden_layers(model.model)]),
+    }
+    with tempfile.TemporaryDirectory(prefix="candor-") as folder:
+        path = Path(folder) / "readers.safetensors"
+        save_file(tensors, path)
+        os.environ[READERS] = str(path)
+        try:
+            yield
+        finally:
+            del os.environ[READERS]

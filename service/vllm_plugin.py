@@ -1,0 +1,39 @@
+"""What vLLM loads of Candor in every one of its processes (entry point `vllm.general_plugins`): the
+names of our models, and a scheduler that keeps the prefix cache away from responses.
+
+Imports vLLM only when called: the entry point is looked at by every vLLM of the environment, also
+one that only generates. The models themselves are `service.vllm_model`, the server's side is
+`service.vllm_engine`.
+"""
+
+from __future__ import annotations
+
+FAMILIES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""`model_type` of config.json -> the vLLM decoder that runs it. Each is compared with transformers'
+own forward, at every layer, in tests/service/test_vllm_engine.py."""
+
+RESPONSE_START = "candor_response_start"
+"""Of a request's `extra_kwargs`: the first position whose readings are wanted."""
+
+
+def architecture(model_type: str) -> str:
+    """The name under which vLLM knows our model on this family's decoder.
+
+    Raises:
+        KeyError: not one of `FAMILIES`.
+    """
+    return "Candor" + FAMILIES[model_type].removesuffix("ForCausalLM") + "RewardModel"
+
+
+def register() -> None:
+    """The entry point: tell vLLM where our models are, without loading them."""
+    from vllm import ModelRegistry
+
+    for model_type in FAMILIES:
+        name = architecture(model_type)
+        ModelRegistry.register_model(name, f"service.vllm_model:{name}")
