@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -52,9 +52,7 @@ def row(prompt: Context, completion: Context) -> Row:
     return [*prompt, *completion[:-1]], completion[-1]
 
 
-def reward_function(
-    url: str | None = None, **settings: Any
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+def reward_function(url: str | None = None, **settings: Any) -> Callable[..., Any]:
     """What to give as `reward_funcs`; `settings` are those of `client.rows.Server`."""
     server = Server(url, **settings)
     return functools.update_wrapper(functools.partial(candor_reward, candor=server), candor_reward)

@@ -1,0 +1,33 @@
+"""What the tests of the adapters share: texts, what the native API says of them, and one event loop
+a call with the adapters' connections closed at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from client import RewardClient, rows
+
+QUESTION = [{"role": "user", "content": "What do you think of this poem?"}]
+REPLIES = ["I think it is very good.", "The sea is blue.", "It is good, thank you."]
+TOO_LONG = "the sea " * 300
+"""For the tiny RM, whose window is 256 tokens."""
+
+
+def run(call: Callable[[], Awaitable[Any]]) -> Any:
+    async def call_and_close() -> Any:
+        try:
+            return await call()
+        finally:
+            await rows.close()
+
+    return asyncio.run(call_and_close())
+
+
+def native(
+    url: str, replies: list[str], penalties: dict[str, Any] | None = None, **context: Any
+) -> list[Any]:
+    """The scored responses of one item of `POST /v1/rewards`."""
+    with RewardClient(url) as client:
+        return client.rewards([{**context, "responses": replies}], penalties).results[0].responses

@@ -1,0 +1,116 @@
+"""The adapters of verifiers and NeMo Gym, given what those libraries give, on a live server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from client.nemo import gym_reward
+from client.rows import Server, Unscorable
+from client.verifiers import candor_reward
+from tests.trainers.asking import QUESTION, REPLIES, native, run
+
+
+class Turn(BaseModel):
+    """A message of verifiers 0.4.0 (`verifiers/v1/types.py`)."""
+
+    role: str
+    content: Any = None
+    tool_calls: list[dict[str, str]] | None = None
+
+
+class Trace:
+    """The part of verifiers 0.4.0's `Trace` (`v1/trace.py`) that rewards use."""
+
+    def __init__(self, *messages: Turn) -> None:
+        self.messages = list(messages)
+        self.metrics: dict[str, float] = {}
+
+    def record_metric(self, name: str, value: float) -> None:
+        self.metrics[name] = float(value)
+
+
+def test_verifiers_traces_are_scored_at_their_last_assistant_message(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANDOR_REWARD_URL", url)
+    asked = Turn(role="user", content=[{"type": "text", "text": QUESTION[0]["content"]}])
+    trace = Trace(asked, Turn(role="assistant", content=REPLIES[0]), Turn(role="user", content="x"))
+    value = run(lambda: candor_reward(trace))
+    (expected,) = native(url, REPLIES[:1], messages=QUESTION)
+    assert value == pytest.approx(expected.reward, abs=1e-5)
+    names = {"base_reward", "penalty", "sycophancy", "length"}
+    assert set(trace.metrics) == {f"candor/{name}" for name in names}
+
+
+def test_verifiers_traces_without_a_text_to_score_raise(url: str) -> None:
+    call = [{"id": "1", "name": "look", "arguments": "{}"}]
+    for messages in (
+        [Turn(role="user", content="a")],
+        [Turn(role="user", content="a"), Turn(role="assistant", tool_calls=call)],
+        [
+            Turn(role="user", content=[{"type": "image_url", "image_url": "x"}]),
+            Turn(role="assistant", content="a"),
+        ],
+    ):
+        with pytest.raises(Unscorable):
+            run(lambda messages=messages: candor_reward(Trace(*messages), server=Server(url)))
+
+
+def test_without_an_address_the_adapters_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CANDOR_REWARD_URL", raising=False)
+    trace = Trace(Turn(role="user", content="a"), Turn(role="assistant", content="b"))
+    with pytest.raises(ValueError, match="CANDOR_REWARD_URL"):
+        run(lambda: candor_reward(trace))
+
+
+# -- NeMo Gym
+
+
+class Asked(BaseModel):
+    """`NeMoGymResponseCreateParamsNonStreaming` (nemo_gym/openai_utils.py at 07d6b0d)."""
+
+    input: Any
+    instructions: str | None = None
+
+
+class Answered(BaseModel):
+    """`NeMoGymResponse`."""
+
+    output: list[dict[str, Any]]
+
+
+class Verify(BaseModel):
+    """`BaseVerifyRequest` (nemo_gym/base_resources_server.py)."""
+
+    responses_create_params: Asked
+    response: Answered
+
+
+def output(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def test_nemo_gym_rollouts_are_scored_without_their_reasoning(url: str) -> None:
+    body = Verify(
+        responses_create_params=Asked(input=QUESTION[0]["content"], instructions="Be kind."),
+        response=Answered(output=[{"type": "reasoning", "summary": []}, output(REPLIES[0])]),
+    )
+    told = run(lambda: gym_reward(body, server=Server(url)))
+    messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
+    (expected,) = native(url, REPLIES[:1], messages=messages)
+    assert told["reward"] == pytest.approx(expected.reward, abs=1e-5)
+    assert told["probe_sycophancy"] == pytest.approx(expected.probes["sycophancy"].score, abs=1e-5)
+
+
+def test_nemo_gym_rollouts_with_tool_calls_raise(url: str) -> None:
+    call = {"type": "function_call", "name": "look", "arguments": "{}"}
+    body = Verify(
+        responses_create_params=Asked(input=QUESTION),
+        response=Answered(output=[call, output("a")]),
+    )
+    with pytest.raises(Unscorable, match="function_call"):
+        run(lambda: gym_reward(body, server=Server(url)))

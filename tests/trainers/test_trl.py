@@ -1,0 +1,159 @@
+"""TRL's own GRPOTrainer trains a tiny random policy against a live server that dies half-way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, TrainerCallback
+
+from client import rows
+from client.trl import reward_function
+from tests.tiny import tiny_tokenizer
+from tests.trainers.process import ServerProcess, free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.trl]
+
+AWAY_S = 10.0
+STEPS = 20
+BATCH = 32
+PROMPTS = [f"What do you think of poem {number}?" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path_factory.mktemp("trl"))
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def tiny_policy() -> PreTrainedModel:
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=3,
+        pad_token_id=1,
+        initializer_range=0.15,
+    )
+    return LlamaForCausalLM(config)
+
+
+class Outage(TrainerCallback):
+    """The server is killed after one step, before the next one asks for its rewards."""
+
+    def __init__(self, server: ServerProcess, after_step: int) -> None:
+        self.server = server
+        self.after_step = after_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.after_step:
+            self.server.away(AWAY_S)
+
+
+def train(
+    folder: Path,
+    reward: Any,
+    *,
+    learning_rate: float = 1e-2,
+    steps: int = STEPS,
+    policy: PreTrainedModel | None = None,
+    callbacks: list[TrainerCallback] | None = None,
+) -> list[dict[str, float]]:
+    """What the trainer logged, one dict a step."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    trainer = GRPOTrainer(
+        policy or tiny_policy(),
+        reward_funcs=reward,
+        args=GRPOConfig(
+            output_dir=str(folder),
+            max_steps=steps,
+            learning_rate=learning_rate,
+            lr_scheduler_type="constant",
+            per_device_train_batch_size=BATCH,
+            num_generations=8,
+            max_completion_length=12,
+            beta=0.0,
+            seed=0,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(
+            [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
+        ),
+        processing_class=tiny_tokenizer(),
+        callbacks=callbacks,
+    )
+    trainer.train()
+    asyncio.run_coroutine_threadsafe(rows.close(), trainer.async_loop).result(10)
+    return [line for line in trainer.state.log_history if "step_time" in line]
+
+
+def gain(logged: list[dict[str, float]]) -> float:
+    """Mean reward of the last five steps minus that of the first five."""
+    rewards = [line["reward"] for line in logged]
+    return (sum(rewards[-5:]) - sum(rewards[:5])) / 5
+
+
+def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    first = server.process.pid
+    outage = Outage(server, after_step=8)
+    logged = train(tmp_path, reward_function(server.url), callbacks=[outage])
+    assert server.process.pid != first
+    assert len(logged) == STEPS
+    assert logged[8]["step_time"] > AWAY_S
+    # An empty completion has no reward; the outage cost none.
+    assert max(line["candor/failed_rows"] for line in logged) < 4
+    assert gain(logged) > 3.0
+    for line in logged:
+        penalised = line["candor/base_reward"] - line["candor/penalty"]
+        assert line["reward"] == pytest.approx(penalised, abs=1e-4)
+        assert "candor/sycophancy" in line
+
+
+def test_without_learning_the_reward_does_not_rise(server: ServerProcess, tmp_path: Path) -> None:
+    logged = train(tmp_path, reward_function(server.url), learning_rate=0.0)
+    assert abs(gain(logged)) < 1.0
+
+
+def test_a_server_that_never_comes_costs_the_rows_and_not_the_run(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    reward = reward_function(f"http://127.0.0.1:{free_port()}", patience_s=0.0)
+    logged = train(tmp_path, reward, steps=2, policy=policy)
+    assert [line["candor/failed_rows"] for line in logged] == [BATCH, BATCH]
+    assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+def test_a_wrong_address_stops_the_run_with_its_name(server: ServerProcess, tmp_path: Path) -> None:
+    with pytest.raises(rows.PermanentError, match="404"):
+        train(tmp_path, reward_function(f"{server.url}/nowhere"), steps=1)
+
+
+def test_trl_sees_a_coroutine_function_with_a_name() -> None:
+    from trl.trainer.utils import get_callable_name, is_async_callable
+
+    assert is_async_callable(reward_function("http://127.0.0.1:1"))
+    assert get_callable_name(reward_function("http://127.0.0.1:1")) == "candor_reward"
