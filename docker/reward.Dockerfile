@@ -1,24 +1,31 @@
-# The reward server, and the jobs that talk to it: one image, `candor` is the command.
+# The reward server, and the small generator of a machine without a GPU. Jobs: jobs.Dockerfile.
 # GPU (default):  docker build -f docker/reward.Dockerfile -t candor-reward .
 # CPU only:       add --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm AS build
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} PIP_NO_CACHE_DIR=1
+# The compiler is for the attention kernel in native/; it stays in this stage.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 RUN python -m venv /opt/candor
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt hatch_build.py README.md LICENSE ./
+COPY native native
 COPY candor candor
 COPY client client
 COPY demo demo
 COPY jobs jobs
 COPY probes probes
 COPY service service
-RUN /opt/candor/bin/pip install --constraint constraints.txt '.[lab]'
+RUN /opt/candor/bin/pip install --constraint constraints.txt '.[server]'
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 10001 candor && mkdir /data && chown candor /data
 COPY --from=build /opt/candor /opt/candor
-ENV PATH=/opt/candor/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/data/huggingface
+# Whatever is downloaded or compiled at run time goes to /data, so the rest can be read-only.
+ENV PATH=/opt/candor/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/data/huggingface XDG_CACHE_HOME=/data/cache \
+    TRITON_CACHE_DIR=/data/triton TORCHINDUCTOR_CACHE_DIR=/data/inductor
 USER 10001
 WORKDIR /data
 EXPOSE 8000

@@ -1,0 +1,6 @@
+#!/bin/sh
+# GRPO against the reward server as a job. Killed, the same command goes on from its last checkpoint.
+# Further flags of `candor rl` may follow: docker compose run --rm rl --steps 500 --kappa sycophancy=1
+set -eu
+exec candor rl --policy "$POLICY" --prompts "$PROMPTS" --out "$OUT" --seed "${SEED:-0}" \
+  --reward-url "$REWARD_URL" --api-key-file "$API_KEY_FILE" --operator-key-file "$OPERATOR_KEY_FILE" "$@"

@@ -1,0 +1,278 @@
+"""The compose files, the job scripts and the command line they call.
+
+Docker is not needed: the files are merged as compose would, and every `candor` command in them is
+parsed by the real command. Not tested here: that the images build and run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cyclopts
+import pytest
+
+from candor.__main__ import main
+from demo.run import KAPPA
+from tests.stack.composed import KINDS, ROOT, stack
+
+CANDOR_IMAGES = {"candor-reward", "candor-jobs", "candor-lab"}
+JOBS = {"best-of-n", "rl", "bench"}
+SCRIPTS = {"best-of-n": "best-of-n.sh", "rl": "rl.sh"}
+
+
+@pytest.fixture(scope="module")
+def app() -> cyclopts.App:
+    """The command's own table of sub-commands, as `main` builds it, stopped before it runs."""
+    built: list[cyclopts.App] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cyclopts.App, "__call__", lambda app: built.append(app))
+        main()
+    return built[0]
+
+
+def parse(app: cyclopts.App, arguments: list[str]) -> dict[str, Any]:
+    """The sub-command's arguments by name.
+
+    Raises:
+        CycloptsError: a flag it does not have, a value of the wrong type, a required one missing.
+    """
+    _, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    return bound.arguments
+
+
+def candor_commands(services: dict[str, Any]) -> dict[str, list[str]]:
+    """Arguments of `candor` by service: those whose image's entry point is not replaced."""
+    return {
+        name: service["command"]
+        for name, service in services.items()
+        if service["image"].split(":")[0] in CANDOR_IMAGES and "entrypoint" not in service
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_service_has_a_healthcheck_or_is_a_job_with_a_profile(kind: str) -> None:
+    services = stack(kind)["services"]
+    without = {name for name, service in services.items() if "healthcheck" not in service}
+    assert without == JOBS
+    profiles = {name: service.get("profiles") for name, service in services.items()}
+    assert profiles == {name: [name] if name in JOBS else None for name in services}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_service_waits_for_can_become_healthy(kind: str) -> None:
+    services = stack(kind)["services"]
+    for name, service in services.items():
+        waits = service.get("depends_on", {})
+        assert set(waits) <= services.keys(), name
+        assert all(wait == {"condition": "service_healthy"} for wait in waits.values())
+        assert all("healthcheck" in services[other] for other in waits), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_service_is_confined(kind: str) -> None:
+    writable = set()
+    for name, service in stack(kind)["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"} & set(service)
+        assert not [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")]
+        assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount], name
+        # What comes from the host is only read.
+        assert all(m.endswith(":ro") for m in service.get("volumes", []) if m.startswith(".")), name
+        if not service["read_only"]:
+            writable.add(name)
+    assert writable == ({"generator"} if kind == "gpu" else set())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_image_is_run_as_root_or_without_an_exact_version(kind: str) -> None:
+    own_user = {"prom/prometheus", "grafana/grafana"}  # nobody, 472
+    for name, service in stack(kind)["services"].items():
+        image, _, tag = service["image"].partition(":")
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag), name
+        assert image in CANDOR_IMAGES | own_user or service["user"] == "2000:0", name
+    for path in ROOT.glob("docker/*.Dockerfile"):
+        lines = path.read_text().splitlines()
+        assert "USER 10001" in lines
+        bases = [line.split()[1] for line in lines if line.startswith("FROM python")]
+        assert bases
+        assert all(re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base) for base in bases)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_secrets_are_files_and_only_the_operators_services_get_the_operators_key(kind: str) -> None:
+    composed = stack(kind)
+    for name, secret in composed["secrets"].items():
+        assert secret == {"file": f"./secrets/{name}"}
+    holders: dict[str, set[str]] = {name: set() for name in composed["secrets"]}
+    for name, service in composed["services"].items():
+        for secret in service.get("secrets", []):
+            holders[secret].add(name)
+        for variable, value in service.get("environment", {}).items():
+            assert not re.search(r"KEY$|PASSWORD$|TOKEN$|SECRET$", variable), (name, variable)
+            if "/run/secrets/" in value:
+                assert value.removeprefix("/run/secrets/") in service["secrets"], name
+    assert holders == {
+        "candor_api_key": {"reward", "best-of-n", "rl"},
+        "candor_operator_key": {"reward", "prometheus", "rl"},
+        "grafana_admin_password": {"grafana"},
+    }
+
+
+def test_the_secrets_script_draws_each_once_and_lets_nobody_else_into_the_folder(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "secrets"
+
+    def draw() -> dict[str, str]:
+        subprocess.run(["sh", ROOT / "docker" / "secrets.sh", folder], check=True, timeout=30)
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    first = draw()
+    assert first.keys() == stack("gpu")["secrets"].keys()
+    assert len({*first.values()}) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in first.values())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o444 for path in folder.iterdir())
+    assert draw() == first
+    (folder / "candor_api_key").unlink()
+    again = draw()
+    assert [name for name in first if again[name] != first[name]] == ["candor_api_key"]
+
+
+def test_the_cpu_stack_asks_for_no_gpu_and_the_other_does() -> None:
+    def asks(kind: str) -> set[str]:
+        return {n for n, service in stack(kind)["services"].items() if "nvidia" in str(service)}
+
+    assert asks("gpu") == {"reward", "generator", "rl", "bench"}
+    assert asks("cpu") == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "services"), [("gpu", {"reward"}), ("cpu", {"reward", "generator"})]
+)
+def test_every_candor_command_is_one_the_command_line_takes(
+    app: cyclopts.App, kind: str, services: set[str]
+) -> None:
+    commands = candor_commands(stack(kind)["services"])
+    assert commands.keys() == services
+    for arguments in commands.values():
+        assert parse(app, arguments)
+    reward = parse(app, commands["reward"])
+    assert reward["kappa"] == [f"sycophancy={KAPPA}"]  # the strength `make demo` reports on
+    assert reward["probe"] == ["/models/probes/sycophancy"]
+    assert reward["host_name"] == ["reward"]  # the name the job and Prometheus call it by
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--kapa=sycophancy=1.0", "--port=eight", "--model-name=x", "positional"]
+)
+def test_a_flag_that_was_renamed_would_be_seen(app: cyclopts.App, wrong: str) -> None:
+    arguments = candor_commands(stack("gpu")["services"])["reward"]
+    with pytest.raises(cyclopts.CycloptsError):
+        parse(app, [*arguments, wrong])
+    with pytest.raises(cyclopts.CycloptsError):
+        parse(app, ["serve"])  # --model is missing
+
+
+def script_calls(
+    folder: Path, script: str, environment: dict[str, str], *more: str
+) -> list[list[str]]:
+    """What a job's script calls `candor` with, run by a real shell with a `candor` that notes."""
+    noted, command = folder / "noted", folder / "candor"
+    command.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> {noted}\n")
+    command.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    shell = ["sh", str(ROOT / "docker" / script), *more]
+    subprocess.run(shell, env=environment | {"PATH": path}, check=True, timeout=30)
+    return [call.split("\n") for call in noted.read_text().strip("\n").split("\n\n")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_best_of_n_calls_commands_the_command_line_takes(
+    app: cyclopts.App, tmp_path: Path, kind: str
+) -> None:
+    environment = stack(kind)["services"]["best-of-n"]["environment"]
+    calls = script_calls(tmp_path, "best-of-n.sh", environment)
+    assert [call[0] for call in calls] == ["generate", "score", "bon"]
+    generate, score, bon = (parse(app, call) for call in calls)
+    assert generate["out"] == score["rollouts"]
+    assert score["out"] == bon["scored"]
+    assert generate["prompts"] == Path("/models/prompts/prompts.jsonl")
+    with pytest.raises(cyclopts.CycloptsError):
+        parse(app, [*calls[0], "--renamed=1"])
+
+
+def test_rl_calls_a_command_the_command_line_takes_with_what_the_user_adds(
+    app: cyclopts.App, tmp_path: Path
+) -> None:
+    environment = stack("gpu")["services"]["rl"]["environment"]
+    (call,) = script_calls(tmp_path, "rl.sh", environment, "--steps", "7")
+    rl = parse(app, call)
+    assert call[0] == "rl"
+    assert rl["steps"] == 7
+    assert rl["policy"] == Path("/models/generator")
+    assert rl["operator_key_file"] == Path("/run/secrets/candor_operator_key")
+    with pytest.raises(cyclopts.CycloptsError):
+        parse(app, [*call, "--renamed=1"])
+
+
+def test_bench_is_called_with_flags_it_takes() -> None:
+    bench = pytest.importorskip("bench.__main__", reason="bench's packages are not installed")
+    service = stack("gpu")["services"]["bench"]
+    assert service["entrypoint"] == ["python", "-m", "bench"]
+    _, bound, _ = bench.app.parse_args(service["command"], print_error=False, exit_on_error=False)
+    assert bound.arguments["model"] == "/models/model"
+    with pytest.raises(cyclopts.CycloptsError):
+        bench.app.parse_args(["--renamed=1"], print_error=False, exit_on_error=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("job", SCRIPTS)
+def test_a_job_calls_services_by_the_names_ports_and_model_they_have(job: str, kind: str) -> None:
+    services = stack(kind)["services"]
+    environment = services[job]["environment"]
+    urls = [urlsplit(value) for name, value in environment.items() if name.endswith("_URL")]
+    assert urls
+    for url in urls:
+        host = services[str(url.hostname)]
+        assert f"--port={url.port}" in host["command"]
+        assert f"127.0.0.1:{url.port}/" in host["healthcheck"]["test"][-1]
+        assert str(url.hostname) in services[job]["depends_on"]
+    if name := environment.get("GENERATOR_MODEL"):
+        assert f"--served-model-name={name}" in services["generator"]["command"]
+
+
+def test_the_scripts_the_jobs_run_are_those_that_are_mounted() -> None:
+    for job, script in SCRIPTS.items():
+        service = stack("gpu")["services"][job]
+        assert service["entrypoint"] == ["sh", f"/jobs/{script}"]
+        assert f"./docker/{script}:/jobs/{script}:ro" in service["volumes"]
+
+
+def test_files_that_are_mounted_from_the_repository_are_there() -> None:
+    mounted = {
+        mount.split(":")[0]
+        for service in stack("gpu")["services"].values()
+        for mount in service.get("volumes", [])
+        if mount.startswith("./docker/")
+    }
+    assert len(mounted) == 6
+    assert [name for name in mounted if not (ROOT / name).exists()] == []
+    assert all((ROOT / s["build"]["dockerfile"]).is_file() for s in built())
+
+
+def built() -> list[dict[str, Any]]:
+    return [service for service in stack("gpu")["services"].values() if "build" in service]
+
+
+def test_a_service_is_built_from_a_stage_that_the_dockerfile_has() -> None:
+    for service in built():
+        text = (ROOT / service["build"]["dockerfile"]).read_text()
+        target = service["build"].get("target")
+        assert target is None or re.search(rf"^FROM .* AS {target}$", text, re.MULTILINE)
