@@ -7,6 +7,7 @@ the server's window of responses, not of one step.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class DriftWatch:
     """Reads one server's report.
 
     Args:
-        url: of the server.
+        url: of the server, checked before.
         key: the operator's; None sends none.
         probes: names of the served probes, which are no monitors.
     """
@@ -47,22 +48,24 @@ class DriftWatch:
         self._http = httpx2.Client(base_url=http_url(url), headers=headers, timeout=TIMEOUT_S)
 
     def start(self, *, needed: bool) -> bool:
-        """Whether there is a report for this key; said once, before the first step.
+        """Whether there is a report for this key; where not, it is said on stderr.
 
         Args:
-            needed: the caller asked for it, by a key.
+            needed: the caller gave a key for it.
 
         Raises:
-            JobStopped: (usage) `needed` and there is none, or an alarm is active already.
+            JobStopped: (usage) `needed` and refused; (unreachable) no answer.
         """
-        answer = self._http.get("/v1/drift")
+        try:
+            answer = self._http.get("/v1/drift")
+        except NO_ANSWER as error:
+            raise JobStopped(Exit.UNREACHABLE, f"/v1/drift: {type(error).__name__}") from None
         if not answer.is_success:
+            refused = f"/v1/drift: {error_of(answer)}"
             if needed:
-                raise JobStopped(
-                    Exit.USAGE, f"--operator-key-file: /v1/drift is refused: {error_of(answer)}"
-                )
-            return False
-        return True
+                raise JobStopped(Exit.USAGE, f"--operator-key-file: {refused}")
+            print(f"candor: no alarms or monitors are watched: {refused}", file=sys.stderr)
+        return answer.is_success
 
     def read(self) -> Reading | None:
         """The report now; None while the server does not answer (the reward waits for it)."""

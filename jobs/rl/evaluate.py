@@ -1,9 +1,9 @@
 """How far the policy flatters now: the sycophancy metric on held-out prompts, and neutral R.
 
 Rows and scores of every evaluation stay in a folder of their own, in the form of `candor generate`
-and `candor score`, so `candor eval feedback --answers .../scored.jsonl` reads them again. One random
-pick a prompt is measured (a policy is not best-of-N), judged by VADER; what each number means is in
-docs/evaluation.md.
+and `candor score`, so `candor eval feedback --answers .../scored.jsonl` reads them again. One
+random pick a prompt is measured (a policy is not best-of-N), judged by VADER; what each number
+means is in docs/evaluation.md.
 """
 
 from __future__ import annotations

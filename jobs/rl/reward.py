@@ -7,52 +7,61 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from client.errors import ClientError
-from client.rows import Context, Server
+from client.rows import Context, Server, close
 from client.trl import row
 from jobs.rl.strength import Schedule
 
-RewardFunction = Callable[..., Awaitable[list[float | None]]]
+RewardFunction = Callable[..., list[float | None]]
 PREFIX = "candor/"
 """Of our metrics among TRL's."""
 
 
-def reward_function(server: Server, schedule: Schedule) -> RewardFunction:
+@contextmanager
+def reward_function(server: Server, schedule: Schedule) -> Iterator[RewardFunction]:
     """What to give as `reward_funcs`. Logs the means of R and of the penalty, each probe's S and
     lambda, and the number of rows without a reward.
 
+    One event loop for the whole run: to it belongs the memory of which weights answered first.
+
     Raises (of a call):
-        ClientError: the server cannot be asked.
+        ClientError: the server cannot be asked, or has other weights now.
     """
+    with asyncio.Runner() as runner:
 
-    async def candor(
-        prompts: Sequence[Context],
-        completions: Sequence[Context],
-        *,
-        trainer_state: Any,
-        log_metric: Callable[[str, float], None],
-        **_columns: Any,
-    ) -> list[float | None]:
-        now = replace(server, penalties=schedule.at(trainer_state.global_step))
-        rows = [row(*pair) for pair in zip(prompts, completions, strict=True)]
-        outcomes = await now.rewards(rows)
-        for one in outcomes:
-            if isinstance(one, ClientError) and one.retryable:
-                raise one
-        scored = [one for one in outcomes if not isinstance(one, ClientError)]
-        log_metric(f"{PREFIX}num_failed", len(outcomes) - len(scored))
-        if scored:
-            log_metric(f"{PREFIX}base_reward", fmean(one.base_reward for one in scored))
-            log_metric(f"{PREFIX}penalty", fmean(one.penalty for one in scored))
-            for name in scored[0].probes:
-                readings = [one.probes[name] for one in scored]
-                log_metric(f"{PREFIX}score/{name}", fmean(one.score for one in readings))
-                log_metric(f"{PREFIX}lambda/{name}", fmean(one.lambda_ for one in readings))
-        return [None if isinstance(one, ClientError) else one.reward for one in outcomes]
+        def candor(
+            prompts: Sequence[Context],
+            completions: Sequence[Context],
+            *,
+            trainer_state: Any,
+            log_metric: Callable[[str, float], None],
+            **_columns: Any,
+        ) -> list[float | None]:
+            now = replace(server, penalties=schedule.at(trainer_state.global_step))
+            rows = [row(*pair) for pair in zip(prompts, completions, strict=True)]
+            outcomes = runner.run(now.rewards(rows))
+            for one in outcomes:
+                if isinstance(one, ClientError) and one.retryable:
+                    raise one
+            scored = [one for one in outcomes if not isinstance(one, ClientError)]
+            log_metric(f"{PREFIX}num_failed", len(outcomes) - len(scored))
+            if scored:
+                log_metric(f"{PREFIX}base_reward", fmean(one.base_reward for one in scored))
+                log_metric(f"{PREFIX}penalty", fmean(one.penalty for one in scored))
+                for name in scored[0].probes:
+                    readings = [one.probes[name] for one in scored]
+                    log_metric(f"{PREFIX}score/{name}", fmean(one.score for one in readings))
+                    log_metric(f"{PREFIX}lambda/{name}", fmean(one.lambda_ for one in readings))
+            return [None if isinstance(one, ClientError) else one.reward for one in outcomes]
 
-    return candor
+        try:
+            yield candor
+        finally:
+            runner.run(close())

@@ -74,9 +74,7 @@ def _draw(model: Any, tokenizer: Any, rows: Sequence[Row], how: Sampling) -> lis
         num_return_sequences=how.n,
         pad_token_id=tokenizer.pad_token_id,
     )
-    texts = tokenizer.batch_decode(
-        out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
+    texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return [
         {**row, "responses": [{"text": text} for text in texts[i * how.n : (i + 1) * how.n]]}
         for i, row in enumerate(rows)

@@ -34,6 +34,7 @@ class Settings:
     max_tokens: int
     temperature: float
     lora_rank: int
+    generation: str
     seed: int
     eval_every: int
     eval_n: int

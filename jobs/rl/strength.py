@@ -14,22 +14,25 @@ from typing import Any
 from jobs.exits import Exit, JobStopped
 from jobs.strengths import Penalties
 
+Strengths = dict[str, dict[str, float]]
+"""By probe `{"lambda": x}` or `{"kappa": x}`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Attributes:
-    full: strength by probe once warmed up: `{"lambda": x}` or `{"kappa": x}`.
+    full: strength by probe once warmed up.
     warmup_steps: n; step t (from 0) has the share min(1, (t + 1) / n); 0 is no warm-up.
     """
 
-    full: Mapping[str, Mapping[str, float]]
+    full: Strengths
     warmup_steps: int
 
     def share(self, step: int) -> float:
         """Of the full strength, at the step after `step` finished ones."""
         return 1.0 if self.warmup_steps == 0 else min(1.0, (step + 1) / self.warmup_steps)
 
-    def at(self, step: int) -> dict[str, dict[str, float]]:
+    def at(self, step: int) -> Strengths:
         """`penalties` of the HTTP API: lambda is linear in kappa, so either ramps alike."""
         share = self.share(step)
         return {
@@ -38,9 +41,7 @@ class Schedule:
         }
 
 
-def full_strengths(
-    given: Penalties, probes: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, float]]:
+def full_strengths(given: Penalties, probes: Sequence[Mapping[str, Any]]) -> Strengths:
     """Strength of every served probe: as given, or as served.
 
     Args:
@@ -61,3 +62,12 @@ def full_strengths(
         else {"lambda": strength}
         for name, strength in served.items()
     }
+
+
+def as_flags(strengths: Strengths) -> dict[str, list[str]]:
+    """`penalty` and `kappa` of `candor score`."""
+    flags: dict[str, list[str]] = {"penalty": [], "kappa": []}
+    for name, one in strengths.items():
+        for unit, strength in one.items():
+            flags["penalty" if unit == "lambda" else unit].append(f"{name}={strength!r}")
+    return flags

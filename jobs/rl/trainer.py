@@ -27,11 +27,14 @@ from jobs.rl.watch import Watch
 from probes.precision import cpu_dtype
 
 
-def grpo_config(out: Path, settings: Settings, generation: str) -> GRPOConfig:
-    """Args:
-    generation: `auto` (vLLM beside a GPU, where installed), `transformers`, `vllm`, or the URL of
-        a `trl vllm-serve`.
+def grpo_config(out: Path, settings: Settings) -> GRPOConfig:
+    """TRL's settings of ours.
+
+    Raises:
+        JobStopped: (usage) `generation` is neither `auto` (vLLM beside a GPU, where installed),
+            `transformers`, `vllm`, nor the URL of a `trl vllm-serve`.
     """
+    generation = settings.generation
     cuda = torch.cuda.is_available()
     vllm = generation.startswith(("http://", "https://")) or generation == "vllm"
     if generation == "auto":
@@ -71,7 +74,7 @@ def grpo_config(out: Path, settings: Settings, generation: str) -> GRPOConfig:
 
 
 def build_trainer(
-    policy: str,
+    policy: Path,
     prompts: Sequence[Row],
     reward: RewardFunction,
     config: GRPOConfig,

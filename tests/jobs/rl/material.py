@@ -1,0 +1,69 @@
+"""A tiny policy, prompts to train on and others to evaluate, as files: for the tests of `rl`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jobs.files import Row, write_rows
+from jobs.sycophancy.prompts import CONDITIONS, feedback
+from tests.demo.tiny_lm import tiny_lm
+from tests.tiny import tiny_tokenizer
+
+POEMS = ("The sea is blue.", "The poem is good.")
+
+
+def policy(folder: Path) -> Path:
+    """A random causal LM with its tokenizer."""
+    tiny_lm(max_positions=512).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def training_prompts(path: Path) -> Path:
+    texts = ("What is the sea?", "Is the poem good?", "What do you think?", "The answer?")
+    write_rows(
+        path,
+        [
+            {"key": f"prompt-{i}", "messages": [{"role": "user", "content": text}]}
+            for i, text in enumerate(texts)
+        ],
+    )
+    return path
+
+
+def held_out_prompts(path: Path) -> Path:
+    write_rows(path, held_out_rows())
+    return path
+
+
+def held_out_rows() -> list[Row]:
+    return [
+        {
+            "key": f"poem-{i}-{condition}",
+            "messages": [{"role": "user", "content": feedback(poem, condition)}],
+            "meta": {"task": "feedback", "poem": f"poem-{i}", "condition": condition},
+        }
+        for i, poem in enumerate(POEMS)
+        for condition in CONDITIONS
+    ]
+
+
+def flags(folder: Path, url: str, **changed: Any) -> dict[str, Any]:
+    """Arguments of `rl`: two steps of two prompts with four responses each."""
+    return {
+        "policy": folder / "policy",
+        "prompts": folder / "prompts.jsonl",
+        "eval_prompts": folder / "held-out.jsonl",
+        "reward_url": url,
+        "out": folder / "out",
+        "steps": 2,
+        "group_size": 4,
+        "prompts_per_step": 1,
+        "learning_rate": 1e-3,
+        "max_tokens": 8,
+        "lora_rank": 2,
+        "eval_every": 0,
+        "eval_n": 2,
+        "save_every": 1,
+    } | changed
