@@ -24,7 +24,7 @@ from service.health import Health
 from service.metrics import Metrics
 from service.openapi import DescribedApp
 from service.rewarder import Rewarder
-from service.routes import on_routing_error, route_table, router
+from service.routes import BODIES, on_routing_error, route_table, router
 from service.settings import Settings
 
 log = logs.get(__name__)
@@ -53,6 +53,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
     )
+    app.bodies = BODIES
     app.state.settings = settings
     app.state.load = load
     app.state.health = health or Health()

@@ -7,12 +7,15 @@ its copy, and a test holds the two equal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from service import errors
+from service.contracts.contract import Contract
 from service.schema import ErrorEnvelope, RewardRequest
 
 REQUEST_EXAMPLE = {
@@ -127,38 +130,79 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return answers
 
 
+_TIMEOUT = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "required": False,
+    "description": "Seconds the caller will wait; past it the items are not scored.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
+}
+
+
+def _ref(body: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{body.__name__}"}
+
+
 REWARDS_BODY = {
-    "parameters": [
-        {
-            "name": "X-Request-Timeout",
-            "in": "header",
-            "required": False,
-            "description": "Seconds the caller will wait; past it the items are not scored.",
-            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
-        }
-    ],
+    "parameters": [_TIMEOUT],
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/RewardRequest"},
-                "example": REQUEST_EXAMPLE,
-            }
+            "application/json": {"schema": _ref(RewardRequest), "example": REQUEST_EXAMPLE}
         },
     },
 }
 
 
+def contract_body(shapes: Sequence[Contract[Any]]) -> dict[str, Any]:
+    """The body of a trainer's route: any of its shapes."""
+    content = {
+        "schema": {"anyOf": [_ref(shape.body) for shape in shapes]},
+        "examples": {shape.client: {"value": shape.example} for shape in shapes},
+    }
+    return {
+        "parameters": [_TIMEOUT],
+        "requestBody": {"required": True, "content": {"application/json": content}},
+    }
+
+
+def contract_responses(shapes: Sequence[Contract[Any]]) -> dict[int | str, dict[str, Any]]:
+    """The answers of a trainer's route."""
+    examples = {shape.client: {"value": shape.answer} for shape in shapes}
+    scored = {
+        "description": "In the order asked, or sorted where the client expects it.",
+        "content": {"application/json": {"schema": {}, "examples": examples}},
+    }
+    return {200: scored, **error_responses(400, 401, 408, 413, 415, 422, 500, 503)}
+
+
+def share_errors(paths: dict[str, Any]) -> dict[str, Any]:
+    """Each kind of error answer once, by status, with references to it where it stood: a score of
+    routes have the same."""
+    shared: dict[str, Any] = {}
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for status, answer in operation["responses"].items():
+            content = answer.get("content", {}).get("application/json", {})
+            if content.get("schema") == _ref(ErrorEnvelope):
+                shared[f"Error{status}"] = answer
+                operation["responses"][status] = {"$ref": f"#/components/responses/Error{status}"}
+    return shared
+
+
 class DescribedApp(FastAPI):
-    """FastAPI, with the request body's types and the key added to the generated document."""
+    """FastAPI, with the request bodies' types and the key added to the generated document."""
+
+    bodies: Sequence[type[BaseModel]] = ()
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
-            body = RewardRequest.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = document["components"]["schemas"]
-            schemas |= body.pop("$defs")
-            schemas["RewardRequest"] = body
+            for kind in self.bodies:
+                body = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= body.pop("$defs", {})
+                schemas[kind.__name__] = body
+            document["components"]["responses"] = share_errors(document["paths"])
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {

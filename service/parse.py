@@ -31,10 +31,16 @@ def parse(body: bytes) -> RewardRequest:
     try:
         return RewardRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
-        if error.error_count() > MAX_LISTED_FAULTS:
-            raise InvalidRequest(f"more than {MAX_LISTED_FAULTS} faults in the body") from None
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    raise _fault(first["loc"], first["msg"], first["type"])
+        fault = first_fault(error)
+    raise fault
+
+
+def first_fault(error: ValidationError) -> InvalidRequest:
+    """The first of pydantic's errors in our words."""
+    if error.error_count() > MAX_LISTED_FAULTS:
+        return InvalidRequest(f"more than {MAX_LISTED_FAULTS} faults in the body")
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return _fault(first["loc"], first["msg"], first["type"])
 
 
 def _fault(place: tuple[int | str, ...], message: str, kind: str) -> InvalidRequest:

@@ -6,19 +6,16 @@ the model is loaded (the port is bound long before).
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable
 from dataclasses import asdict
-from typing import TypeVar
 
 import torch
 import transformers
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from service import VERSION, openapi
+from service import VERSION, examples, openapi
 from service.answers import (
     Alive,
     DriftReport,
@@ -29,20 +26,19 @@ from service.answers import (
     ServedProbeCard,
     Version,
 )
+from service.contracts.routes import ROUTES as TRAINERS
+from service.contracts.routes import router as trainers
 from service.drift import Drift
-from service.edge import ClientGone, error_answer
-from service.errors import CandorError, DeadlineExceeded, MethodNotAllowed, NotFound, NotReady
+from service.edge import error_answer
+from service.errors import CandorError, MethodNotAllowed, NotFound
+from service.examples import shown
 from service.health import Health
 from service.openapi import error_responses
 from service.parse import parse
-from service.rewarder import Rewarder
-from service.schema import Combine, RewardResponse
+from service.schema import Combine, RewardRequest, RewardResponse
+from service.waiting import COME_BACK_S, loaded, ready, while_awaited
 
 router = APIRouter()
-T = TypeVar("T")
-
-COME_BACK_S = 5
-"""`Retry-After` while the server is not ready."""
 
 
 @router.post(
@@ -60,29 +56,30 @@ COME_BACK_S = 5
 )
 async def rewards(request: Request) -> Response:
     """R, the probes' scores and the penalised reward of every response, from one forward."""
-    rewarder = loaded(request)
-    health: Health = request.app.state.health
-    if health.status == "wrong_scores":
-        raise NotReady(health.reason or "not ready", retry_after_s=COME_BACK_S)
+    rewarder = ready(request)
     body = parse(await request.body())
     deadline: float = request.state.deadline
     answer = await while_awaited(request, rewarder.score(body, deadline), deadline)
     return Response(answer, media_type="application/json")
 
 
-@router.get("/livez", summary="Does the process answer")
+@router.get("/livez", summary="Does the process answer", responses=shown(examples.ALIVE))
 async def livez() -> Alive:
     """200 whenever the event loop runs, also while loading or draining: restart when this fails."""
     return Alive()
 
 
-@router.get("/health", summary="Same as /readyz", response_model=Readiness)
-@router.get("/ready", summary="Same as /readyz", response_model=Readiness)
+@router.get(
+    "/health", summary="Same as /readyz", response_model=Readiness, responses=examples.READINESS
+)
+@router.get(
+    "/ready", summary="Same as /readyz", response_model=Readiness, responses=examples.READINESS
+)
 @router.get(
     "/readyz",
     summary="Should it be sent work",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "Not now; `reason` says why."}},
+    responses=examples.READINESS,
 )
 async def readyz(request: Request) -> Response:
     """200 when the model is loaded, its sentinel scores are right, and it is not draining."""
@@ -96,14 +93,26 @@ async def readyz(request: Request) -> Response:
     )
 
 
-@router.get("/metrics", summary="Prometheus metrics", responses=error_responses(401))
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    responses={
+        200: {"content": {"text/plain": {"example": examples.METRICS}}},
+        **error_responses(401),
+    },
+    response_class=PlainTextResponse,
+)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format; answered while loading and draining too."""
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return Response(request.app.state.metrics.render(), media_type=kind)
 
 
-@router.get("/v1/models", summary="The served model", responses=error_responses(401, 503))
+@router.get(
+    "/v1/models",
+    summary="The served model",
+    responses={**shown(examples.MODELS), **error_responses(401, 503)},
+)
 async def models(request: Request) -> ModelList:
     """OpenAI's list form, with what decides the scores: weights, template, dtype, formula."""
     rewarder = loaded(request)
@@ -124,7 +133,11 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=[served])
 
 
-@router.get("/v1/probes", summary="The served probes", responses=error_responses(401, 503))
+@router.get(
+    "/v1/probes",
+    summary="The served probes",
+    responses={**shown(examples.PROBES), **error_responses(401, 503)},
+)
 async def probes(request: Request) -> ProbeList:
     """Each probe's card and the lambda in force. Monitors are hidden from whoever optimises."""
     served = [
@@ -140,7 +153,9 @@ async def probes(request: Request) -> ProbeList:
 
 
 @router.get(
-    "/v1/drift", summary="Drift of what is scored", responses=error_responses(401, 404, 503)
+    "/v1/drift",
+    summary="Drift of what is scored",
+    responses={**shown(examples.DRIFT), **error_responses(401, 404, 503)},
 )
 async def drift(request: Request) -> DriftReport:
     """How far R, every S, the mean-max gaps and the length have moved, and the alarms. Monitors are
@@ -154,7 +169,9 @@ async def drift(request: Request) -> DriftReport:
     responses={
         200: {
             "description": "The file that --drift-reference takes.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": examples.REFERENCE}
+            },
         },
         **error_responses(401, 404, 503),
     },
@@ -164,10 +181,23 @@ async def drift_reference(request: Request) -> Response:
     return Response(drift_of(request).reference_json(), media_type="application/json")
 
 
-@router.get("/version", summary="Versions", responses=error_responses(401))
+@router.get(
+    "/version",
+    summary="Versions",
+    responses={**shown(examples.VERSION), **error_responses(401)},
+)
 async def version() -> Version:
     """Of this server and of the libraries that decide its numbers."""
     return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
+
+
+router.include_router(trainers)
+
+BODIES = (
+    RewardRequest,
+    *(contract.body for contracts in TRAINERS.values() for contract in contracts),
+)
+"""The types of every POST's body."""
 
 
 def route_table() -> list[tuple[str, str]]:
@@ -178,19 +208,6 @@ def route_table() -> list[tuple[str, str]]:
         if isinstance(route, APIRoute)
         for method in sorted(route.methods)
     ]
-
-
-def loaded(request: Request) -> Rewarder:
-    """The rewarder, once there is one.
-
-    Raises:
-        NotReady: still loading.
-    """
-    rewarder: Rewarder | None = request.app.state.rewarder
-    if rewarder is None:
-        reason = request.app.state.health.reason or "not ready"
-        raise NotReady(reason, retry_after_s=COME_BACK_S)
-    return rewarder
 
 
 def drift_of(request: Request) -> Drift:
@@ -204,39 +221,6 @@ def drift_of(request: Request) -> Drift:
     if found is None:
         raise NotFound("this server keeps no drift statistics: it runs with --drift-window 0")
     return found
-
-
-async def while_awaited(request: Request, work: Awaitable[T], deadline: float) -> T:
-    """`await work`, cancelled when the caller hangs up or the deadline passes.
-
-    What nobody waits for any more leaves the queue unscored, and a caller is answered at its
-    deadline even when the model is stuck.
-
-    Raises:
-        ClientGone: the caller left first.
-        DeadlineExceeded: it is `deadline`, in `time.monotonic()` seconds.
-    """
-
-    async def hang_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working = asyncio.ensure_future(work)
-    gone = asyncio.create_task(hang_up())
-    try:
-        await asyncio.wait(
-            {working, gone},
-            timeout=max(0.0, deadline - time.monotonic()),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if working.done():
-            return working.result()
-        if gone.done():
-            raise ClientGone
-        raise DeadlineExceeded("the deadline passed before the scores were there", retry_after_s=1)
-    finally:
-        gone.cancel()
-        working.cancel()
 
 
 async def on_routing_error(request: Request, error: Exception) -> Response:

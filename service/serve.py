@@ -21,6 +21,7 @@ from probes.artifact import ArtifactError
 from probes.combine import CombinationKind
 from service import assemble, logs
 from service.app import Load, create_app
+from service.contracts.options import Told, TrainerRoutes, Truncation
 from service.drift import DEFAULT_WINDOW
 from service.drift_reference import DriftReferenceError, read_reference
 from service.engines import EngineName
@@ -38,6 +39,7 @@ REWARD = Group("Model and probes")
 NETWORK = Group("Network")
 LIMITS = Group("Limits")
 DRIFT = Group("Drift")
+TRAINERS = Group("Trainers' routes")
 
 
 def serve(
@@ -68,6 +70,11 @@ def serve(
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0,
     drift_window: Annotated[int, Parameter(group=DRIFT)] = DEFAULT_WINDOW,
     drift_reference: Annotated[Path | None, Parameter(group=DRIFT)] = None,
+    openrlhf_rewards: Annotated[Told, Parameter(group=TRAINERS)] = "reward",
+    openrlhf_scores: Annotated[Told, Parameter(group=TRAINERS)] = "reward",
+    openrlhf_extra_logs: Annotated[bool, Parameter(group=TRAINERS)] = True,
+    turn_marker: Annotated[str | None, Parameter(group=TRAINERS)] = None,
+    trainer_truncation: Annotated[Truncation, Parameter(group=TRAINERS)] = "error",
 ) -> None:
     """Serve a reward model with probe penalties over HTTP.
 
@@ -127,6 +134,18 @@ def serve(
         Responses that drift is told from; the first so many are the reference. 0 switches it off.
     drift_reference
         File from GET /v1/drift/reference, in place of the first responses.
+    openrlhf_rewards
+        What /get_reward answers in `rewards`: advantages are made of it.
+    openrlhf_scores
+        What it answers in `scores`: prompts are filtered by it.
+    openrlhf_extra_logs
+        R, penalty and probe scores in `extra_logs`; OpenRLHF 0.8.10 and 0.8.11 fail on them.
+    turn_marker
+        Text that stands before the response where a policy has another chat template than the
+        reward model and its trainer sends no prompt.
+    trainer_truncation
+        What trainers' routes do with text over the window: error, or left, which drops the oldest
+        context and keeps the response.
     """
     logs.configure()
     if not sys.stderr.isatty():
@@ -160,6 +179,13 @@ def serve(
             drain_s=drain_s,
             drift_window=drift_window,
             drift_reference=drift_reference,
+            trainers=TrainerRoutes(
+                openrlhf_rewards=openrlhf_rewards,
+                openrlhf_scores=openrlhf_scores,
+                openrlhf_extra_logs=openrlhf_extra_logs,
+                turn_marker=turn_marker,
+                truncation=trainer_truncation,
+            ),
         )
         served = assemble.serve_probes(settings)
         reference = read_reference(drift_reference) if drift_reference is not None else None

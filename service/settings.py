@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from probes.combine import Combination, CombinationKind
+from service.contracts.options import TrainerRoutes
 from service.drift import DEFAULT_WINDOW, MAX_WINDOW
 from service.drift_reference import MIN_WINDOW
 
@@ -71,6 +72,7 @@ class Settings:
     drift_window: int = DEFAULT_WINDOW
     """Responses; 0 is no drift statistics at all."""
     drift_reference: Path | None = None
+    trainers: TrainerRoutes = field(default_factory=TrainerRoutes)
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -86,6 +88,8 @@ class Settings:
         ):
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{flag} {value}: must be a positive number")
+        if self.trainers.turn_marker == "":
+            raise SettingsError("--turn-marker is empty: give the text before the response")
         self._check_strengths()
         self._check_combination()
         self._check_drift()
