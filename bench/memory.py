@@ -1,0 +1,91 @@
+"""`python -m bench.memory`: does the server grow over 20,000 requests?
+
+Tiny texts, every one fresh, as single requests at concurrency 32; the memory is read at the start
+and after each 2,000. Stores with a limit in bytes fill up first: what counts is the second half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+from cyclopts import App, Parameter
+
+from bench.arms import all_arms
+from bench.live import bring_up
+from bench.load import closed_loop
+from bench.machine import pick_dtype
+from bench.run import say
+from bench.servers import tree_bytes
+from bench.tiny import save_tiny
+from bench.wire import CANDOR
+from bench.workloads import WORDS, Text
+
+app = App(name="bench.memory", help=__doc__)
+
+
+@app.default
+def memory(
+    *,
+    model: str = "build/demo/model",
+    probe: Annotated[list[str] | None, Parameter(negative="")] = None,
+    requests: int = 20_000,
+    every: int = 2_000,
+    quick: bool = False,
+) -> None:
+    """Send many small requests and read the server's memory between them.
+
+    Parameters
+    ----------
+    model
+        Folder of the reward model.
+    probe
+        Folders of probes to serve with it.
+    requests
+        How many.
+    every
+        Requests between two readings.
+    quick
+        A tiny random model in its place.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if quick:
+            model = str(save_tiny(folder / "model"))
+        (arm, *_) = all_arms(model, probe or [], pick_dtype("auto"))
+        draw = random.Random(0)
+        with bring_up(arm, folder / "server.log", _texts(draw, 64)) as live, live.awake():
+            pid, url = live.running.process.pid, live.running.url
+            readings = [(0, tree_bytes(pid))]
+            errors: dict[str, int] = {}
+            while (done := readings[-1][0]) < requests:
+                count = min(every, requests - done)
+                errors |= asyncio.run(closed_loop(url, CANDOR, _texts(draw, count), 32)).errors
+                readings.append((done + count, tree_bytes(pid)))
+                say(f"{done + count} requests: {readings[-1][1] / 2**20:.1f} MiB")
+            peak = live.running.peak_bytes
+    half = readings[len(readings) // 2][1]
+    result = {
+        "readings": readings,
+        "peak_bytes": peak,
+        "grown_bytes": readings[-1][1] - readings[0][1],
+        "grown_second_half_bytes": readings[-1][1] - half,
+        "errors": errors,
+    }
+    print(orjson.dumps(result).decode())
+
+
+def _texts(draw: random.Random, count: int) -> list[Text]:
+    """Contexts and responses of four words."""
+    return [
+        Text(number, " ".join(draw.choices(WORDS, k=4)) + "\n", " ".join(draw.choices(WORDS, k=4)))
+        for number in range(count)
+    ]
+
+
+if __name__ == "__main__":
+    app()

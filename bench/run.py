@@ -1,0 +1,231 @@
+"""One run: the arms brought up, every cell measured in alternation, everything kept.
+
+A cell is a workload and a way of sending it. Within a cell the arms take turns on the same texts,
+in an order that is rotated from one repetition to the next; the texts are fresh in every cell and
+repetition. What a goal rests on is repeated, the rest is measured once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from bench import workloads
+from bench.arms import Arm
+from bench.goals import OPEN_COMMON, repeated
+from bench.live import Live, Measure, bring_up, measure
+from bench.load import arrivals
+from bench.machine import Matmul, distinct_tokens, flops_per_token
+from bench.servers import StartFailed
+from bench.workloads import Text
+
+CELLS = ("groups/single", "unique/single", "groups/batch", "unique/batch")
+OPEN_ARMS = ("packed", "vllm-tuned")
+OPEN_LOADS = (0.3, 0.6, 0.9)
+COMMON_LOAD = 0.6
+"""Share of the smaller capacity that both arms get for the comparison of their p99."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        model: folder of the reward model.
+        workloads: of `groups`, `unique`, `open`.
+        num_items: of one measurement; a multiple of 16.
+        open_s: length of one open loop, in seconds.
+        folder: for the logs.
+    """
+
+    model: str
+    dtype: str
+    arms: Sequence[Arm]
+    workloads: Sequence[str]
+    repetitions: int
+    num_items: int
+    concurrency: int
+    open_s: float
+    seed: int
+    folder: Path
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run leaves: records, the arms' own figures, and the texts that were sent."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    texts: dict[str, list[Text]] = field(default_factory=dict)
+    flops_per_token: int = 0
+
+
+class Run:
+    """A run under way."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.outcome = Outcome(flops_per_token=flops_per_token(plan.model))
+        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.model)
+        self._matmul = Matmul(plan.dtype)
+        self._lives: dict[str, Live] = {}
+        self._num_warm_ups = 0
+
+    def go(self) -> Outcome:
+        """Brings the arms up one after the other, measures, and takes them down."""
+        with ExitStack() as stack:
+            for arm in self.plan.arms:
+                self._start(arm, stack)
+            for repetition in range(self.plan.repetitions):
+                for cell in CELLS:
+                    if cell.partition("/")[0] in self.plan.workloads:
+                        self._closed(cell, repetition)
+                if "open" in self.plan.workloads:
+                    self._open(repetition)
+            for name, live in self._lives.items():
+                self.outcome.arms[name] |= {
+                    "start_s": live.running.start_s,
+                    "peak_bytes": live.running.peak_bytes,
+                    "memory": live.running.memory[::5],
+                    "about": live.about,
+                }
+        return self.outcome
+
+    def _start(self, arm: Arm, stack: ExitStack) -> None:
+        entry: dict[str, Any] = {"title": arm.title, "command": arm.command(0)}
+        self.outcome.arms[arm.name] = entry | {"missing": arm.missing}
+        if arm.missing:
+            say(f"{arm.title}: left out: {arm.missing}")
+            return
+        log = self.plan.folder / f"{arm.name}.log"
+        try:
+            self._lives[arm.name] = stack.enter_context(bring_up(arm, log, self._warm_up(16)))
+            say(f"{arm.title}: up in {self._lives[arm.name].running.start_s:.1f} s")
+        except StartFailed as error:
+            self.outcome.arms[arm.name]["missing"] = str(error)
+            say(f"{arm.title}: left out: {error}")
+
+    def _closed(self, cell: str, repetition: int) -> None:
+        """One cell, once through the arms that take part in it in this repetition."""
+        workload, _, mode = cell.partition("/")
+        texts = self._draw(workload, mode, repetition)
+        distinct = distinct_tokens(self._token_ids(texts))
+        how = Measure(mode, self.plan.concurrency)
+        for live in self._turns(cell, repetition):
+            record = self._measure(live, texts, how)
+            rate = statistics.fmean(record["matmul_flops_per_s"])
+            limit_s = distinct * self.outcome.flops_per_token / rate
+            record |= {
+                "cell": cell,
+                "repetition": repetition,
+                "num_distinct_tokens": distinct,
+                "limit_scores_per_s": len(texts) / limit_s,
+                "share_of_limit": limit_s / record["seconds"],
+            }
+            self._keep(record)
+
+    def _open(self, repetition: int) -> None:
+        """Capacity of each arm (once), then its own 30, 60 and 90 % (once), then one common rate
+        for all (in every repetition)."""
+        names = [name for name in OPEN_ARMS if name in self._lives]
+        if repetition == 0:
+            self._capacity(names)
+        capacity = {
+            record["arm"]: record["scores_per_s"]
+            for record in self.outcome.records
+            if record["cell"] == "open/capacity"
+        }
+        order = rotated(names, repetition)
+        if repetition == 0:
+            for share in OPEN_LOADS:
+                for name in order:
+                    self._arrive(name, f"open/{share:.0%}", repetition, share * capacity[name])
+        common = COMMON_LOAD * min(capacity.values(), default=0.0)
+        for name in order if common else ():
+            self._arrive(name, OPEN_COMMON, repetition, common)
+
+    def _capacity(self, names: Sequence[str]) -> None:
+        texts = self._draw("open", "capacity", 0)
+        for name in names:
+            how = Measure("single", self.plan.concurrency)
+            record = self._measure(self._lives[name], texts, how)
+            self._keep(record | {"cell": "open/capacity", "repetition": 0})
+
+    def _arrive(self, name: str, cell: str, repetition: int, rate: float) -> None:
+        due = arrivals(f"{self.plan.seed}/{cell}/{repetition}", rate, self.plan.open_s)
+        texts = self._draw("open", cell, repetition, len(due))
+        how = Measure("open", due=due, seconds=self.plan.open_s)
+        record = self._measure(self._lives[name], texts, how)
+        self._keep(record | {"cell": cell, "repetition": repetition, "rate_per_s": rate})
+
+    def _turns(self, cell: str, repetition: int) -> Iterator[Live]:
+        """The arms of a cell in this repetition's order."""
+        names = [
+            name
+            for name, live in self._lives.items()
+            if cell in live.arm.cells and (repetition == 0 or repeated(cell, name))
+        ]
+        for name in rotated(names, repetition):
+            yield self._lives[name]
+
+    def _measure(self, live: Live, texts: Sequence[Text], how: Measure) -> dict[str, Any]:
+        return measure(live, texts, self._warm_up(4), self._matmul, how)
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self.outcome.records.append(record)
+        tail = f", errors {record['errors']}" if record["errors"] else ""
+        if "p99_s" in record:
+            tail = f", p99 {record['p99_s']:.2f} s{tail}"
+        say(
+            f"{record['cell']} repetition {record['repetition']} {record['arm']}: "
+            f"{record['seconds']:.1f} s, {record['scores_per_s']:.2f} scores/s{tail}"
+        )
+
+    def _draw(
+        self, workload: str, mode: str, repetition: int, num_items: int | None = None
+    ) -> list[Text]:
+        """The texts of one cell and repetition, noted for the result."""
+        seed = (self.plan.seed, mode, repetition)
+        count = self.plan.num_items if num_items is None else num_items
+        texts = workloads.draw(workload, seed, count, self._wrap)
+        name = f"{workload}/{mode}/{repetition}"
+        kept = self.outcome.texts.get(name, [])
+        if len(texts) > len(kept):  # an arm with a higher rate gets more of the same
+            self.outcome.texts[name] = texts
+        return texts
+
+    def _warm_up(self, count: int) -> list[Text]:
+        self._num_warm_ups += 1
+        seed = (self.plan.seed, "warm-up", self._num_warm_ups)
+        return workloads.draw("open", seed, count, self._wrap)
+
+    def _wrap(self, words: str) -> str:
+        if self._tokenizer.chat_template is None:
+            return f"{words}\n"
+        turns = [{"role": "user", "content": words}]
+        text = self._tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+        return str(text)
+
+    def _token_ids(self, texts: Sequence[Text]) -> list[list[int]]:
+        whole = [text.context + text.response for text in texts]
+        ids: list[list[int]] = self._tokenizer(whole, add_special_tokens=False).input_ids
+        return ids
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """The names in a circle, begun `by` later."""
+    return [names[(number + by) % len(names)] for number in range(len(names))]
+
+
+def say(line: str) -> None:
+    """Progress, for people: on stderr."""
+    print(f"bench: {line}", file=sys.stderr, flush=True)

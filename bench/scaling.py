@@ -1,0 +1,228 @@
+"""`python -m bench.scaling`: what a forward costs as a group, a context, the probes or the queue
+grow. Four curves, of one engine on one machine; no peer.
+
+The first three are the engine alone on random token ids, the fourth is a server. Points are
+measured in turns, so that a slow minute does not fall on one of them; each is a median.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from cyclopts import App
+from matplotlib.figure import Figure
+
+from bench import workloads
+from bench.arms import all_arms
+from bench.bare import Bare
+from bench.live import bring_up
+from bench.load import closed_loop
+from bench.machine import Dtype, Matmul, describe, pick_dtype
+from bench.run import say
+from bench.tiny import save_tiny
+from bench.wire import CANDOR
+from jobs.plots import BLUE, GREY, ORANGE, svg
+from service.batch import Item
+from service.model import load_reward_model
+
+CONTEXT, RESPONSE = 256, 64
+"""Tokens, where the curve is not about them."""
+
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+CONTEXTS = (128, 256, 512, 1024, 2048, 4096)
+PROBES = (0, 1, 2, 4, 8, 16)
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+
+Curve = dict[str, dict[int, list[float]]]
+"""Figure -> point -> one value a repetition."""
+
+app = App(name="bench.scaling", help=__doc__)
+
+
+@app.default
+def scaling(
+    *,
+    model: str = "build/demo/model",
+    repetitions: int = 3,
+    out: Path | None = None,
+    quick: bool = False,
+) -> None:
+    """Measure the four curves.
+
+    Parameters
+    ----------
+    model
+        Folder of the reward model.
+    repetitions
+        Of every point.
+    out
+        Folder for scaling.json and scaling.svg; by default runs/bench/scaling-<time>.
+    quick
+        A tiny random model and the smallest points: shows that it runs.
+    """
+    folder = out or Path("runs/bench") / f"scaling-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    with tempfile.TemporaryDirectory() as temporary:
+        if quick:
+            model, repetitions = str(save_tiny(Path(temporary))), 1
+        few = 2 if quick else None
+        dtype = pick_dtype("auto")
+        about = describe()
+        matmul = Matmul(dtype)
+        before = matmul.flops_per_s()
+        bare = _bare(model, dtype, 0)
+        curves = {
+            "candidates": in_turns(CANDIDATES[:few], repetitions, of_candidates(bare)),
+            "context": in_turns(CONTEXTS[:few], repetitions, of_context(bare)),
+            "probes": in_turns(PROBES[:few], repetitions, of_probes(model, dtype, PROBES[:few])),
+            "depth": of_depth(model, dtype, DEPTHS[:few], repetitions, folder / "server.log"),
+        }
+    rates = [before, matmul.flops_per_s()]
+    result = about | {"model": model, "dtype": dtype, "matmul_flops_per_s": rates}
+    result |= {"repetitions": repetitions, "curves": curves}
+    folder.mkdir(parents=True, exist_ok=True)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    (folder / "scaling.json").write_bytes(orjson.dumps(result, option=options))
+    (folder / "scaling.svg").write_text(figure(curves), encoding="utf-8")
+    last = {"result": str(folder / "scaling.json"), "dtype": dtype, "medians": medians(curves)}
+    print(orjson.dumps(last, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _bare(model: str, dtype: Dtype, num_probes: int) -> Bare:
+    return Bare(load_reward_model(model, dtype=dtype), num_probes)
+
+
+def in_turns(
+    points: Sequence[int], repetitions: int, measure: Callable[[int, int], Mapping[str, float]]
+) -> Curve:
+    """Every point once, then every point again; the first round is thrown away as a warm-up."""
+    curve: Curve = {}
+    for repetition in range(-1, repetitions):
+        for point in points:
+            found = measure(point, repetition)
+            for name, value in found.items() if repetition >= 0 else ():
+                curve.setdefault(name, {}).setdefault(point, []).append(value)
+                say(f"{name} at {point}: {value:.4g}")
+    return curve
+
+
+def group(
+    seed: object, vocabulary: int, context: int, responses: int, length: int = RESPONSE
+) -> list[Item]:
+    """One context and its responses, of random token ids; lengths in tokens."""
+    draw = random.Random(f"{seed}")
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(vocabulary) for _ in range(count))
+
+    first = some(context)
+    return [Item(first + some(length), context, context + length) for _ in range(responses)]
+
+
+def of_candidates(bare: Bare) -> Callable[[int, int], dict[str, float]]:
+    """Time of N responses of 64 tokens to one context of 256."""
+
+    def measure(count: int, repetition: int) -> dict[str, float]:
+        items = group(("n", count, repetition), _vocabulary(bare), CONTEXT, count)
+        answer = bare.score_items(items)
+        return {
+            "seconds": answer["seconds"],
+            "seconds_per_candidate": answer["seconds"] / count,
+            "computed_tokens": answer["num_computed_tokens"],
+        }
+
+    return measure
+
+
+def of_context(bare: Bare) -> Callable[[int, int], dict[str, float]]:
+    """Time of 4 responses of 64 tokens to one context of so many tokens."""
+
+    def measure(length: int, repetition: int) -> dict[str, float]:
+        items = group(("context", length, repetition), _vocabulary(bare), length, 4)
+        seconds = bare.score_items(items)["seconds"]
+        return {"seconds": seconds, "seconds_per_token": seconds / (length + 4 * RESPONSE)}
+
+    return measure
+
+
+def of_probes(
+    model: str, dtype: Dtype, counts: Sequence[int]
+) -> Callable[[int, int], dict[str, float]]:
+    """Time of a group of 16 with so many probes, evenly over the layers."""
+    bares = {count: _bare(model, dtype, count) for count in counts}
+
+    def measure(count: int, repetition: int) -> dict[str, float]:
+        # The same tokens for every count: only the probes differ.
+        items = group(("probes", repetition), _vocabulary(bares[count]), CONTEXT, 16)
+        return {"seconds": bares[count].score_items(items)["seconds"]}
+
+    return measure
+
+
+def of_depth(model: str, dtype: str, depths: Sequence[int], repetitions: int, log: Path) -> Curve:
+    """Scores a second of a server that so many single requests wait at, each with its own text."""
+    (arm, *_) = all_arms(model, [], dtype)
+
+    def texts(count: int, *seed: object) -> list[workloads.Text]:
+        return workloads.draw("open", ("depth", *seed), count, lambda words: f"{words}\n")
+
+    with bring_up(arm, log, texts(8)) as live, live.awake():
+
+        def measure(depth: int, repetition: int) -> dict[str, float]:
+            some = texts(max(16, 3 * depth), depth, repetition)
+            load = asyncio.run(closed_loop(live.running.url, CANDOR, some, depth))
+            waits = [request.done - request.sent for request in load.requests]
+            return {
+                "scores_per_s": len(load.rewards) / load.seconds,
+                "seconds_per_request": statistics.median(waits),
+            }
+
+        return in_turns(depths, repetitions, measure)
+
+
+def _vocabulary(bare: Bare) -> int:
+    return int(bare.model.model.config.get_text_config().vocab_size)
+
+
+def medians(curves: Mapping[str, Curve]) -> dict[str, dict[str, dict[int, float]]]:
+    return {
+        curve: {
+            name: {point: statistics.median(values) for point, values in points.items()}
+            for name, points in figures.items()
+        }
+        for curve, figures in curves.items()
+    }
+
+
+PANELS = (
+    ("candidates", "seconds", "candidates of one context", "s a group"),
+    ("context", "seconds", "context, tokens (4 responses)", "s a group"),
+    ("probes", "seconds", "probes (16 responses)", "s a group"),
+    ("depth", "scores_per_s", "single requests waiting", "scores/s"),
+)
+
+
+def figure(curves: Mapping[str, Curve]) -> str:
+    """The four curves as SVG: medians as lines, every repetition a dot."""
+    drawn = Figure(figsize=(6.8, 4.6))
+    for axis, (curve, name, below, beside) in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
+        points = curves[curve][name]
+        middle = [statistics.median(values) for values in points.values()]
+        axis.plot(list(points), middle, color=ORANGE if name == "seconds" else BLUE)
+        for point, values in points.items():
+            axis.plot([point] * len(values), values, ".", color=GREY)
+        axis.set_xlabel(below)
+        axis.set_ylabel(beside)
+        axis.set_ylim(bottom=0)
+    drawn.tight_layout()
+    return str(svg(drawn))
+
+
+if __name__ == "__main__":
+    app()

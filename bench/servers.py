@@ -1,0 +1,197 @@
+"""The arms' processes: started one after the other, stopped in their tracks while another is
+measured, their memory watched.
+
+A server that only idles still takes time from a machine of two cores (spinning threads, health
+checks); one that got SIGSTOP takes none, and keeps its caches and its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+SAMPLE_S = 1.0
+"""Between two readings of the memory."""
+
+
+class StartFailed(RuntimeError):
+    """A server died or was not ready in time; the message ends with its last log lines."""
+
+
+@dataclass
+class Running:
+    """One started server.
+
+    Attributes:
+        process: leader of a process group of its own.
+        url: without a trailing slash; empty for one that speaks over pipes.
+        start_s: from the start of the process to the first good answer.
+        memory: (seconds since the start, bytes) of the process tree, see `tree_bytes`.
+    """
+
+    process: subprocess.Popen[bytes]
+    url: str
+    start_s: float
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+    def pause(self) -> None:
+        """Takes every core from it until `resume`."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    @property
+    def peak_bytes(self) -> int:
+        return max((size for _, size in self.memory), default=0)
+
+    def cpu_s(self) -> float:
+        """CPU time of the whole tree so far."""
+        total = 0.0
+        for process in tree(self.process.pid):
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            total += times.user + times.system
+        return total
+
+
+def free_port() -> int:
+    """A port nobody listens on right now, on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """The process and all below it; empty if it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def tree_bytes(pid: int) -> int:
+    """Resident bytes of a process tree: every process's own pages, and the largest share of common
+    ones once. Plain sums of RSS count the libraries of a server of several processes several times.
+    """
+    own = shared = 0
+    for process in tree(pid):
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:
+            continue
+        own += memory.uss
+        shared = max(shared, memory.rss - memory.uss)
+    return own + shared
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without a bound on threads: each arm starts as its users start
+    it."""
+    return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    *,
+    url: str,
+    ready: str,
+    log: Path,
+    timeout_s: float,
+    environment: Mapping[str, str],
+) -> Iterator[Running]:
+    """A server from its start until the block ends; entered when `url + ready` answers 200.
+
+    Raises:
+        StartFailed: it exited, or was not ready within `timeout_s` seconds.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=clean_environment() | dict(environment),
+            start_new_session=True,
+        )
+    try:
+        wait_ready(process, url + ready, log, began + timeout_s)
+        running = Running(process, url, time.monotonic() - began)
+        with watched(running, began):
+            yield running
+    finally:
+        stop(process)
+
+
+def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline: float) -> None:
+    """Returns when `url` answers 200.
+
+    Raises:
+        StartFailed: the process exited, or the monotonic `deadline` passed.
+    """
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartFailed(f"exited with {process.returncode}; end of {log}:\n{tail(log)}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.1)
+    raise StartFailed(f"{url} was not ready in time; end of {log}:\n{tail(log)}")
+
+
+@contextmanager
+def watched(running: Running, began: float) -> Iterator[None]:
+    """Samples the memory into `running.memory` until the block ends."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            size = tree_bytes(running.process.pid)
+            if size:
+                running.memory.append((round(time.monotonic() - began, 1), size))
+            done.wait(SAMPLE_S)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def stop(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:
+    """SIGTERM, also to one that is paused; SIGKILL to its group after `grace_s` seconds."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
