@@ -187,11 +187,11 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
     done = 0
     with tqdm(total=len(items), desc="scores", unit="response") as bar:
         while done < len(items):
-            size = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.cost)
-            for score in engine.score(items[done : done + size]).scores:
+            batch = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.cost)
+            for score in engine.score(batch).scores:
                 yield score.base_reward, score.readings[name].score
-            done += size
-            bar.update(size)
+            done += len(batch)
+            bar.update(len(batch))
 
 
 def _source(path: Path) -> str:

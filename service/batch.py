@@ -8,15 +8,18 @@ plain forward, distinct tokens for a packed one.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import traceback
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice, pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from probes.prefix import sort_key
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,17 @@ class Item:
     want_tokens: bool = False
     sort_key: bytes = field(init=False, repr=False, compare=False)
     """Of `token_ids`, made once: every batch that is tried asks for it (`probes.prefix`)."""
+    context_key: int = field(init=False, repr=False, compare=False)
+    """Equal for the items of one group. A chance collision puts strangers into one batch."""
+    digest: bytes = field(init=False, repr=False, compare=False)
+    """SHA-256 of everything that a score depends on: the ids and the response span."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sort_key", sort_key(self.token_ids))
+        key = sort_key(self.token_ids)
+        span = f"{self.response_start}:{self.response_end}".encode()
+        object.__setattr__(self, "sort_key", key)
+        object.__setattr__(self, "context_key", hash(key[: 4 * self.response_start]))
+        object.__setattr__(self, "digest", hashlib.sha256(key + span).digest())
 
     @property
     def num_tokens(self) -> int:
@@ -84,6 +95,21 @@ Outcome = tuple[Score | BaseException, int]
 """One item's score, or what the engine raised for it alone; its share of the computed tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One item's score and what it took.
+
+    `queue_s` is from `submit` to the start of the item's batch, `forward_s` the time the model had
+    that batch. `num_computed_tokens` is the item's share of the batch's; the shares add up to the
+    whole. A score that was known already took no forward and no tokens.
+    """
+
+    score: Score
+    queue_s: float
+    forward_s: float
+    num_computed_tokens: int
+
+
 class Engine(Protocol):
     """What the batcher needs of an engine; nothing above this line knows which one runs."""
 
@@ -99,24 +125,25 @@ class Engine(Protocol):
 
 
 def take_batch(
-    items: Iterable[Item], max_batch_tokens: int, cost: Callable[[Sequence[Item]], int]
-) -> int:
-    """How many items from the front of the queue make the next batch.
+    waiting: Iterable[T], max_batch_tokens: int, cost: Callable[[Sequence[T]], int]
+) -> list[T]:
+    """What from the front of the queue makes the next batch.
 
     At least one when the queue is not empty: an item longer than the budget goes alone (the
     renderer has refused what the model cannot take at all). `cost` must not fall when an item is
     added; it is asked about doubling prefixes and then by bisection, as asking after every item is
     quadratic.
     """
-    waiting = iter(items)
-    taken = list(islice(waiting, 1))
-    while more := list(islice(waiting, len(taken))):
+    source = iter(waiting)
+    taken = list(islice(source, 1))
+    while more := list(islice(source, len(taken))):
         fits = len(taken)
         taken += more
         if cost(taken) > max_batch_tokens:
             sizes = range(fits + 1, len(taken) + 1)
-            return fits + bisect_right(sizes, max_batch_tokens, key=lambda n: cost(taken[:n]))
-    return len(taken)
+            found = bisect_right(sizes, max_batch_tokens, key=lambda n: cost(taken[:n]))
+            return taken[: fits + found]
+    return taken
 
 
 def score_isolated(

@@ -48,14 +48,14 @@ lengths = st.lists(st.integers(min_value=1, max_value=60), max_size=80)
 def test_takes_what_a_plain_loop_would_take(cost: object, lengths: list[int], budget: int) -> None:
     items = [item(length) for length in lengths]
     assert callable(cost)
-    assert take_batch(iter(items), budget, cost) == one_by_one(items, budget, cost)
+    assert take_batch(iter(items), budget, cost) == items[: one_by_one(items, budget, cost)]
 
 
 @given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
 def test_no_batch_is_over_budget_unless_it_is_one_item(lengths: list[int], budget: int) -> None:
     items = [item(length) for length in lengths]
     taken = take_batch(items, budget, padded)
-    assert taken <= 1 or padded(items[:taken]) <= budget
+    assert len(taken) <= 1 or padded(taken) <= budget
 
 
 @given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
@@ -66,10 +66,20 @@ def test_taking_until_empty_keeps_the_order_and_loses_nothing(
     queue, served = list(items), []
     while queue:
         taken = take_batch(queue, budget, padded)
-        assert taken >= 1
-        served += queue[:taken]
-        queue = queue[taken:]
+        assert taken
+        served += taken
+        queue = queue[len(taken) :]
     assert served == items
+
+
+def test_an_items_keys_tell_apart_what_a_score_depends_on() -> None:
+    one = Item((1, 2, 3, 4), 2, 4)
+    assert Item((1, 2, 3, 4), 2, 4, want_tokens=True).digest == one.digest
+    others = [Item((1, 2, 3, 5), 2, 4), Item((1, 2, 3, 4), 1, 4), Item((1, 2, 3, 4), 2, 3)]
+    others.append(Item((1, 2, 3, 4, 2), 2, 4))
+    assert len({one.digest, *(other.digest for other in others)}) == 5
+    assert Item((1, 2, 9), 2, 3).context_key == one.context_key
+    assert Item((2, 1, 3, 4), 2, 4).context_key != one.context_key
 
 
 def test_cost_is_asked_a_few_times_not_once_an_item() -> None:
@@ -80,7 +90,7 @@ def test_cost_is_asked_a_few_times_not_once_an_item() -> None:
         asked += 1
         return summed(items)
 
-    assert take_batch([item(1)] * 10_000, 5_000, cost) == 5_000
+    assert len(take_batch([item(1)] * 10_000, 5_000, cost)) == 5_000
     assert asked < 50
 
 
