@@ -16,11 +16,13 @@ from service.compose import ServedProbe
 from service.drift import Drift
 from service.drift_reference import DriftReference
 from service.engines import build_engine
+from service.memo import Memo
 from service.metrics import Metrics
 from service.model import RewardModel, load_reward_model
 from service.render import Renderer
 from service.rewarder import Rewarder
 from service.settings import Settings, check_names
+from service.threads import num_workers, threads_for
 
 log = logs.get(__name__)
 
@@ -83,6 +85,9 @@ def load(
         [one.loaded.probe for one in served.values()],
         device=model.device,
     )
+    # vLLM batches on its own, in processes of its own.
+    threaded = model.device == "cpu" and settings.engine != "vllm"
+    workers = num_workers(settings.workers, model.model, on_cpu=threaded)
     rewarder = Rewarder(
         model=model,
         renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
@@ -91,6 +96,9 @@ def load(
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             watchdog_s=settings.watchdog_s,
+            workers=workers,
+            before_batch=threads_for(workers) if threaded else None,
+            memo=Memo(int(settings.memo_mb * 2**20)) if settings.memo_mb else None,
             observer=metrics,
         ),
         served=served,
@@ -107,6 +115,7 @@ def load(
         dtype=rewarder.dtype,
         device=model.device,
         engine=engine.name,
+        workers=workers,
         template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
         ending=model.ending,
         max_length=model.max_length,

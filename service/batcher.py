@@ -67,7 +67,7 @@ class Batcher:
         self._admission = Admission(max_queue_tokens, max_queue_wait_s)
         self._watchdog_s = watchdog_s
         self._workers = Workers(engine, workers, before_batch)
-        self._memo = memo
+        self.memo = memo
         self._observer = observer or Observer()
         self._queue = Queue()
         self._draining = False
@@ -176,9 +176,9 @@ class Batcher:
 
     def _remembered(self, entry: Entry, now: float) -> bool:
         """Answers an entry from the memo, if its score is known."""
-        if self._memo is None or entry.submission.fresh:
+        if self.memo is None or entry.submission.fresh:
             return False
-        score = self._memo.get(entry.item)
+        score = self.memo.get(entry.item)
         if score is not None:
             waited_s = now - entry.queued_at
             entry.submission.give(entry.index, Scored(score, waited_s, 0.0, num_computed_tokens=0))
@@ -252,8 +252,8 @@ class Batcher:
         for entry, (score, computed) in zip(batch.entries, outcomes, strict=True):
             submission = entry.submission
             if isinstance(score, Score) and score.is_finite:
-                if self._memo is not None and not submission.fresh:
-                    self._memo.put(entry.item, score)
+                if self.memo is not None and not submission.fresh:
+                    self.memo.put(entry.item, score)
                 queue_s = batch.began - entry.queued_at
                 submission.give(entry.index, Scored(score, queue_s, forward_s, computed))
             elif not submission.future.done():  # else another of its items has failed, or it left

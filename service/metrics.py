@@ -24,6 +24,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.drift_gauges import DriftGauges
+from service.memo_gauges import MemoGauges
 from service.errors import CandorError
 from service.health import Health, Status
 
@@ -127,10 +128,12 @@ class Metrics:
             self.tokens.labels(kind)
 
     def watch(self, batcher: Batcher) -> None:
-        """Let the queue gauges read `batcher` when they are scraped."""
+        """Let the queue and memo gauges read `batcher` when they are scraped."""
         self.queue_items.set_function(lambda: batcher.queue_items)
         self.queue_tokens.set_function(lambda: batcher.queue_tokens)
         self.queue_oldest_s.set_function(lambda: batcher.oldest_wait_s)
+        if batcher.memo is not None:
+            self.registry.register(MemoGauges(batcher.memo))
 
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
         """Let the drift gauges be read off one `report` a scrape."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.batch import Item
-from service.batcher import Scored
+from service.batch import Item, Scored
 from service.compose import Composed
 
 

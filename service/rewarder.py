@@ -109,11 +109,14 @@ class Rewarder:
         return self._answer(request, places, items, scored, penalties)
 
     async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
-        """R and every S, monitors too, of every response in order: what the sentinel compares."""
+        """R and every S, monitors too, of every response in order: what the sentinel compares.
+
+        They are computed anew each time, whatever the memo knows.
+        """
         deadline = time.monotonic() + timeout_s
         places = response_places(items)
         encoded = await self._encode(RewardRequest(items=items), places, deadline)
-        scored = await self._submit(encoded, places, deadline)
+        scored = await self._submit(encoded, places, deadline, fresh=True)
         return tuple(
             value
             for one in scored
@@ -189,10 +192,14 @@ class Rewarder:
             raise error.at(index, number) from None
 
     async def _submit(
-        self, items: Sequence[Item], places: Sequence[tuple[int, int]], deadline: float
+        self,
+        items: Sequence[Item],
+        places: Sequence[tuple[int, int]],
+        deadline: float,
+        fresh: bool = False,
     ) -> list[Scored]:
         try:
-            return await self.batcher.submit(items, deadline=deadline)
+            return await self.batcher.submit(items, deadline=deadline, fresh=fresh)
         except CandorError as error:
             if error.item is None:
                 raise

@@ -65,6 +65,8 @@ def serve(
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False,
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192,
     max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576,
+    workers: Annotated[int | None, Parameter(group=LIMITS)] = None,
+    memo_mb: Annotated[float, Parameter(group=LIMITS)] = 64.0,
     request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0,
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0,
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0,
@@ -124,6 +126,10 @@ def serve(
         Budget of one forward.
     max_queue_tokens
         Tokens that may wait; more is answered 503.
+    workers
+        Batches that run at once; on a CPU one a core, up to 8, and one on a GPU unless given.
+    memo_mb
+        MiB for scores that are given again to who sends the same tokens again; 0 keeps none.
     request_timeout_s
         Deadline of a request that sends no X-Request-Timeout.
     watchdog_s
@@ -174,6 +180,8 @@ def serve(
             insecure_no_auth=insecure_no_auth,
             max_batch_tokens=max_batch_tokens,
             max_queue_tokens=max_queue_tokens,
+            workers=workers,
+            memo_mb=memo_mb,
             request_timeout_s=request_timeout_s,
             watchdog_s=watchdog_s,
             drain_s=drain_s,
