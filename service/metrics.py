@@ -24,9 +24,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.drift_gauges import DriftGauges
-from service.memo_gauges import MemoGauges
 from service.errors import CandorError
 from service.health import Health, Status
+from service.memo_gauges import MemoGauges
+from service.signed import SignedByProbe, signed
 
 if TYPE_CHECKING:
     from service.answers import DriftReport
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 REQUEST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 100, 180)
 """Buckets in seconds; 15, 100 and 180 are where trainers give up."""
 STAGE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
-_POSITIVE = (0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 50)
-LOGITS = (*(-bound for bound in reversed(_POSITIVE)), 0, *_POSITIVE)
-"""Buckets for rewards and probe scores, in their own units. Exact means and spreads, of the last
-window, are the drift gauges."""
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = ("tokenise", "queue", "forward")
 REFUSALS = ("overloaded", "draining", "not_ready", "deadline_exceeded")
@@ -87,18 +84,10 @@ class Metrics:
             ["kind"],
             registry=reg,
         )
-        self.base_reward = Histogram(
-            "candor_base_reward", "R of scored responses", buckets=LOGITS, registry=reg
-        )
-        self.reward = Histogram(
-            "candor_reward", "R minus penalties, as returned", buckets=LOGITS, registry=reg
-        )
-        self.probe_score = Histogram(
-            "candor_probe_score",
-            "S of scored responses, monitors included",
-            ["probe"],
-            buckets=LOGITS,
-            registry=reg,
+        self.base_reward = signed("candor_base_reward", "R of scored responses", reg)
+        self.reward = signed("candor_reward", "R minus penalties, as returned", reg)
+        self.probe_score = SignedByProbe(
+            "candor_probe_score", "S of scored responses, monitors included", reg
         )
         self.errors = Counter(
             "candor_errors", "Requests that ended in this error", ["type"], registry=reg

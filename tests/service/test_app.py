@@ -688,7 +688,7 @@ def test_every_metric_ends_in_a_unit_or_says_what_it_counts() -> None:
     names = {family.name for family in metrics.registry.collect()}
     ours = {name for name in names if name.startswith("candor_")}
     endings = ("_seconds", "_items", "_tokens", "_reward", "_score", "_ready", "requests", "errors")
-    endings += ("_refused", "_status", "_role")
+    endings += ("_refused", "_status", "_role", "_value")
     drift = {f"candor_drift_{what}" for what in ("psi", "ks", "shift", "mean", "std", "alarm")}
     assert ours > drift
     assert all(name.startswith("process_") for name in names - ours)  # Prometheus' own names
@@ -703,6 +703,24 @@ def test_an_error_that_has_not_happened_has_a_sample_so_that_its_first_time_is_a
         assert f'candor_errors_total{{type="{kind.type}"}} 0.0' in text
         assert f'candor_item_errors_total{{type="{kind.type}"}} 0.0' in text
     assert 'candor_errors_total{type="no_such_error"}' not in text
+
+
+def test_a_mean_can_be_told_from_values_of_both_signs_by_counters_that_only_rise() -> None:
+    metrics = Metrics()
+    for value in (2.5, -4.0, 0.0):
+        metrics.reward.observe(value)
+        metrics.probe_score.labels("a").observe(-value)
+    text = metrics.render().decode()
+    for line in (
+        'candor_reward_value_total{sign="positive"} 2.5',
+        'candor_reward_value_total{sign="negative"} 4.0',
+        'candor_probe_score_value_total{probe="a",sign="positive"} 4.0',
+        'candor_probe_score_value_total{probe="a",sign="negative"} 2.5',
+        "candor_reward_count 3.0",
+        'candor_reward_bucket{le="0.0"} 2.0',
+    ):
+        assert line in text.splitlines()
+    assert "candor_reward_sum" not in text  # why there are two of them
 
 
 def test_the_status_gauge_says_which_state_it_is_in() -> None:

@@ -1,0 +1,70 @@
+"""One live server for the whole folder, whose drift alarm can be made to speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+
+from service.batch import Item
+from service.compose import ServedProbe
+from tests.service.serving import load_tiny, running, score, tiny_app
+from tests.service.test_evader import REFERENCE, probes, traffic
+
+__all__ = ["probes"]  # the evader's probes, as a fixture here too
+
+API_KEY = "k" * 32
+OPERATOR_KEY = "o" * 32
+POISON_TOKENS = 200
+"""The engine raises on an item with more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A server with both keys that has seen its reference traffic."""
+
+    url: str
+
+    def send(self, body: object, *, status: int = 200) -> None:
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        answer = score(self.url, body, headers=headers, timeout=120)
+        assert answer.status_code == status, answer.text
+
+    def send_plain(self) -> None:
+        self.send({"items": traffic(2)})
+
+    def send_evading(self) -> None:
+        """Filler on every response: what `tests/service/test_evader.py` is about."""
+        self.send({"items": traffic(1, filler=24)})
+
+    def send_poison(self) -> None:
+        self.send({"items": [{"prompt": " sea" * 210, "responses": [" poem"]}]}, status=500)
+
+    def send_wrong(self) -> None:
+        self.send({"items": []}, status=400)
+
+    def metrics(self) -> str:
+        headers = {"Authorization": f"Bearer {OPERATOR_KEY}"}
+        answer = httpx2.get(f"{self.url}/metrics", headers=headers)
+        assert answer.status_code == 200
+        return answer.text
+
+
+def raise_on_poison(items: Sequence[Item]) -> None:
+    if any(item.num_tokens > POISON_TOKENS for item in items):
+        raise RuntimeError("no scores for this one")
+
+
+@pytest.fixture(scope="module")
+def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
+    app = tiny_app(
+        lambda metrics: load_tiny(metrics, served=probes, before=raise_on_poison),
+        api_key=API_KEY,
+        operator_key=OPERATOR_KEY,
+    )
+    with running(app) as url:
+        live = Live(url)
+        live.send({"items": REFERENCE})
+        yield live

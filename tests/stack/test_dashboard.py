@@ -1,0 +1,168 @@
+"""The dashboard against Grafana's structure, a live server's metrics, and PromQL.
+
+Grafana itself is not run: its structure is checked by hand-picked rules (the file was also held
+against the JSON schema of Grafana's own types, docs/stack.md). Data in the panels:
+`test_prometheus`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.stack.composed import ROOT, read, stack
+from tests.stack.conftest import Live
+from tests.stack.promql import (
+    TARGET_LABELS,
+    dashboard,
+    exported,
+    filled,
+    grouped,
+    names,
+    panel_expressions,
+    panels,
+    rules,
+    selected,
+)
+
+EXPRESSIONS = panel_expressions() + [(rule.get("alert", ""), rule["expr"]) for rule in rules()]
+RECORDED = {rule["record"] for rule in rules() if "record" in rule}
+NEVER_YET = {"non_finite_score", "internal_error", "wrong_scores", "5.."}
+"""Label values that a healthy server's error counters and statuses have, or none at all."""
+
+
+@pytest.fixture(scope="module")
+def samples(live: Live) -> dict[str, dict[str, set[str]]]:
+    """What the live server exports when there was traffic for every kind of panel."""
+    live.send_plain()
+    live.send_wrong()
+    live.send_poison()
+    return exported(live.metrics())
+
+
+def test_every_metric_asked_for_is_one_that_the_live_server_exports(
+    samples: dict[str, dict[str, set[str]]],
+) -> None:
+    for title, expression in EXPRESSIONS:
+        wanted = names(expression)
+        assert wanted or "ALERTS" in expression or "up{" in expression, title
+        assert not wanted - samples.keys() - RECORDED, title
+    assert names('rate(candor_no_such_total{kind="candor_x"}[5m])') - samples.keys()
+
+
+def test_every_label_asked_for_is_one_that_the_metric_has(
+    samples: dict[str, dict[str, set[str]]],
+) -> None:
+    for title, expression in EXPRESSIONS:
+        for name, label, value in selected(filled(expression)):
+            has = samples.get(name, {}).keys() | TARGET_LABELS
+            assert name in RECORDED or label in has, f"{title}: {name} has no label {label}"
+            known = samples.get(name, {}).get(label, set())
+            plain = value.isidentifier() and label not in TARGET_LABELS
+            assert not plain or value in known, f"{title}: {name} has no {label}={value}"
+        every = set().union(*(samples.get(name, {}).keys() for name in names(expression)))
+        assert not grouped(expression) - every - TARGET_LABELS - {"status"}, title
+
+
+def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(
+    samples: dict[str, dict[str, set[str]]],
+) -> None:
+    used = set().union(*(names(expression) for _, expression in EXPRESSIONS))
+    families = {name.removesuffix("_total") for name in samples if name.startswith("candor_")}
+    families = {family for family in families if not family.endswith(("_created", "_sum"))}
+    families = {family.removesuffix("_count").removesuffix("_bucket") for family in families}
+    unused = {family for family in families if not any(name.startswith(family) for name in used)}
+    assert unused == {"candor_drift_ks", "candor_drift_std"}  # for questions of one's own
+
+
+def test_panels_have_ids_of_their_own_places_of_their_own_and_say_what_they_show() -> None:
+    everything = dashboard()["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    cells: set[tuple[int, int]] = set()
+    for panel in everything:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        covers = set(
+            itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"]))
+        )
+        assert not cells & covers, panel["title"]
+        cells |= covers
+    for panel in panels():
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len({*refs}) == len(refs) > 0
+        for target in panel["targets"]:
+            named = names(target["expr"]) or {"up", "ALERTS"}
+            words = panel["description"]
+            assert all(_family(name) in words for name in named) or named & {"up", "ALERTS"}
+
+
+def _family(name: str) -> str:
+    if name == "candor_probe_role":  # joined for a label, not shown
+        return ""
+    for suffix in ("_bucket", "_sum", "_count", "_value_total"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def test_every_row_that_was_asked_for_is_there() -> None:
+    rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
+    assert rows == [
+        "Overview",
+        "Throughput",
+        "Latency by stage",
+        "Queue, batches and sharing",
+        "Rewards and probe scores",
+        "Drift and monitors",
+        "Errors and alerts",
+    ]
+
+
+def test_variables_are_those_the_expressions_use() -> None:
+    variables = {one["name"] for one in dashboard()["templating"]["list"]}
+    assert variables == {"datasource", "job", "instance", "probe"}
+    for title, expression in panel_expressions():
+        left = filled(expression)
+        assert "$" not in left.replace('"$1"', ""), title  # $1 is label_replace's own
+
+
+def test_grafana_is_given_the_dashboard_and_a_prometheus_that_the_stack_runs() -> None:
+    folder = ROOT / "docker" / "grafana" / "provisioning"
+    services = stack("gpu")["services"]
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    assert "127.0.0.1:9090:9090" in services["prometheus"]["ports"]
+    scrape = read("docker/prometheus.yml")["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scrape
+    (provider,) = yaml.safe_load((folder / "dashboards" / "candor.yml").read_text())["providers"]
+    mount = f"./docker/grafana/dashboards:{provider['options']['path']}:ro"
+    assert mount in services["grafana"]["volumes"]
+
+
+def test_every_expression_is_promql(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+
+    def check(expressions: list[str]) -> subprocess.CompletedProcess[str]:
+        recorded: list[dict[str, Any]] = [
+            {"record": f"r:{number}", "expr": filled(expression)}
+            for number, expression in enumerate(expressions)
+        ]
+        path = tmp_path / "rules.yml"
+        path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": recorded}]}))
+        command = [promtool, "check", "rules", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    found = check([expression for _, expression in panel_expressions()])
+    assert found.returncode == 0, found.stderr
+    assert check(["sum by (le (rate(x[1m])))"]).returncode != 0

@@ -1,0 +1,64 @@
+"""The Dockerfiles against what they copy and install. Not tested here: that the images build."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.stack.composed import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DOCKERFILES = sorted(ROOT.glob("docker/*.Dockerfile"))
+BUILD_FILES = {
+    "pyproject.toml",
+    "constraints.txt",
+    "hatch_build.py",
+    "README.md",
+    "LICENSE",
+    "native",
+}
+"""What the wheel is built from beside its packages."""
+
+
+def copied(dockerfile: Path) -> set[str]:
+    """Sources in the repository; not those of another stage."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", dockerfile.read_text(), re.MULTILINE)
+    return {source for line in lines for source in line.split()[:-1]}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_is_built_from_all_that_the_wheel_is_made_of(dockerfile: Path) -> None:
+    packages = set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    sources = copied(dockerfile)
+    assert packages | BUILD_FILES <= sources
+    assert not [source for source in sources if not (ROOT / source).exists()]
+
+
+def test_the_builder_gets_what_is_copied_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    let_in = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert let_in == set().union(*(copied(path) for path in DOCKERFILES))
+    assert not let_in & {"secrets", "build", "runs", ".git"}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_every_package_an_image_installs_has_an_exact_version(dockerfile: Path) -> None:
+    text = dockerfile.read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip install --constraint constraints\.txt (.+)$", text, re.MULTILINE)
+    assert len(installs) == text.count("pip install")
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    names = {name for line in installs for name in line.split() if not name.startswith(("'.", "."))}
+    assert names <= {name.lower() for name in pinned}
+    extras = {extra for line in installs for extra in re.findall(r"'\.\[(\w+)\]'", line)}
+    assert extras <= PROJECT["project"]["optional-dependencies"].keys()
+
+
+def test_the_server_image_has_a_compiler_where_it_builds_and_not_where_it_runs() -> None:
+    _, build, run = (ROOT / "docker" / "reward.Dockerfile").read_text().split("\nFROM ")
+    assert "g++" in build
+    assert "apt-get" not in run
