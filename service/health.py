@@ -53,6 +53,9 @@ class Scorer(Protocol):
     async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
         """R and every S of every response, in order."""
 
+    def forget(self) -> None:
+        """Drop the scores that are remembered: what the model says is in doubt."""
+
 
 class Health:
     """The one place that knows the server's state; read by `/readyz`, the edge and the drain."""
@@ -125,6 +128,8 @@ class Health:
         self._judge(None if right else "the sentinel's scores have changed since start-up")
 
     def _judge(self, wrong: str | None) -> None:
+        if wrong is not None and self._scorer is not None:
+            self._scorer.forget()
         if wrong is not None and self._wrong is None:
             log.error("sentinel_failed", reason=wrong)
         if wrong is None and self._wrong is not None:

@@ -145,6 +145,11 @@ class Rewarder:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokeniser, decode_all)
 
+    def forget(self) -> None:
+        """Nothing computed so far is given again."""
+        if self.batcher.memo is not None:
+            self.batcher.memo.clear()
+
     def close(self) -> None:
         """Let the threads go. Nothing may be submitted afterwards."""
         self._tokeniser.shutdown(wait=False, cancel_futures=True)

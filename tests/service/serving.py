@@ -27,6 +27,7 @@ from service.drift import Drift
 from service.drift_reference import MIN_WINDOW, DriftReference
 from service.engines import EngineName, build_engine
 from service.guards import Limits
+from service.memo import Memo
 from service.metrics import Metrics
 from service.model import RewardModel
 from service.protocol import BoundedProtocol
@@ -120,6 +121,8 @@ def load_tiny(
     before: Callable[[Sequence[Item]], None] | None = None,
     max_queue_tokens: int = 1_000_000,
     watchdog_s: float = 60.0,
+    workers: int = 1,
+    memo: Memo | None = None,
     drift_window: int = MIN_WINDOW,
     drift_reference: DriftReference | None = None,
 ) -> Rewarder:
@@ -148,6 +151,8 @@ def load_tiny(
         max_batch_tokens=2048,
         max_queue_tokens=max_queue_tokens,
         watchdog_s=watchdog_s,
+        workers=workers,
+        memo=memo,
         observer=metrics,
     )
     drift = None

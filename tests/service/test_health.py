@@ -25,9 +25,13 @@ class Scores:
 
     dtype = "float32"
     alive = True
+    forgot = 0
 
     def __init__(self) -> None:
         self.next: tuple[float, ...] | Exception = (1.0, -2.0, 3.0)
+
+    def forget(self) -> None:
+        self.forgot += 1
 
     async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
         assert items == SENTINEL

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import tracemalloc
 
 import pytest
+import torch
 
 from service.batch import Item, Reading, Score
 from service.errors import NonFiniteScore, Overloaded
 from service.memo import ENTRY_BYTES, READING_BYTES, Memo
+from service.queue import Entry, Submission
+from service.workers import Batch
+from tests.service.serving import BODY, load_tiny, metric, running, tiny_app
+from tests.service.serving import score as score_over_http
 from tests.service.test_batcher import CountingEngine, held, item, queued, rewards, run, serving
 
 
@@ -158,3 +164,63 @@ def test_what_is_known_is_answered_also_when_the_queue_is_full() -> None:
             await asyncio.gather(first, *tasks)
 
     run(check())
+
+
+def test_over_http_a_request_sent_again_computes_nothing_and_says_so() -> None:
+    memo = Memo(10**6)
+    with running(tiny_app(lambda metrics: load_tiny(metrics, memo=memo))) as url:
+        first, again = score_over_http(url), score_over_http(url)
+        assert again.json()["results"] == first.json()["results"]
+        usage = again.json()["usage"]
+        assert usage["num_computed_tokens"] == 0 < first.json()["usage"]["num_computed_tokens"]
+        assert usage["num_shared_tokens"] == usage["num_tokens"]
+        assert again.json()["timings"]["forward_s"] == 0.0
+        assert metric(url, 'candor_memo_items_total{result="hit"}') == 4
+        assert metric(url, 'candor_memo_items_total{result="miss"}') == 4
+        assert metric(url, "candor_memo_bytes") == memo.num_bytes > 0
+        # Other strengths are made of the same scores; token logits are not remembered.
+        other = score_over_http(url, BODY | {"penalties": {"sycophancy": {"lambda": 0.0}}})
+        assert other.json()["usage"]["num_computed_tokens"] == 0
+        assert other.json()["results"] != first.json()["results"]
+        tokens = score_over_http(url, BODY | {"include": ["tokens"]})
+        assert tokens.json()["usage"]["num_computed_tokens"] > 0
+
+
+def test_a_model_that_has_gone_wrong_is_seen_in_spite_of_the_memo() -> None:
+    """And what it may have said meanwhile is forgotten."""
+    memo = Memo(10**6)
+    app = tiny_app(lambda metrics: load_tiny(metrics, memo=memo))
+    with running(app) as url:
+        score_over_http(url)
+        assert len(memo) == 4
+        rewarder = app.state.rewarder
+        model = rewarder.model.model
+        with torch.inference_mode():
+            model.score.weight.mul_(3.0)
+        check = app.state.health.check()
+        asyncio.run_coroutine_threadsafe(check, rewarder.batcher._runner.get_loop()).result(20)
+        assert app.state.health.status == "wrong_scores"
+        assert len(memo) == 0
+        assert score_over_http(url).status_code == 503
+
+
+def test_its_size_does_not_grow_with_the_requests() -> None:
+    """And nothing else does: 2,000 requests leave no submission, entry or batch behind."""
+    memo = Memo(50 * (ENTRY_BYTES + READING_BYTES))
+
+    async def check() -> None:
+        async with serving(CountingEngine(), memo=memo, workers=2) as batcher:
+            for start in range(0, 2000, 100):
+                submits = (
+                    batcher.submit([item(marker, group=marker % 5)], deadline=None)
+                    for marker in range(start, start + 100)
+                )
+                await asyncio.gather(*submits)
+                assert len(memo) == 50
+            gc.collect()
+            left = [one for one in gc.get_objects() if type(one) in (Entry, Submission, Batch)]
+            assert len(left) <= 2  # the last batch of each worker, until its next
+            assert (len(batcher._queue), batcher._queue._groups) == (0, {})
+
+    run(check())
+    assert memo.num_evictions == 1950
