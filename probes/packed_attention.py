@@ -5,6 +5,9 @@ position that does not follow its predecessor for the start of a new sequence, a
 silently lose their prompt. So this is an attention function of its own, under a name of its own, in
 transformers' `AttentionInterface`, which every decoder of the library goes through; it is handed
 the layout through the forward's keyword arguments and refuses to run without one.
+
+On a CPU a compiled kernel does the work (`probes.native`) where there is one; torch's own
+attention, segment by segment, does the rest: other dtypes, soft-capped scores, gradients.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from probes import native
 from probes.prefix import Layout
 
 NAME = "candor_packed"
@@ -33,6 +37,8 @@ class PackedLayout:
         self.segments = layout.segments
         self._device = device
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self.table, self.before = _table(layout)
+        self.positions = torch.tensor(layout.positions, dtype=torch.int32)
 
     def mask(self, num_before: int, num_own: int, window: int | None) -> Tensor:
         """[num_own, num_before + num_own] bool: what each of a segment's tokens may look at."""
@@ -78,6 +84,20 @@ def packed_attention(
         raise UnsupportedAttention("packed attention was called without a layout")
     if others.get("s_aux") is not None:
         raise UnsupportedAttention("attention sinks")
+    kernel = native.kernel()
+    if kernel is not None and softcap is None and kernel.can(query):
+        out = kernel.attention(
+            query,
+            key,
+            value,
+            packed_layout.table,
+            packed_layout.before,
+            packed_layout.positions,
+            scaling=scaling,
+            window=sliding_window,
+            num_threads=torch.get_num_threads(),
+        )
+        return out, None
     # Before the loop: a repeat of the key/value heads that each segment would do again.
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -102,6 +122,16 @@ def packed_attention(
                 query[:, :, own], keys, values, mask, is_causal=mask is None, scale=scaling
             )
     return out.transpose(1, 2).contiguous(), None
+
+
+def _table(layout: Layout) -> tuple[Tensor, Tensor]:
+    """The segments as `probes.native.Kernel.attention` reads them, every token a query."""
+    rows, before = [], []
+    for one in layout.segments:
+        length = one.end - one.start
+        rows.append((one.start, length, one.depth, one.start, length, len(before), len(one.before)))
+        before.extend(one.before)
+    return torch.tensor(rows, dtype=torch.int32), torch.tensor(before, dtype=torch.int32)
 
 
 def _gather(states: Tensor, spans: list[slice]) -> Tensor:
