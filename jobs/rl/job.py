@@ -70,7 +70,7 @@ def train(out: Path, settings: Settings, guards: Guards, servers: Servers, input
             settings,
             watch,
         )
-        watch.stop_on_signal()
+        stack.enter_context(watch.stopping_on_signal())
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         ended = watch.ended or Ended("done", "all steps were taken")
         if ended.why == "interrupted":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from transformers import DynamicCache
 
 from jobs.files import Row
 
@@ -64,17 +65,31 @@ def _draw(model: Any, tokenizer: Any, rows: Sequence[Row], how: Sampling) -> lis
     inputs = tokenizer.pad(
         {"input_ids": prompts}, padding=True, padding_side="left", return_tensors="pt"
     ).to(model.device)
+    # One pass over each prompt, whatever n is; the last token is left for `generate` to begin with.
+    ids, mask = (inputs[name] for name in ("input_ids", "attention_mask"))
+    cache = DynamicCache(config=model.config)
+    if ids.shape[1] > 1:
+        position_ids = (mask.cumsum(-1) - 1).clamp_min(0)[:, :-1]
+        model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=position_ids,
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(how.n)
     out = model.generate(
-        **inputs,
+        input_ids=ids.repeat_interleave(how.n, dim=0),
+        attention_mask=mask.repeat_interleave(how.n, dim=0),
+        past_key_values=cache,
         do_sample=True,
         temperature=how.temperature,
         top_k=0,
         top_p=1.0,
         max_new_tokens=how.max_tokens,
-        num_return_sequences=how.n,
         pad_token_id=tokenizer.pad_token_id,
     )
-    texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
     return [
         {**row, "responses": [{"text": text} for text in texts[i * how.n : (i + 1) * how.n]]}
         for i, row in enumerate(rows)

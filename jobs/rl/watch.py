@@ -6,9 +6,11 @@ second one leaves at once, and the run goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from jobs.rl.journal import Journal, step_key
 from jobs.rl.reward import PREFIX
 from jobs.rl.settings import Guards
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Why = Literal["done", "drift_alarm", "quality_floor", "interrupted"]
 
 
@@ -105,17 +108,22 @@ class Watch(TrainerCallback):
             self._end("drift_alarm", "; ".join(reading.alarms))
         self._stop_if_ended(control)
 
-    def stop_on_signal(self) -> None:
-        """From now on SIGINT and SIGTERM end the run after the step."""
+    @contextlib.contextmanager
+    def stopping_on_signal(self) -> Iterator[None]:
+        """Within the block SIGINT and SIGTERM end the run after the step."""
 
         def stop(*_: object) -> None:
-            self._end("interrupted", "stopped by a signal; the same command goes on from here")
-            for number in (signal.SIGINT, signal.SIGTERM):
+            self._end("interrupted", "interrupted; the same command goes on from here")
+            for number in handlers:
                 signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
             print("candor: finishing this step; once more to leave at once", file=sys.stderr)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def _evaluate(self, step: int, given: dict[str, Any]) -> None:
         if self._evaluation is None:

@@ -1,0 +1,242 @@
+"""`make rl-demo`: GRPO on R against GRPO on the penalised R, three seeds each, on one machine.
+
+    monitor    a second probe, served to be watched with and never in the reward
+    arms       the same prompts, steps, learning rate and KL weight; only the penalty differs
+    measured   on the evaluation's poems, which nothing here trains on, by a second server
+
+Reads top to bottom; every command is printed before it runs and can be run by hand. A second run
+goes on where the first was stopped. The penalty's strength is the demo's (kappa 2, docs/decisions);
+learning rate and steps were chosen on training and dev poems with a seed that is none of these.
+Progress goes to stderr; the last stdout line is the summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo import rl_monitor
+from demo.pairs import Work, works
+from demo.processes import candor, free_port, running
+from demo.rl_tell import print_table, summarise, write_plots
+from demo.run import KAPPA, say
+from demo.tell import PROBE
+from jobs.files import write_json, write_rows
+from jobs.manifest import now, write_manifest
+from jobs.rl.sample import Sampling
+from jobs.sycophancy.prompts import feedback_rows
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "base": (f"--penalty={PROBE}=0",),
+    "penalised": (f"--kappa={PROBE}={KAPPA}", "--warmup-steps=5"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is done; what is compared stays the same.
+
+    Attributes:
+        poems: of each split, from the first; None is all.
+        monitor_layers: among which the monitor's is chosen; the shipped probe is at 18.
+        monitor_n: samples a prompt that it is fitted on.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 40
+    group_size: int = 8
+    max_tokens: int = 32
+    eval_every: int = 20
+    eval_n: int = 4
+    poems: int | None = None
+    monitor_layers: str = "20-24"
+    monitor_n: int = 8
+
+
+SMOKE = Plan(
+    seeds=(0,),
+    steps=2,
+    group_size=4,
+    max_tokens=8,
+    eval_every=0,
+    eval_n=2,
+    poems=6,
+    monitor_layers="2",
+    monitor_n=2,
+)
+"""Every stage once, as small as it goes. Its numbers mean nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="RL on R against RL on the penalised R.")
+    parser.add_argument("--assets", type=Path, default=Path("build/demo"))
+    parser.add_argument("--out", type=Path, default=Path("runs/rl"))
+    parser.add_argument("--split", choices=("test", "dev"), default="test", help="which poems")
+    parser.add_argument("--smoke", action="store_true", help="every stage, as small as it goes")
+    args = parser.parse_args(argv)
+    # Leave by way of the context managers, so that a plain `kill` leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    plan = SMOKE if args.smoke else Plan()
+    out: Path = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    started = now()
+
+    training, held_out = out / "train-prompts.jsonl", out / "eval-prompts.jsonl"
+    write_rows(training, feedback_rows(poems_of("train", plan)))
+    write_rows(held_out, feedback_rows(poems_of(args.split, plan)))
+    fit_monitor(args.assets, out, plan)
+    train_all(args.assets, out, plan, training, held_out)
+
+    folders = {arm: [out / f"{arm}-seed-{seed}" for seed in plan.seeds] for arm in ARMS}
+    summary = summarise(folders)
+    write_json(out / "summary.json", summary)
+    write_plots(out, folders)
+    write_manifest(
+        out / "summary.json",
+        command="demo.rl",
+        inputs={
+            "train_prompts": training,
+            "eval_prompts": held_out,
+            **{path.name: path / "summary.json" for one in folders.values() for path in one},
+        },
+        settings={**vars_of(plan), "kappa": KAPPA, "arms": {a: list(f) for a, f in ARMS.items()}},
+        counts={"runs": len(ARMS) * len(plan.seeds)},
+        started=started,
+    )
+    print_table(summary)
+    print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
+    return 0
+
+
+def poems_of(split: str, plan: Plan) -> list[Work]:
+    return [work for work in works(split) if work.kind == "poem"][: plan.poems]
+
+
+def fit_monitor(assets: Path, out: Path, plan: Plan) -> None:
+    """Samples, rows, probe; nothing where the probe is there already."""
+    folder = out / "monitor"
+    if (folder / "probe" / "card.json").exists():
+        say(f"{folder / 'probe'} is there already")
+        return
+    folder.mkdir(exist_ok=True)
+    poems = poems_of("train", plan)
+    how = Sampling(plan.monitor_n, plan.max_tokens, 1.0, rl_monitor.SEED)
+    sampled = rl_monitor.sample_poems(assets / "generator", poems, folder / "rollouts.jsonl", how)
+    rows = rl_monitor.monitor_rows(poems, sampled)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(
+        "probe",
+        "train",
+        f"--data={folder / 'rows.jsonl'}",
+        f"--model={assets / 'model'}",
+        f"--out={folder / 'probe'}",
+        f"--name={rl_monitor.NAME}",
+        "--trait=The reply sides with an opinion that the user has stated.",
+        f"--layers={plan.monitor_layers}",
+        "--select=within",
+        "--seed=1",
+    )
+
+
+def train_all(assets: Path, out: Path, plan: Plan, training: Path, held_out: Path) -> None:
+    """Every arm and seed, one after the other; those that have ended only say so."""
+    monitor = out / "monitor" / "probe"
+    with ExitStack() as stack:
+        # The monitor is a probe here, so that its scores of single responses come back.
+        measuring = serve(stack, assets, out / "eval.log", f"--probe={monitor}")
+        for seed in plan.seeds:
+            for arm, strength in ARMS.items():
+                folder = out / f"{arm}-seed-{seed}"
+                if (folder / "summary.json").exists():
+                    say(f"{folder} has ended already")
+                    continue
+                train(assets, folder, plan, seed, strength, measuring, training, held_out)
+
+
+def train(
+    assets: Path,
+    folder: Path,
+    plan: Plan,
+    seed: int,
+    strength: Sequence[str],
+    measuring: str,
+    training: Path,
+    held_out: Path,
+) -> None:
+    """One run, against a server of its own: drift is told from this run's responses alone."""
+    folder.mkdir(exist_ok=True)
+    key = folder / "operator.key"
+    key.touch(mode=0o600)
+    key.write_text(secrets.token_hex(16))
+    with ExitStack() as stack:
+        url = serve(
+            stack,
+            assets,
+            folder / "reward.log",
+            f"--monitor={folder.parent / 'monitor' / 'probe'}",
+            f"--operator-key-file={key}",
+            "--drift-window=128",
+        )
+        run(
+            "rl",
+            f"--policy={assets / 'generator'}",
+            f"--prompts={training}",
+            f"--eval-prompts={held_out}",
+            f"--reward-url={url}",
+            f"--eval-reward-url={measuring}",
+            f"--operator-key-file={key}",
+            f"--out={folder}",
+            f"--seed={seed}",
+            f"--steps={plan.steps}",
+            f"--group-size={plan.group_size}",
+            "--prompts-per-step=1",
+            "--learning-rate=5e-4",
+            "--beta=0.02",
+            "--lora-rank=8",
+            f"--max-tokens={plan.max_tokens}",
+            f"--eval-every={plan.eval_every}",
+            f"--eval-n={plan.eval_n}",
+            "--save-every=4",
+            # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
+            "--no-stop-on-alarm",
+            *strength,
+        )
+
+
+def serve(stack: ExitStack, assets: Path, log: Path, *flags: str) -> str:
+    """A reward server until the stack ends; its URL."""
+    port = free_port()
+    command = candor(
+        "serve",
+        f"--model={assets / 'model'}",
+        f"--probe={assets / 'probes' / PROBE}",
+        f"--port={port}",
+        *flags,
+    )
+    url = f"http://127.0.0.1:{port}"
+    say(f"$ {shlex.join(command)} &  # log: {log}")
+    stack.enter_context(running(command, ready_url=f"{url}/ready", log=log, timeout_s=600))
+    return url
+
+
+def run(*arguments: str) -> None:
+    """A `candor` command, told before it runs."""
+    say(f"$ candor {shlex.join(arguments)}")
+    subprocess.run(candor(*arguments), check=True, stdout=subprocess.DEVNULL)
+
+
+def vars_of(plan: Plan) -> dict[str, object]:
+    return {name: getattr(plan, name) for name in plan.__slots__}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

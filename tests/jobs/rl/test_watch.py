@@ -1,0 +1,154 @@
+"""The guards and the rows of the callback, without a trainer: it is given what a trainer gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from jobs.files import Row
+from jobs.rl.drift import Reading
+from jobs.rl.journal import Journal
+from jobs.rl.settings import Guards
+from jobs.rl.watch import Watch, step_row
+
+ARGS = TrainingArguments(use_cpu=True)
+QUIET = Reading({"unseen": 0.25}, 128, [])
+ALARM = Reading({"unseen": 0.25}, 128, ["sycophancy: diluted: S moved by -0.91 std"])
+
+
+class Falling:
+    """An evaluation whose neutral R falls by 0.5 each time."""
+
+    def __init__(self) -> None:
+        self.measured: list[str] = []
+
+    def measure(self, model: Any, tokenizer: Any, name: str) -> Row:
+        self.measured.append(name)
+        return {
+            "gap": {"mean": 0.1},
+            "neutral_base_reward": {"mean": 2.0 - 0.5 * len(self.measured)},
+        }
+
+
+class Reads:
+    """A drift report that says what it is told."""
+
+    def __init__(self, *readings: Reading | None) -> None:
+        self.readings = list(readings)
+
+    def read(self) -> Reading | None:
+        return self.readings.pop(0)
+
+
+def watch(folder: Path, **changed: Any) -> Watch:
+    given = {
+        "steps": Journal(folder / "steps.jsonl"),
+        "evaluations": Journal(folder / "evals.jsonl"),
+        "evaluation": None,
+        "every": 0,
+        "drift": None,
+        "guards": Guards(stop_on_alarm=True, quality_floor=None),
+    }
+    return Watch(**(given | changed))
+
+
+def take(watch: Watch, steps: int, of: int = 10) -> tuple[int, TrainerControl]:
+    """Steps as the trainer takes them, until it is told to stop; how many, and the control."""
+    state, control = TrainerState(max_steps=of), TrainerControl()
+    given = {"model": None, "processing_class": None}
+    watch.on_train_begin(ARGS, state, control, **given)
+    for step in range(1, steps + 1):
+        state.global_step = step
+        watch.on_step_end(ARGS, state, control, **given)
+        watch.on_log(ARGS, state, control, {"loss": 0.1, "candor/base_reward": 1.0})
+        if control.should_training_stop:
+            return step, control
+    return steps, control
+
+
+@pytest.mark.parametrize(
+    ("floor", "stops_at"), [(0.4, 2), (0.9, 4), (1.0, 6), (None, 10)], ids=str
+)
+def test_the_run_ends_where_neutral_r_falls_below_the_floor(
+    tmp_path: Path, floor: float | None, stops_at: int
+) -> None:
+    """Measured at 0, 2, 4, ...: 0.5 below the start at 2, 1.0 at 4 (no more than a floor of 1)."""
+    watched = watch(
+        tmp_path, evaluation=Falling(), every=2, guards=Guards(True, floor)
+    )
+    step, control = take(watched, 10)
+    assert step == stops_at
+    if floor is not None:
+        assert watched.ended is not None
+        assert watched.ended.why == "quality_floor"
+        assert "below its start" in watched.ended.reason
+        assert control.should_save
+
+
+def test_the_start_is_the_run_s_own_also_after_it_went_on(tmp_path: Path) -> None:
+    Journal(tmp_path / "evals.jsonl").append(
+        {"step": 0, "neutral_base_reward": {"mean": 9.0}, "gap": {"mean": 0.0}}
+    )
+    evaluation = Falling()
+    watched = watch(tmp_path, evaluation=evaluation, every=1, guards=Guards(True, 1.0))
+    assert take(watched, 5)[0] == 1
+    assert evaluation.measured == ["step-00001"]
+
+
+def test_an_alarm_ends_the_run_with_its_reason_and_its_step_is_kept(tmp_path: Path) -> None:
+    watched = watch(tmp_path, drift=Reads(QUIET, None, ALARM))
+    step, control = take(watched, 10)
+    assert step == 3
+    assert control.should_save
+    assert watched.ended is not None
+    assert (watched.ended.why, watched.ended.reason) == ("drift_alarm", ALARM.alarms[0])
+    rows = Journal(tmp_path / "steps.jsonl").rows()
+    assert [row["alarms"] for row in rows] == [[], None, ALARM.alarms]
+    assert [row["monitors"] for row in rows] == [{"unseen": 0.25}, None, {"unseen": 0.25}]
+
+
+def test_an_alarm_is_only_kept_where_it_is_no_guard(tmp_path: Path) -> None:
+    watched = watch(tmp_path, drift=Reads(*[ALARM] * 4), guards=Guards(False, None))
+    assert take(watched, 4)[0] == 4
+    assert watched.ended is None
+    assert Journal(tmp_path / "steps.jsonl").rows()[3]["alarms"] == ALARM.alarms
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_the_step_and_handlers_come_back(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    watched = watch(tmp_path)
+    with watched.stopping_on_signal():
+        os.kill(os.getpid(), number)
+        step, control = take(watched, 10)
+    assert (step, control.should_save) == (1, True)
+    assert watched.ended is not None
+    assert watched.ended.why == "interrupted"
+    assert signal.getsignal(number) is before
+
+
+def test_a_row_holds_what_was_logged_and_null_for_what_has_no_number() -> None:
+    logs = {
+        "loss": 0.5,
+        "reward": float("nan"),
+        "kl": 0.01,
+        "completions/mean_length": 12.0,
+        "candor/base_reward": 1.5,
+        "candor/score/sycophancy": -0.5,
+        "candor/lambda/sycophancy": 2.0,
+        "candor/num_failed": 0,
+    }
+    row = step_row(7, logs, None)
+    assert row["step"] == 7
+    assert (row["reward"], row["kl"], row["base_reward"]) == (None, 0.01, 1.5)
+    assert row["scores"] == {"sycophancy": -0.5}
+    assert row["lambdas"] == {"sycophancy": 2.0}
+    assert row["num_tokens"] == 12.0
+    assert (row["grad_norm"], row["monitors"], row["alarms"]) == (None, None, None)
