@@ -76,7 +76,6 @@ def bench(
     quick
         A tiny random model, two arms, one repetition: shows that the bench runs.
     """
-    signal.signal(signal.SIGTERM, _leave)
     if quick:
         model, arms, repetitions, items, open_s = "", "packed,padded", 1, 16, 1.0
     if items < GROUP_SIZE or items % GROUP_SIZE or repetitions < 1 or open_s <= 0:
@@ -115,6 +114,7 @@ def bench(
 
 def _timed(plan: Plan) -> tuple[dict[str, Any], Outcome]:
     """What is known before, and what came out."""
+    signal.signal(signal.SIGTERM, _leave)
     before = describe() | {"started": now(), "argv": sys.argv[1:]}
     began = time.monotonic()
     outcome = Run(plan).go()

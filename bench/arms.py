@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 from bench.wire import CANDOR, PADDED, VLLM, Wire
-from service.engines import EngineName
+from service.settings import Settings
 
 VLLM_PYTHON = Path(".venv-vllm/bin/python")
 
@@ -68,7 +68,8 @@ def all_arms(model: str, probes: list[str], dtype: str) -> list[Arm]:
         return lambda port: [*start, f"--port={port}", *flags]
 
     no_vllm = "" if VLLM_PYTHON.exists() else "no .venv-vllm here (make vllm)"
-    no_engine = "" if "vllm" in get_args(EngineName) else "this Candor has no --engine vllm"
+    engines = get_args(get_type_hints(Settings)["engine"])
+    no_engine = "" if "vllm" in engines else "this Candor has no --engine vllm"
     cores = os.cpu_count() or 1
     # A fixed KV cache, as several servers share this machine's memory; vLLM would take nearly all.
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}
@@ -90,7 +91,7 @@ def all_arms(model: str, probes: list[str], dtype: str) -> list[Arm]:
             "candor-vllm",
             "Candor, vLLM engine",
             CANDOR,
-            candor("--engine=vllm", python=str(VLLM_PYTHON)),
+            candor("--engine=vllm", "--vllm-arg=block_size=32", python=str(VLLM_PYTHON)),
             quiet | all_cores,
             missing=no_vllm or no_engine,
         ),

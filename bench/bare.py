@@ -1,26 +1,30 @@
 """The packed engine without a server: texts on stdin, seconds on stdout.
 
-What HTTP, JSON, tokenising and the queue cost is the difference to this. Batches are taken as the
-server takes them (`service.batch.take_batch`), one after the other; the texts are tokenised before
-the clock starts.
+What HTTP, JSON and tokenising cost is the difference to this. Batches and workers are the server's
+own (`service.batcher`); all items are there at once, and tokenised before the clock starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
 import torch
 
 from probes.probe import Probe
-from service.batch import Item, take_batch
+from service.batch import Item
+from service.batcher import Batcher
 from service.engines import build_engine
 from service.model import RewardModel, load_reward_model
 from service.render import Renderer
+from service.threads import num_workers, threads_for
 
 MAX_BATCH_TOKENS = 8192
 """The server's own default."""
@@ -41,13 +45,29 @@ def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
 
 
 class Bare:
-    """One model, one engine, `num_probes` random probes; nothing else."""
+    """One model, one engine with `num_probes` random probes, and as many workers as a server has on
+    this machine; no memo."""
 
     def __init__(self, model: RewardModel, num_probes: int) -> None:
         probes = spread_probes(model.num_layers, model.hidden_size, num_probes)
         self.model = model
         self.engine = build_engine("packed", model.model, probes, device=model.device)
         self._renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+        self._runner = asyncio.Runner()
+        on_cpu = model.device == "cpu"
+        workers = num_workers(None, model.model, on_cpu=on_cpu)
+        self._batcher = Batcher(
+            self.engine,
+            max_batch_tokens=MAX_BATCH_TOKENS,
+            max_queue_tokens=2**31,
+            max_queue_wait_s=math.inf,
+            workers=workers,
+            before_batch=threads_for(workers) if on_cpu else None,
+        )
+        self._runner.run(self._start())
+
+    async def _start(self) -> None:
+        self._batcher.start()
 
     def score(self, texts: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """`score_items` of (context, response) pairs."""
@@ -56,22 +76,20 @@ class Bare:
         )
 
     def score_items(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Rewards in order, tokens as sent and as computed, and the engine's seconds."""
-        rewards: list[float] = []
-        num_computed = 0
+        """Rewards in order, tokens as sent and as computed, and the seconds they took."""
         began = time.perf_counter()
-        while len(rewards) < len(items):
-            rest = items[len(rewards) :]
-            count = take_batch(rest, MAX_BATCH_TOKENS, self.engine.cost)
-            result = self.engine.score(rest[:count])
-            rewards += [score.base_reward for score in result.scores]
-            num_computed += result.num_computed_tokens
+        scored = self._runner.run(self._batcher.submit(items, deadline=None))
         return {
             "seconds": time.perf_counter() - began,
-            "rewards": rewards,
+            "rewards": [one.score.base_reward for one in scored],
             "num_tokens": sum(item.num_tokens for item in items),
-            "num_computed_tokens": num_computed,
+            "num_computed_tokens": sum(one.num_computed_tokens for one in scored),
         }
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._batcher.close()
+        self._runner.close()
 
 
 def main() -> None:
@@ -81,10 +99,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], required=True)
     parser.add_argument("--probes", type=int, default=0, help="how many random probes to read")
     flags = parser.parse_args()
-    bare = Bare(load_reward_model(flags.model, dtype=flags.dtype), flags.probes)
-    _say({"engine": bare.engine.name})
-    for line in sys.stdin.buffer:
-        _say(bare.score([(context, response) for context, response in orjson.loads(line)]))
+    with closing(Bare(load_reward_model(flags.model, dtype=flags.dtype), flags.probes)) as bare:
+        _say({"engine": bare.engine.name})
+        for line in sys.stdin.buffer:
+            _say(bare.score([(context, response) for context, response in orjson.loads(line)]))
 
 
 def _say(value: object) -> None:

@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,13 +77,18 @@ def scaling(
         about = describe()
         matmul = Matmul(dtype)
         before = matmul.flops_per_s()
-        bare = _bare(model, dtype, 0)
-        curves = {
-            "candidates": in_turns(CANDIDATES[:few], repetitions, of_candidates(bare)),
-            "context": in_turns(CONTEXTS[:few], repetitions, of_context(bare)),
-            "probes": in_turns(PROBES[:few], repetitions, of_probes(model, dtype, PROBES[:few])),
-            "depth": of_depth(model, dtype, DEPTHS[:few], repetitions, folder / "server.log"),
-        }
+        with ExitStack() as stack:
+            bares = {
+                count: stack.enter_context(closing(_bare(model, dtype, count)))
+                for count in PROBES[:few]
+            }
+            curves = {
+                "candidates": in_turns(CANDIDATES[:few], repetitions, of_candidates(bares[0])),
+                "context": in_turns(CONTEXTS[:few], repetitions, of_context(bares[0])),
+                "probes": in_turns(PROBES[:few], repetitions, of_probes(bares)),
+            }
+        log = folder / "server.log"
+        curves["depth"] = of_depth(model, dtype, DEPTHS[:few], repetitions, log)
     rates = [before, matmul.flops_per_s()]
     result = about | {"model": model, "dtype": dtype, "matmul_flops_per_s": rates}
     result |= {"repetitions": repetitions, "curves": curves}
@@ -151,11 +157,8 @@ def of_context(bare: Bare) -> Callable[[int, int], dict[str, float]]:
     return measure
 
 
-def of_probes(
-    model: str, dtype: Dtype, counts: Sequence[int]
-) -> Callable[[int, int], dict[str, float]]:
+def of_probes(bares: Mapping[int, Bare]) -> Callable[[int, int], dict[str, float]]:
     """Time of a group of 16 with so many probes, evenly over the layers."""
-    bares = {count: _bare(model, dtype, count) for count in counts}
 
     def measure(count: int, repetition: int) -> dict[str, float]:
         # The same tokens for every count: only the probes differ.

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -126,7 +127,7 @@ def test_arrivals_are_a_poisson_process_and_the_same_for_both_arms() -> None:
     assert times == arrivals("seed", 20.0, 100.0) == sorted(times)
     assert times != arrivals("other", 20.0, 100.0)
     assert abs(len(times) - 2000) < 5 * math.sqrt(2000)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     mean = sum(gaps) / len(gaps)
     variance = sum((gap - mean) ** 2 for gap in gaps) / len(gaps)
     # Of exponential gaps the deviation is the mean; evenly spaced ones have none.
