@@ -1,0 +1,15 @@
+"""One live server for all that is replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.serving import running, tiny_app
+
+
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    with running(tiny_app()) as url:
+        yield url
