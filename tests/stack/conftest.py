@@ -1,10 +1,12 @@
-"""One live server for the whole folder, whose drift alarm can be made to speak."""
+"""What several files here share: the command line, and a live server with an alarm to provoke."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+import cyclopts
 import httpx2
 import pytest
 
@@ -12,6 +14,7 @@ from service.batch import Item
 from service.compose import ServedProbe
 from tests.service.serving import load_tiny, running, score, tiny_app
 from tests.service.test_evader import REFERENCE, probes, traffic
+from tests.stack.command_line import command_line
 
 __all__ = ["probes"]  # the evader's probes, as a fixture here too
 
@@ -26,6 +29,7 @@ class Live:
     """A server with both keys that has seen its reference traffic."""
 
     url: str
+    stop: Callable[[], None]
 
     def send(self, body: object, *, status: int = 200) -> None:
         headers = {"Authorization": f"Bearer {API_KEY}"}
@@ -57,6 +61,11 @@ def raise_on_poison(items: Sequence[Item]) -> None:
         raise RuntimeError("no scores for this one")
 
 
+@pytest.fixture(scope="session")
+def app() -> cyclopts.App:
+    return command_line()
+
+
 @pytest.fixture(scope="module")
 def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
     app = tiny_app(
@@ -64,7 +73,7 @@ def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
         api_key=API_KEY,
         operator_key=OPERATOR_KEY,
     )
-    with running(app) as url:
-        live = Live(url)
+    with ExitStack() as server:
+        live = Live(server.enter_context(running(app)), server.close)
         live.send({"items": REFERENCE})
         yield live

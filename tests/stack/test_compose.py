@@ -16,33 +16,13 @@ from urllib.parse import urlsplit
 import cyclopts
 import pytest
 
-from candor.__main__ import main
 from demo.run import KAPPA
+from tests.stack.command_line import parse
 from tests.stack.composed import KINDS, ROOT, stack
 
 CANDOR_IMAGES = {"candor-reward", "candor-jobs", "candor-lab"}
 JOBS = {"best-of-n", "rl", "bench"}
 SCRIPTS = {"best-of-n": "best-of-n.sh", "rl": "rl.sh"}
-
-
-@pytest.fixture(scope="module")
-def app() -> cyclopts.App:
-    """The command's own table of sub-commands, as `main` builds it, stopped before it runs."""
-    built: list[cyclopts.App] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cyclopts.App, "__call__", lambda app: built.append(app))
-        main()
-    return built[0]
-
-
-def parse(app: cyclopts.App, arguments: list[str]) -> dict[str, Any]:
-    """The sub-command's arguments by name.
-
-    Raises:
-        CycloptsError: a flag it does not have, a value of the wrong type, a required one missing.
-    """
-    _, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
-    return bound.arguments
 
 
 def candor_commands(services: dict[str, Any]) -> dict[str, list[str]]:
