@@ -5,12 +5,15 @@ drift windows, each checked against the others. Flags are `service.serve`'s busi
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from probes import artifact
 from probes.artifact import LoadedProbe
 from probes.calibrate import lambda_of
-from service import logs
+from probes.probe import Probe
+from service import logs, vllm_check, vllm_engine
+from service.batch import Engine
 from service.batcher import Batcher
 from service.compose import ServedProbe
 from service.drift import Drift
@@ -23,6 +26,7 @@ from service.render import Renderer
 from service.rewarder import Rewarder
 from service.settings import Settings, check_names
 from service.threads import num_workers, threads_for
+from service.vllm_engine import VllmEngine
 
 log = logs.get(__name__)
 
@@ -69,7 +73,11 @@ def load(
     """
     began = time.monotonic()
     model = load_reward_model(
-        settings.model, revision=settings.revision, device=settings.device, dtype=settings.dtype
+        settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        trunk=settings.engine != "vllm",
     )
     for one in served.values():
         artifact.check(
@@ -79,12 +87,13 @@ def load(
             hidden_size=model.hidden_size,
             num_layers=model.num_layers,
         )
-    engine = build_engine(
-        settings.engine,
-        model.model,
-        [one.loaded.probe for one in served.values()],
-        device=model.device,
-    )
+    probes = [one.loaded.probe for one in served.values()]
+    processes = None
+    engine: Engine
+    if settings.engine == "vllm":
+        engine = processes = start_vllm(settings, model, probes)
+    else:
+        engine = build_engine(settings.engine, model.model, probes, device=model.device)
     # vLLM batches on its own, in processes of its own.
     threaded = model.device == "cpu" and settings.engine != "vllm"
     workers = num_workers(settings.workers, model.model, on_cpu=threaded)
@@ -107,6 +116,7 @@ def load(
         model_id=settings.served_model_name,
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
+        processes=processes,
     )
     log.info(
         "model_loaded",
@@ -133,6 +143,27 @@ def load(
             monitor=one.monitor,
         )
     return rewarder
+
+
+def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:
+    """A vLLM that gives the model's numbers.
+
+    Raises:
+        ModelRefused: vLLM does not start, or gives others.
+    """
+    engine = vllm_engine.start(
+        model,
+        probes,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        arguments=settings.vllm_args,
+    )
+    try:
+        log.info("vllm_checked", against=vllm_check.check(engine, model, probes))
+    except Exception:
+        engine.close()
+        raise
+    return engine
 
 
 def drift_windows(

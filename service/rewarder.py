@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -35,6 +35,17 @@ from service.schema import MAX_ITEMS, Message, RewardItem, RewardRequest
 from service.turns import OpenTurnItem
 
 
+class Processes(Protocol):
+    """What an engine runs in beside the server."""
+
+    @property
+    def alive(self) -> bool:
+        """False once they have ended."""
+
+    def close(self) -> None:
+        """Ends them."""
+
+
 class Rewarder:
     """Scores whole requests on one loaded model.
 
@@ -45,6 +56,7 @@ class Rewarder:
         model_id: the name to answer under, if not the model's own.
         combination: of several probes' terms.
         drift: what every answered response is recorded in; None records nothing.
+        processes: of an engine that has some of its own.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class Rewarder:
         model_id: str | None = None,
         combination: Combination = SUM,
         drift: Drift | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.model = model
         self.model_id = model_id or model.id
@@ -66,6 +79,7 @@ class Rewarder:
         self.served = dict(served)
         self.combination = combination
         self.drift = drift
+        self._processes = processes
         self.batcher = batcher
         self.marks = renderer.marks()
         self._renderer = renderer
@@ -81,7 +95,8 @@ class Rewarder:
 
     @property
     def alive(self) -> bool:
-        return self.batcher.alive
+        running = self._processes is None or self._processes.alive
+        return running and self.batcher.alive
 
     @property
     def formula(self) -> str:
@@ -104,7 +119,8 @@ class Rewarder:
         """
         penalties = resolve(self.served, request.penalties)
         places = response_places(request.items)
-        items = await self._encode(request, places, deadline)
+        with self.batcher.announce():
+            items = await self._encode(request, places, deadline)
         scored = await self._submit(items, places, deadline)
         return self._answer(request, places, items, scored, penalties)
 
@@ -154,6 +170,8 @@ class Rewarder:
         """Let the threads go. Nothing may be submitted afterwards."""
         self._tokeniser.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
+        if self._processes is not None:
+            self._processes.close()
 
     async def _encode(
         self, request: RewardRequest, places: Sequence[tuple[int, int]], deadline: float

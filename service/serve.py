@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import uvicorn
 from cyclopts import Group, Parameter
@@ -24,11 +24,16 @@ from service.app import Load, create_app
 from service.contracts.options import Told, TrainerRoutes, Truncation
 from service.drift import DEFAULT_WINDOW
 from service.drift_reference import DriftReferenceError, read_reference
-from service.engines import EngineName
 from service.health import Health
 from service.protocol import BoundedProtocol
 from service.server import CUT, LAME_DUCK_S, Server
-from service.settings import Dtype, Settings, SettingsError, parse_strengths
+from service.settings import (
+    Dtype,
+    Settings,
+    SettingsError,
+    parse_strengths,
+    parse_vllm_args,
+)
 
 log = logs.get(__name__)
 
@@ -40,6 +45,7 @@ NETWORK = Group("Network")
 LIMITS = Group("Limits")
 DRIFT = Group("Drift")
 TRAINERS = Group("Trainers' routes")
+VLLM = Group("With --engine vllm")
 
 
 def serve(
@@ -55,7 +61,10 @@ def serve(
     served_model_name: Annotated[str | None, Parameter(group=REWARD)] = None,
     device: Annotated[str, Parameter(group=REWARD)] = "auto",
     dtype: Annotated[Dtype, Parameter(group=REWARD)] = "auto",
-    engine: Annotated[EngineName, Parameter(group=REWARD)] = "packed",
+    engine: Annotated[Literal["packed", "padded", "vllm"], Parameter(group=REWARD)] = "packed",
+    tensor_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
+    pipeline_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
+    vllm_arg: Annotated[list[str] | None, Parameter(group=VLLM, negative="")] = None,
     host: Annotated[str, Parameter(group=NETWORK)] = "127.0.0.1",
     port: Annotated[int, Parameter(group=NETWORK)] = 8000,
     host_name: Annotated[list[str] | None, Parameter(group=NETWORK, negative="")] = None,
@@ -106,7 +115,14 @@ def serve(
     dtype
         Of the weights; auto is bfloat16 on CUDA, and on a CPU the checkpoint's own unless slow.
     engine
-        packed computes a shared context once; padded is the plain forward.
+        packed computes a shared context once; padded is the plain forward; vllm runs models that
+        need more than one GPU, and has to be installed.
+    tensor_parallel_size
+        GPUs that share every layer.
+    pipeline_parallel_size
+        Groups of GPUs that have some of the layers each.
+    vllm_arg
+        NAME=VALUE, one of vLLM's engine arguments; repeat for more.
     host
         Address to bind. Other than loopback needs a key.
     port
@@ -172,6 +188,9 @@ def serve(
             device=device,
             dtype=dtype,
             engine=engine,
+            tensor_parallel_size=tensor_parallel_size,
+            pipeline_parallel_size=pipeline_parallel_size,
+            vllm_args=parse_vllm_args(vllm_arg or []),
             host=host,
             port=port,
             host_names=tuple(host_name or ()),

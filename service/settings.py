@@ -7,11 +7,12 @@ be known once the probes' cards are read (which names exist) is checked by `chec
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from probes.combine import Combination, CombinationKind
 from service.contracts.options import TrainerRoutes
@@ -19,6 +20,27 @@ from service.drift import DEFAULT_WINDOW, MAX_WINDOW
 from service.drift_reference import MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+SET_BY_CANDOR = frozenset(
+    {
+        "additional_config",
+        "async_scheduling",
+        "convert",
+        "dtype",
+        "enable_prefix_caching",
+        "hf_overrides",
+        "max_model_len",
+        "model",
+        "pipeline_parallel_size",
+        "pooler_config",
+        "runner",
+        "scheduler_cls",
+        "tensor_parallel_size",
+        "tokenizer",
+        "trust_remote_code",
+    }
+)
+"""vLLM's engine arguments that follow from the model, the probes and other flags."""
 
 
 class SettingsError(ValueError):
@@ -54,7 +76,13 @@ class Settings:
     """DNS names, beside `localhost`, that a Host header may carry."""
     device: str = "auto"
     dtype: Dtype = "auto"
-    engine: Literal["packed", "padded"] = "packed"
+    engine: Literal["packed", "padded", "vllm"] = "packed"
+    tensor_parallel_size: int = 1
+    """Of vLLM: devices that share every layer."""
+    pipeline_parallel_size: int = 1
+    """Of vLLM: groups of devices that have some of the layers each."""
+    vllm_args: Mapping[str, Any] = field(default_factory=dict)
+    """More of vLLM's engine arguments, by name."""
     max_batch_tokens: int = 8192
     max_queue_tokens: int = 1_048_576
     workers: int | None = None
@@ -92,6 +120,7 @@ class Settings:
         ):
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{flag} {value}: must be a positive number")
+        self._check_vllm()
         if self.workers is not None and self.workers < 1:
             raise SettingsError(f"--workers {self.workers}: must be at least 1")
         if not (math.isfinite(self.memo_mb) and self.memo_mb >= 0):
@@ -102,6 +131,24 @@ class Settings:
         self._check_combination()
         self._check_drift()
         self._check_keys()
+
+    def _check_vllm(self) -> None:
+        for flag, size in (
+            ("--tensor-parallel-size", self.tensor_parallel_size),
+            ("--pipeline-parallel-size", self.pipeline_parallel_size),
+        ):
+            if size < 1:
+                raise SettingsError(f"{flag} {size}: must be at least 1")
+            if size > 1 and self.engine != "vllm":
+                raise SettingsError(f"{flag} {size}: needs --engine vllm")
+        if self.engine == "vllm" and self.device != "auto":
+            raise SettingsError(
+                f"--device {self.device}: vLLM picks its devices itself, by CUDA_VISIBLE_DEVICES"
+            )
+        if self.vllm_args and self.engine != "vllm":
+            raise SettingsError(f"--vllm-arg {next(iter(self.vllm_args))}: needs --engine vllm")
+        if taken := sorted(SET_BY_CANDOR & self.vllm_args.keys()):
+            raise SettingsError(f"--vllm-arg {taken[0]}: Candor sets it itself; leave it out")
 
     def _check_strengths(self) -> None:
         for flag, strengths in (("--penalty", self.penalties), ("--kappa", self.kappas)):
@@ -193,6 +240,23 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
             if name not in served:
                 known = ", ".join(sorted(served)) or "none"
                 raise SettingsError(f"{flag} {name}: no such probe; served probes: {known}")
+
+
+def parse_vllm_args(pairs: list[str]) -> dict[str, Any]:
+    """`["block-size=16"]` -> `{"block_size": 16}`: JSON where it is some, else a text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (name and sign):
+            raise SettingsError(f"--vllm-arg {pair}: write NAME=VALUE, for example block-size=16")
+        if name in arguments:
+            raise SettingsError(f"--vllm-arg {name} is given twice")
+        try:
+            arguments[name] = json.loads(text)
+        except ValueError:
+            arguments[name] = text
+    return arguments
 
 
 def parse_strengths(flag: str, pairs: list[str]) -> dict[str, float]:

@@ -28,30 +28,7 @@ from service.checkpoint import ModelRefused, read_config, read_tensors
 from service.heads import UNREAD, find_head, head_names
 from service.model import RewardModel
 from service.readings import LayerProbes, by_layer, readings
-from service.vllm_plugin import FAMILIES, RESPONSE_START, architecture
-
-READERS = "CANDOR_VLLM_READERS"
-"""As in `service.vllm_model`, which only vLLM's processes can import."""
-
-SET_HERE = frozenset(
-    {
-        "additional_config",
-        "async_scheduling",
-        "convert",
-        "dtype",
-        "hf_overrides",
-        "model",
-        "pipeline_parallel_size",
-        "pooler_config",
-        "runner",
-        "scheduler_cls",
-        "skip_tokenizer_init",
-        "tensor_parallel_size",
-        "tokenizer",
-        "trust_remote_code",
-    }
-)
-"""Of vLLM's engine arguments, those that are Candor's to choose."""
+from service.vllm_plugin import FAMILIES, READERS, RESPONSE_START, architecture
 
 
 class VllmEngine:
@@ -74,9 +51,9 @@ class VllmEngine:
         self._num_readings = len(probes) + 1
 
     @property
-    def max_length(self) -> int:
-        """The longest sequence that vLLM takes, in tokens."""
-        return int(self._llm.llm_engine.model_config.max_model_len)
+    def alive(self) -> bool:
+        """Whether vLLM's processes run; once they have ended, they stay so."""
+        return not self._llm.llm_engine.engine_core.resources.engine_dead
 
     def cost(self, items: Sequence[Item]) -> int:
         """Distinct tokens, which is what a cache without block boundaries would compute."""
@@ -180,7 +157,7 @@ def start(
     """Starts vLLM on the files of `model`, which says in which dtype.
 
     Args:
-        arguments: more of vLLM's engine arguments, by name; none of `SET_HERE`.
+        arguments: more of vLLM's engine arguments, by name; none of `settings.SET_BY_CANDOR`.
 
     Raises:
         ModelRefused: vLLM is not installed or does not take the model; the message says why, or
@@ -215,7 +192,6 @@ def start(
         },
         "scheduler_cls": "service.vllm_scheduler.ContextCacheScheduler",
         "async_scheduling": False,
-        "skip_tokenizer_init": True,
         "trust_remote_code": False,
     }
     with _readers_file(model, layers):
@@ -254,6 +230,8 @@ def _set_environment() -> None:
     """What vLLM only takes from the environment; what the user has set stays."""
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
+        # The server has threads, and a fork copies their locks but not them.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     }

@@ -25,11 +25,7 @@ from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.sequence import IntermediateTensors
 
-from service.vllm_plugin import RESPONSE_START
-
-READERS = "CANDOR_VLLM_READERS"
-"""Environment variable: the safetensors file with what is read. Not in vLLM's configuration, whose
-hash names its compile cache."""
+from service.vllm_plugin import READERS, RESPONSE_START
 
 UPSTREAM = "candor_readings"
 """Readings of earlier pipeline stages, among the tensors that stages hand on."""
@@ -38,9 +34,9 @@ UPSTREAM = "candor_readings"
 class Readings(torch.nn.Module):
     """Linear readings of chosen layers, ordered by layer.
 
-    The file holds `weight` [readings, hidden] and `bias` [readings], float32, and `layer` [readings]
-    int64, ascending, in the sense of Hugging Face's `hidden_states`: 0 is the embeddings, num_layers
-    the final norm's output. The last reading is R.
+    The file holds `weight` [readings, hidden] and `bias` [readings], float32, and `layer`
+    [readings] int64, ascending, in the sense of Hugging Face's `hidden_states`: 0 is the
+    embeddings, num_layers the final norm's output. The last reading is R.
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
@@ -92,81 +88,92 @@ class ResponseReadings(Pooler):  # type: ignore[misc]  # vLLM is not typed here
         return outputs
 
 
-def reward_model(base: type) -> type:
-    """`base`, one of vLLM's decoders, with `Readings` for its output."""
+class ReadsLayers(torch.nn.Module):
+    """To be mixed in before one of vLLM's decoders: its output becomes `Readings`."""
 
-    class RewardModel(as_embedding_model(base)):  # type: ignore[misc]
-        def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-            super().__init__(vllm_config=vllm_config, prefix=prefix)
-            device = torch.device(vllm_config.device_config.device)
-            self.readings = Readings(os.environ[READERS], device)
-            self._top = vllm_config.model_config.hf_config.num_hidden_layers
-            first, last = self.model.start_layer, self.model.end_layer
-            self._upstream = self.readings.before(first) if first else 0
-            # A stage hands out what goes into its blocks and what leaves the last of them; its
-            # first block's input belongs to the stage before.
-            self._layers = tuple(
-                layer
-                for layer in sorted(set(self.readings.layers))
-                if (first < layer or layer == first == 0) and layer <= last and layer < self._top
-            )
-            if self._layers:
-                self.set_aux_hidden_state_layers(self._layers)
-            self._empty_from_stage = self.make_empty_intermediate_tensors
-            self.make_empty_intermediate_tensors = self._empty_with_readings
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        self.model: Any
+        config = vllm_config.model_config.hf_config
+        self._heads = frozenset(config.candor_heads)
+        self._top: int = config.num_hidden_layers
+        self.readings = Readings(
+            os.environ[READERS], torch.device(vllm_config.device_config.device)
+        )
+        first, last = self.model.start_layer, self.model.end_layer
+        self._num_upstream = self.readings.before(first) if first else 0
+        self._layers = handed_out(self.readings.layers, first, last, self._top)
+        if self._layers:
+            self.set_aux_hidden_state_layers(self._layers)
+        self._empty_of_stage = self.make_empty_intermediate_tensors
+        self.make_empty_intermediate_tensors = self._empty_with_readings
 
-        def _init_pooler(self, vllm_config: Any, prefix: str = "") -> Pooler:
-            return ResponseReadings()
+    def _init_pooler(self, vllm_config: Any, prefix: str = "") -> Pooler:
+        return ResponseReadings()
 
-        def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-            """The trunk's weights; a head is in `Readings` already."""
-            heads = vllm_heads(self.vllm_config)
-            return super().load_weights(one for one in weights if one[0] not in heads)
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+        """The trunk's weights; the head is in `Readings` already."""
+        trunk = (one for one in weights if one[0] not in self._heads)
+        return super().load_weights(trunk)  # type: ignore[misc, no-any-return]
 
-        def forward(
-            self,
-            input_ids: Tensor | None,
-            positions: Tensor,
-            intermediate_tensors: IntermediateTensors | None = None,
-            inputs_embeds: Tensor | None = None,
-        ) -> Tensor | IntermediateTensors:
-            """[T, 1 + readings] float32; of a stage that is not the last, what it hands on."""
-            output = super().forward(input_ids, positions, intermediate_tensors, inputs_embeds)
-            upstream = [intermediate_tensors[UPSTREAM]] if self._upstream else []
-            if isinstance(output, IntermediateTensors):
-                tensors = dict(output.tensors)
-                key = self.model.AUX_HIDDEN_STATE_KEY
-                hidden = [tensors.pop(f"{key}{i}") for i in range(len(self._layers))]
-                if found := upstream + self._read(hidden):
-                    tensors[UPSTREAM] = torch.cat(found, dim=1)
-                return IntermediateTensors(tensors)
-            last, hidden = output if isinstance(output, tuple) else (output, [])
-            own = [*self._read(hidden), self.readings(last, self._top)]
-            return torch.cat([positions.float()[:, None], *upstream, *own], dim=1)
-
-        def _read(self, hidden: list[Tensor]) -> list[Tensor]:
-            return [
-                self.readings(one, layer) for one, layer in zip(hidden, self._layers, strict=True)
-            ]
-
-        def _empty_with_readings(
-            self, batch_size: int, dtype: torch.dtype, device: torch.device
-        ) -> IntermediateTensors:
-            tensors = self._empty_from_stage(batch_size, dtype, device).tensors
-            if self._upstream:
-                shape = (batch_size, self._upstream)
-                tensors[UPSTREAM] = torch.zeros(shape, dtype=torch.float32, device=device)
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        positions: Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor | IntermediateTensors:
+        """[T, 1 + readings] float32; of a stage that is not the last, what it hands on."""
+        output = super().forward(input_ids, positions, intermediate_tensors, inputs_embeds)
+        found = [intermediate_tensors[UPSTREAM]] if self._num_upstream else []
+        if isinstance(output, IntermediateTensors):
+            tensors = dict(output.tensors)
+            key = self.model.AUX_HIDDEN_STATE_KEY
+            found += self._read([tensors.pop(f"{key}{i}") for i in range(len(self._layers))])
+            if found:
+                tensors[UPSTREAM] = torch.cat(found, dim=1)
             return IntermediateTensors(tensors)
+        last, hidden = output if isinstance(output, tuple) else (output, [])
+        found += [*self._read(hidden), self.readings(last, self._top)]
+        return torch.cat([positions.float()[:, None], *found], dim=1)
 
-    return RewardModel
+    def _read(self, hidden: list[Tensor]) -> list[Tensor]:
+        return [self.readings(one, layer) for one, layer in zip(hidden, self._layers, strict=True)]
+
+    def _empty_with_readings(
+        self, batch_size: int, dtype: torch.dtype, device: torch.device
+    ) -> IntermediateTensors:
+        tensors = dict(self._empty_of_stage(batch_size, dtype, device).tensors)
+        if self._num_upstream:
+            shape = (batch_size, self._num_upstream)
+            tensors[UPSTREAM] = torch.zeros(shape, dtype=torch.float32, device=device)
+        return IntermediateTensors(tensors)
 
 
-def vllm_heads(vllm_config: Any) -> frozenset[str]:
-    """Names of the checkpoint's tensors that are not the trunk's, as the server found them."""
-    return frozenset(vllm_config.model_config.hf_config.candor_heads)
+def handed_out(layers: Iterable[int], first: int, last: int, top: int) -> tuple[int, ...]:
+    """Which of `layers` the blocks from `first` to `last` (exclusive) hand out as residual stream.
+
+    The input of a stage's first block belongs to the stage before, as what left its last block;
+    layer `top` is the final norm's output and no residual stream.
+    """
+    return tuple(
+        layer
+        for layer in sorted(set(layers))
+        if (first < layer <= last or layer == first == 0) and layer < top
+    )
 
 
-CandorLlamaRewardModel = reward_model(LlamaForCausalLM)
-CandorMistralRewardModel = reward_model(MistralForCausalLM)
-CandorQwen2RewardModel = reward_model(Qwen2ForCausalLM)
-CandorQwen3RewardModel = reward_model(Qwen3ForCausalLM)
+class CandorLlamaRewardModel(ReadsLayers, as_embedding_model(LlamaForCausalLM)):  # type: ignore[misc]
+    """Llama."""
+
+
+class CandorMistralRewardModel(ReadsLayers, as_embedding_model(MistralForCausalLM)):  # type: ignore[misc]
+    """Mistral."""
+
+
+class CandorQwen2RewardModel(ReadsLayers, as_embedding_model(Qwen2ForCausalLM)):  # type: ignore[misc]
+    """Qwen 2."""
+
+
+class CandorQwen3RewardModel(ReadsLayers, as_embedding_model(Qwen3ForCausalLM)):  # type: ignore[misc]
+    """Qwen 3."""

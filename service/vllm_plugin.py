@@ -8,6 +8,15 @@ one that only generates. The models themselves are `service.vllm_model`, the ser
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+
+READERS = "CANDOR_VLLM_READERS"
+"""Environment variable, set while Candor starts vLLM: the file that `service.vllm_model.Readings`
+is made of. Not in vLLM's configuration, whose hash names its compile cache."""
+
 FAMILIES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -37,3 +46,19 @@ def register() -> None:
     for model_type in FAMILIES:
         name = architecture(model_type)
         ModelRegistry.register_model(name, f"service.vllm_model:{name}")
+    if READERS in os.environ:
+        leave_with_parent()
+
+
+def leave_with_parent() -> None:
+    """vLLM's processes end when the server is killed, in place of holding the GPU for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def leave() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=leave, name="leave-with-parent", daemon=True).start()
