@@ -5,7 +5,7 @@
             return BaseVerifyResponse(**body.model_dump() | await gym_reward(body))
 
 The server's address and key are CANDOR_REWARD_URL and CANDOR_API_KEY. A rollout that cannot be
-scored raises, so the route answers 500 and NeMo Gym asks again or drops it; no number is made up.
+scored raises: the route answers 500 and the rollout fails; no number is made up.
 Written against NVIDIA-NeMo/Gym 07d6b0d (August 2026), `base_resources_server.py`.
 
 Not here: NeMo-RL's in-process `RewardModelEnvironment`, which is no remote call.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer
 from client import rows
 from client.trl import reward_function
 from tests.tiny import tiny_tokenizer
+from tests.trainers.asking import close_others
 from tests.trainers.process import ServerProcess, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
@@ -104,8 +104,10 @@ def train(
         processing_class=tiny_tokenizer(),
         callbacks=callbacks,
     )
-    trainer.train()
-    asyncio.run_coroutine_threadsafe(rows.close(), trainer.async_loop).result(10)
+    try:
+        trainer.train()
+    finally:
+        close_others()
     return [line for line in trainer.state.log_history if "step_time" in line]
 
 
