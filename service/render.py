@@ -9,7 +9,7 @@ hold (the schema) and which tokens a probe pools over (the probe).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal, cast
 
@@ -133,24 +133,26 @@ class Renderer:
         The header is what the template writes before an assistant's turn both when it asks for one
         and when it renders one: templates of reasoning models add to either.
         """
-        known = {
-            name: getattr(self._tokenizer, f"{name}_token") or "" for name in ("bos", "eos", "pad")
-        }
+        known = Marks(
+            bos=self._bos_text,
+            eos=self._tokenizer.eos_token or "",
+            pad=self._tokenizer.pad_token or "",
+        )
         user = [{"role": "user", "content": _USER_STAND_IN}]
         try:
             spoken = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
             prompted = self._render(user, add_generation_prompt=True).partition(_USER_STAND_IN)[2]
             asked = self._render(user).partition(_USER_STAND_IN)[2]
         except InvalidMessages:
-            return Marks(**known)
+            return known
         between, _, after = spoken.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
         # A template that knows no generation prompt writes the same for both.
         header = between if prompted == asked else _common_start(between, prompted)
-        return Marks(
+        return replace(
+            known,
             header=header if header.strip() else "",
             end=after.strip(),
-            writes_bos=bool(known["bos"]) and spoken.startswith(known["bos"]),
-            **known,
+            writes_bos=bool(known.bos) and spoken.startswith(known.bos),
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ import transformers
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from service import VERSION, examples, openapi
@@ -193,7 +194,7 @@ async def version() -> Version:
 
 router.include_router(trainers)
 
-BODIES = (
+BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
     *(contract.body for contracts in TRAINERS.values() for contract in contracts),
 )

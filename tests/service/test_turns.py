@@ -54,7 +54,7 @@ def renderer(template: str | None, *, bos: bool = False, template_bos: bool = Fa
 
 
 def as_text(made: Renderer, messages: list[Message], reply: str) -> str:
-    """What a trainer sends: the conversation as the policy's tokeniser (here the same) decodes it."""
+    """What a trainer sends: the conversation as the policy's tokeniser, here the same, has it."""
     return made.decode(made.encode(messages, reply).token_ids)
 
 
