@@ -115,7 +115,7 @@ def all_arms(model: str, probes: list[str], dtype: str) -> list[Arm]:
             "engine without a server",
             None,
             lambda port: module("bench.bare"),
-            cells=(*SINGLE, "groups/batch"),
+            cells=("groups/single", "groups/batch"),
         ),
         Arm(
             "bare-8-probes",

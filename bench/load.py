@@ -75,7 +75,8 @@ class _Sender:
     async def send(self, texts: Sequence[Text], body: bytes, due: float | None = None) -> Sent:
         """Sends one request; every failure is a `Sent` with an error."""
         sent = self.now()
-        rewards, num_tokens, error = (), 0, ""
+        rewards: tuple[float, ...] = ()
+        num_tokens, error = 0, ""
         try:
             async with self._session.post(
                 self._url, data=body, headers={"Content-Type": "application/json"}

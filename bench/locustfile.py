@@ -5,6 +5,9 @@ are those of so many patient users, not of a rate (docs/bench.md). The key, if t
 is read from CANDOR_API_KEY. Needs `pip install 'candor-rewards[bench]'`.
 """
 
+# Only those who run it have locust.
+# mypy: disable-error-code="import-not-found,misc,untyped-decorator"
+
 from __future__ import annotations
 
 import os

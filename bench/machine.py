@@ -62,7 +62,8 @@ def flops_per_token(folder: str) -> int:
     a limit made of it is a little too high, and a share of it a little too low. Reads config.json
     only."""
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+        config = AutoConfig.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     blocks = decoder(model).layers
     assert isinstance(blocks, nn.ModuleList)
     return 2 * sum(
