@@ -8,8 +8,8 @@ more, so probes are fitted on the very forward that serves them. Packing needs t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from probes.collate import right_pad
+from probes.known import KeyValues, Prefix
 from probes.packed_attention import PackedLayout
 from probes.prefix import lay_out
 
@@ -36,6 +37,8 @@ class Forward:
             Equal sequences share theirs.
         last: [sequences] int64, positions of the last tokens.
         num_tokens: tokens that the trunk computes, padding included.
+        num_known: tokens of distinct prefixes that are looked at and not computed.
+        kept: by sequence, the keys and values of its first tokens, once the forward has run.
     """
 
     inputs: dict[str, Any]
@@ -43,6 +46,8 @@ class Forward:
     order: Tensor
     last: Tensor
     num_tokens: int
+    num_known: int = 0
+    kept: Mapping[int, Prefix] = field(default_factory=dict)
 
 
 def padded(sequences: Sequence[Sequence[int]], spans: Spans, device: torch.device) -> Forward:
@@ -66,29 +71,49 @@ def packed(
     spans: Spans,
     device: torch.device,
     keys: Sequence[bytes] | None = None,
+    prefixes: Sequence[Prefix | None] | None = None,
+    keep: Mapping[int, int] | None = None,
+    *,
+    read_last_layer: bool = True,
 ) -> Forward:
     """One sequence without padding in which every distinct prefix occurs once (`probes.prefix`).
 
     Args:
         keys: `probes.prefix.sort_key` of each sequence, where known.
+        prefixes: the known prefix of each sequence, which ends before its response and before its
+            last token: it is looked at, not computed.
+        keep: by sequence, how many of its first tokens' keys and values to keep.
+        read_last_layer: the response tokens of the last block's output will be read, not only
+            each sequence's last token: of no other token need it be computed.
 
     Raises:
         ValueError: no sequence, or an empty one.
     """
-    layout = lay_out(sequences, keys)
+    known = [one.num_tokens if one else 0 for one in prefixes] if prefixes else None
+    layout = lay_out(sequences, keys, known)
+    states = None
+    if keep or layout.known:
+        states = KeyValues(layout, prefixes or (), keep or {}, device)
+    skipped = layout.num_known
     responses = chain.from_iterable(
-        layout.indices(number, start, end) for number, (start, end) in enumerate(spans)
+        (place - skipped for place in layout.indices(number, start, end))
+        for number, (start, end) in enumerate(spans)
     )
     last = (
-        next(layout.indices(number, len(ids) - 1, len(ids))) for number, ids in enumerate(sequences)
+        next(layout.indices(number, len(ids) - 1, len(ids))) - skipped
+        for number, ids in enumerate(sequences)
     )
+    packed_layout = PackedLayout(layout, device, states)
     inputs = {
-        "input_ids": _indices(layout.token_ids, device)[None],
-        "position_ids": _indices(layout.positions, device)[None],
+        "input_ids": _indices(layout.token_ids[skipped:], device)[None],
+        "position_ids": _indices(layout.positions[skipped:], device)[None],
         "use_cache": False,
-        "packed_layout": PackedLayout(layout, device),
+        "packed_layout": packed_layout,
     }
-    return _forward(inputs, responses, last, layout.num_tokens, device)
+    forward = _forward(inputs, responses, last, layout.num_tokens, device)
+    read = [forward.last, forward.positions] if read_last_layer else [forward.last]
+    packed_layout.announce(torch.unique(torch.cat(read)))
+    return replace(forward, num_known=skipped, kept=states.kept if states else {})
 
 
 def _forward(

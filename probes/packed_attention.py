@@ -12,6 +12,9 @@ attention, segment by segment, does the rest: other dtypes, soft-capped scores, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from probes import native
+from probes.known import KeyValues
 from probes.prefix import Layout
 
 NAME = "candor_packed"
@@ -30,15 +34,59 @@ class UnsupportedAttention(ValueError):
     """The model asks for an attention that is not computed here."""
 
 
-class PackedLayout:
-    """A layout as the attention of one forward reads it; masks are made once for all its blocks."""
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """The tokens that ask, in packed order.
 
-    def __init__(self, layout: Layout, device: torch.device) -> None:
+    Attributes:
+        table: [segments, 7] int32 as `probes.native.Kernel.attention` reads it; columns 3 and 4
+            are a segment's range of queries.
+        positions: [queries] int32, each token's place in its sequence.
+        tokens: [queries] int64 on the model's device, where they lie among all computed tokens;
+            None: they are all of them.
+    """
+
+    table: Tensor
+    positions: Tensor
+    tokens: Tensor | None = None
+
+
+class PackedLayout:
+    """A layout as the attention of one forward reads it; masks are made once for all its blocks.
+
+    Args:
+        states: of the layout's known segments, and what is kept of this forward; None where there
+            is neither.
+    """
+
+    def __init__(
+        self, layout: Layout, device: torch.device, states: KeyValues | None = None
+    ) -> None:
         self.segments = layout.segments
+        self.num_known = layout.num_known
+        self.states = states
         self._device = device
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
-        self.table, self.before = _table(layout)
-        self.positions = torch.tensor(layout.positions, dtype=torch.int32)
+        self.before = _int32([number for one in layout.segments for number in one.before])
+        self._places = layout.positions[self.num_known :]
+        self.all = self._queries(range(len(self._places)))
+        self.read: Queries | None = None
+
+    def announce(self, read: Tensor) -> None:
+        """Says which computed tokens anybody will read of the last block, [n] int64, ascending:
+        a forward that knows how (`probes.blocks`) spares that block the others."""
+        self.read = replace(self._queries(read.tolist()), tokens=read)
+
+    def _queries(self, tokens: Sequence[int]) -> Queries:
+        rows, first, num_before = [], 0, 0
+        for one in self.segments:
+            end = bisect_left(tokens, one.end - self.num_known, lo=first)
+            queries = first, end - first
+            before = num_before, len(one.before)
+            rows.append((one.start, one.end - one.start, one.depth, *queries, *before))
+            first, num_before = end, num_before + len(one.before)
+        positions = _int32([self._places[token] for token in tokens])
+        return Queries(_int32(rows), positions)
 
     def mask(self, num_before: int, num_own: int, window: int | None) -> Tensor:
         """[num_own, num_before + num_own] bool: what each of a segment's tokens may look at."""
@@ -63,19 +111,21 @@ def packed_attention(
     packed_layout: PackedLayout | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    queries: Queries | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """An attention function as `AttentionInterface` calls it.
 
     Args:
-        query: [1, heads, T, head_dim].
-        key, value: [1, key/value heads, T, head_dim].
+        query: [1, heads, queries, head_dim].
+        key, value: [1, key/value heads, T, head_dim], T computed tokens.
         attention_mask: none; the layout says who sees whom.
         sliding_window: tokens a token may look back on, itself included.
         softcap: Gemma 2's cap on the scores.
+        queries: which tokens ask; None: all T.
 
     Returns:
-        [1, T, heads, head_dim].
+        [1, queries, heads, head_dim].
 
     Raises:
         UnsupportedAttention: attention sinks, or a call without a layout.
@@ -84,15 +134,18 @@ def packed_attention(
         raise UnsupportedAttention("packed attention was called without a layout")
     if others.get("s_aux") is not None:
         raise UnsupportedAttention("attention sinks")
+    if packed_layout.states is not None:
+        key, value = packed_layout.states.extend(module.layer_idx, key, value)
+    queries = queries or packed_layout.all
     kernel = native.kernel()
     if kernel is not None and softcap is None and kernel.can(query):
         out = kernel.attention(
             query,
             key,
             value,
-            packed_layout.table,
+            queries.table,
             packed_layout.before,
-            packed_layout.positions,
+            queries.positions,
             scaling=scaling,
             window=sliding_window,
             num_threads=torch.get_num_threads(),
@@ -103,7 +156,10 @@ def packed_attention(
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     out = torch.empty_like(query)
-    for segment in packed_layout.segments:
+    for segment, row in zip(packed_layout.segments, queries.table.tolist(), strict=True):
+        asking = slice(row[3], row[3] + row[4])
+        if row[4] == 0:
+            continue
         own = slice(segment.start, segment.end)
         seen = [packed_layout.segments[number] for number in segment.before]
         spans = [*(slice(one.start, one.end) for one in seen), own]
@@ -111,27 +167,24 @@ def packed_attention(
         num_own = segment.end - segment.start
         # A window that reaches back over everything masks nothing.
         window = sliding_window if (sliding_window or 0) < segment.depth + num_own else None
+        few = row[4] < num_own
         mask = None
-        if segment.before or window is not None or softcap is not None:
+        if segment.before or window is not None or softcap is not None or few:
             mask = packed_layout.mask(segment.depth, num_own, window)
+        if mask is not None and few:
+            mask = mask[(queries.positions[asking] - segment.depth).to(mask.device)]
         if softcap is not None:
             assert mask is not None
-            out[:, :, own] = _capped(query[:, :, own], keys, values, mask, scaling, softcap)
+            out[:, :, asking] = _capped(query[:, :, asking], keys, values, mask, scaling, softcap)
         else:
-            out[:, :, own] = scaled_dot_product_attention(
-                query[:, :, own], keys, values, mask, is_causal=mask is None, scale=scaling
+            out[:, :, asking] = scaled_dot_product_attention(
+                query[:, :, asking], keys, values, mask, is_causal=mask is None, scale=scaling
             )
     return out.transpose(1, 2).contiguous(), None
 
 
-def _table(layout: Layout) -> tuple[Tensor, Tensor]:
-    """The segments as `probes.native.Kernel.attention` reads them, every token a query."""
-    rows, before = [], []
-    for one in layout.segments:
-        length = one.end - one.start
-        rows.append((one.start, length, one.depth, one.start, length, len(before), len(one.before)))
-        before.extend(one.before)
-    return torch.tensor(rows, dtype=torch.int32), torch.tensor(before, dtype=torch.int32)
+def _int32(values: Sequence[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32)
 
 
 def _gather(states: Tensor, spans: list[slice]) -> Tensor:

@@ -4,7 +4,9 @@ The sequences of a batch are cut into *segments*, the edges of their radix tree:
 sequences begin with is one segment, what only one of them goes on with is another. A segment's
 tokens attend to the segments before it on the way from the root, and causally to themselves. So the
 context of N candidates is computed once, whether they came as one request or as N, and so are the
-early turns that two conversations share; equal sequences are computed once altogether.
+early turns that two conversations share; equal sequences are computed once altogether. Where the
+keys and values of a prefix are known from an earlier forward, it is a segment that is only looked
+at (`probes.known`).
 
 Pure Python, no torch. The attention over a layout is `probes.packed_attention`.
 """
@@ -46,17 +48,25 @@ class Layout:
         token_ids, positions: [T]; positions restart at a segment's depth.
         segments: in packed order; what leads to a segment comes before it.
         paths: for each sequence, as given, the segments it is made of.
+        known: for each of the first segments, whose keys and values are known, a sequence that it
+            is part of.
     """
 
     token_ids: tuple[int, ...]
     positions: tuple[int, ...]
     segments: tuple[Segment, ...]
     paths: tuple[tuple[int, ...], ...]
+    known: tuple[int, ...] = ()
+
+    @property
+    def num_known(self) -> int:
+        """Tokens in front that are looked at and not computed."""
+        return self.segments[len(self.known) - 1].end if self.known else 0
 
     @property
     def num_tokens(self) -> int:
         """Tokens that a forward over the layout computes."""
-        return len(self.token_ids)
+        return len(self.token_ids) - self.num_known
 
     def indices(self, sequence: int, start: int, end: int) -> Iterator[int]:
         """Packed positions of tokens [start, end) of one sequence."""
@@ -77,11 +87,17 @@ def sort_key(tokens: Tokens) -> bytes:
     return ids.tobytes()
 
 
-def lay_out(sequences: Sequence[Tokens], keys: Sequence[bytes] | None = None) -> Layout:
+def lay_out(
+    sequences: Sequence[Tokens],
+    keys: Sequence[bytes] | None = None,
+    known: Sequence[int] | None = None,
+) -> Layout:
     """The packed form of `sequences`, in which prefixes worth sharing occur once.
 
     Args:
         keys: the `sort_key` of each, where they are known already.
+        known: how many of each sequence's first tokens need not be computed. A prefix that several
+            share is known as far as it is for all of them.
 
     Raises:
         ValueError: no sequence, or an empty one.
@@ -95,13 +111,23 @@ def lay_out(sequences: Sequence[Tokens], keys: Sequence[bytes] | None = None) ->
     positions: list[int] = []
     segments: list[Segment] = []
     paths: list[tuple[int, ...]] = [()] * len(sequences)
+    known_of: dict[int, int] = {}
 
-    def emit(source: Tokens, start: int, end: int, before: tuple[int, ...]) -> tuple[int, ...]:
-        begin = len(token_ids)
-        token_ids.extend(source[start:end])
-        positions.extend(range(start, end))
-        segments.append(Segment(begin, len(token_ids), start, before))
-        return (*before, len(segments) - 1)
+    def emit(low: int, high: int, start: int, end: int, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens [start, end) that `distinct[low:high]` share, cut where they cease to be known."""
+        number = distinct[low][0]
+        cut = min(known[index] for one in distinct[low:high] for index in one) if known else 0
+        for first, last in ((start, min(end, cut)), (max(start, cut), end)):
+            if first >= last:
+                continue
+            begin = len(token_ids)
+            token_ids.extend(sequences[number][first:last])
+            positions.extend(range(first, last))
+            if last <= cut:
+                known_of[len(segments)] = number
+            segments.append(Segment(begin, len(token_ids), first, before))
+            before = (*before, len(segments) - 1)
+        return before
 
     # Runs of `distinct` still to be cut: [low, high) share their first `depth` tokens, which are
     # the segments `before`. A stack, not recursion: texts can nest deeper than Python's.
@@ -110,19 +136,39 @@ def lay_out(sequences: Sequence[Tokens], keys: Sequence[bytes] | None = None) ->
         low, high, depth, before = waiting.pop()
         first, last = sequences[distinct[low][0]], sequences[distinct[high - 1][0]]
         if high - low == 1:
-            path = emit(first, depth, len(first), before) if len(first) > depth else before
+            path = emit(low, high, depth, len(first), before)
             for index in distinct[low]:
                 paths[index] = path
             continue
         shared = common(first, last, depth)
         saved = (shared - depth) * (high - low - 1)
         if saved >= MIN_SAVED and len(before) < MAX_LEVELS - 1:
-            before, depth = emit(first, depth, shared, before), shared
+            before, depth = emit(low, high, depth, shared, before), shared
         waiting.extend(
             (start, end, depth, before)
             for start, end in reversed(_runs(sequences, distinct, low, high, shared))
         )
-    return Layout(tuple(token_ids), tuple(positions), tuple(segments), tuple(paths))
+    layout = Layout(tuple(token_ids), tuple(positions), tuple(segments), tuple(paths))
+    return _known_first(layout, known_of) if known_of else layout
+
+
+def _known_first(layout: Layout, known_of: dict[int, int]) -> Layout:
+    """The same with the known segments in front. They are prefixes, so what leads to a segment
+    still comes before it."""
+    order = sorted(range(len(layout.segments)), key=lambda number: number not in known_of)
+    place = {number: new for new, number in enumerate(order)}
+    token_ids: list[int] = []
+    positions: list[int] = []
+    segments = []
+    for one in (layout.segments[number] for number in order):
+        begin = len(token_ids)
+        token_ids.extend(layout.token_ids[one.start : one.end])
+        positions.extend(layout.positions[one.start : one.end])
+        before = tuple(place[number] for number in one.before)
+        segments.append(Segment(begin, len(token_ids), one.depth, before))
+    paths = (tuple(place[number] for number in path) for path in layout.paths)
+    known = tuple(known_of[number] for number in order if number in known_of)
+    return Layout(tuple(token_ids), tuple(positions), tuple(segments), tuple(paths), known)
 
 
 def common(first: Tokens, last: Tokens, known: int = 0) -> int:

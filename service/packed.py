@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from probes.capture import Taps
+from probes.capture import Taps, num_hidden_layers
 from probes.forward import packed
 from probes.packed_attention import NAME
 from probes.prefix import lay_out
 from probes.probe import Probe
 from service.batch import BatchResult, Engine, Item, Score
+from service.prefix_cache import PrefixCache
 from service.readings import by_layer, score_forward
 
 CHECK_TOLERANCE = 0.2
@@ -34,6 +35,7 @@ class PackedEngine:
             implementation is replaced: nothing else can run it afterwards.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
         device: where the model is.
+        prefix_cache: of contexts that need not be computed again; None computes every one.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -42,28 +44,44 @@ class PackedEngine:
     name = "packed"
 
     def __init__(
-        self, model: PreTrainedModel, probes: Sequence[Probe], *, device: str | torch.device
+        self,
+        model: PreTrainedModel,
+        probes: Sequence[Probe],
+        *,
+        device: str | torch.device,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self._model = model
+        self._prefix_cache = prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
         self._taps = Taps(model, self._layers)
         model.set_attn_implementation(NAME)
 
     def cost(self, items: Sequence[Item]) -> int:
-        """Distinct tokens: what the layout of these items holds."""
+        """Distinct tokens: what the layout of these items holds, were no context known."""
         layout = lay_out([item.token_ids for item in items], [item.sort_key for item in items])
         return layout.num_tokens
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         """One forward; R at each item's last token, probe logits at its response tokens only."""
+        cache = self._prefix_cache
+        known = None if cache is None else cache.find(items)
         forward = packed(
             [item.token_ids for item in items],
             [(item.response_start, item.response_end) for item in items],
             self._device,
             [item.sort_key for item in items],
+            known,
+            None if cache is None or known is None else cache.missing(items, known),
+            read_last_layer=num_hidden_layers(self._model) in self._layers,
         )
-        return score_forward(self._model, self._taps, self._layers, items, forward)
+        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        if cache is not None:
+            for number, prefix in forward.kept.items():
+                cache.put(items[number], prefix)
+            cache.saved(forward.num_known)
+        return result
 
 
 def check_items(vocabulary: int) -> list[Item]:
