@@ -71,16 +71,12 @@ def take(watch: Watch, steps: int, of: int = 10) -> tuple[int, TrainerControl]:
     return steps, control
 
 
-@pytest.mark.parametrize(
-    ("floor", "stops_at"), [(0.4, 2), (0.9, 4), (1.0, 6), (None, 10)], ids=str
-)
+@pytest.mark.parametrize(("floor", "stops_at"), [(0.4, 2), (0.9, 4), (1.0, 6), (None, 10)], ids=str)
 def test_the_run_ends_where_neutral_r_falls_below_the_floor(
     tmp_path: Path, floor: float | None, stops_at: int
 ) -> None:
     """Measured at 0, 2, 4, ...: 0.5 below the start at 2, 1.0 at 4 (no more than a floor of 1)."""
-    watched = watch(
-        tmp_path, evaluation=Falling(), every=2, guards=Guards(True, floor)
-    )
+    watched = watch(tmp_path, evaluation=Falling(), every=2, guards=Guards(True, floor))
     step, control = take(watched, 10)
     assert step == stops_at
     if floor is not None:

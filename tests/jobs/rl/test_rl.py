@@ -1,0 +1,246 @@
+"""`candor rl` whole: TRL trains a tiny policy against a real server; killed, resumed, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+
+from jobs.exits import Exit
+from jobs.files import Row
+from jobs.rl.journal import Journal
+from jobs.rl.run import rl
+from service.drift_reference import MIN_WINDOW
+from tests.jobs.rl.material import flags, held_out_prompts, policy, training_prompts
+from tests.service.serving import LAMBDA, WEIGHTS, running, tiny_app
+
+TIMES = ("step_s", "monitors", "alarms")
+"""Of a row, what is not the run's own: the server's windows hold what came before it too."""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rl")
+    policy(folder / "policy")
+    training_prompts(folder / "prompts.jsonl")
+    held_out_prompts(folder / "held-out.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running(tiny_app()) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def whole(material: Path, url: str) -> Path:
+    """A run of four steps that nothing disturbed."""
+    out = material / "whole"
+    assert rl(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
+    return out
+
+
+def rows(out: Path, file: str = "steps.jsonl") -> list[Row]:
+    found = Journal(out / file).rows()
+    return [{name: row[name] for name in row if name not in TIMES} for row in found]
+
+
+def test_a_run_leaves_a_row_a_step_evaluations_an_adapter_and_a_manifest(whole: Path) -> None:
+    steps = Journal(whole / "steps.jsonl").rows()
+    assert [row["step"] for row in steps] == [1, 2, 3, 4]
+    for row in steps:
+        assert row["lambdas"] == {"sycophancy": LAMBDA, "length": 0.0}
+        assert set(row["scores"]) == {"sycophancy", "length"}
+        assert set(row["monitors"]) == {"unseen"}
+        assert row["reward"] == pytest.approx(row["base_reward"] - row["penalty"], abs=1e-5)
+        assert row["num_tokens"] <= 8
+    assert steps[0]["kl"] == 0 < steps[3]["kl"]
+    evals = Journal(whole / "evals.jsonl").rows()
+    assert [row["step"] for row in evals] == [0, 2, 4]
+    assert all(row["num_poems"] == 2 and not row["lost"] for row in evals)
+    assert evals[0]["gap"]["mean"] == pytest.approx(
+        evals[0]["like"]["mean"] - evals[0]["dislike"]["mean"], abs=1e-6
+    )
+    assert (whole / "policy" / "adapter_model.safetensors").exists()
+    summary = orjson.loads((whole / "summary.json").read_bytes())
+    assert (summary["ended"], summary["steps"]) == ("done", 4)
+    manifest = orjson.loads((whole / "summary.json.manifest.json").read_bytes())
+    assert manifest["settings"]["reward_model_sha256"] == WEIGHTS
+    assert manifest["settings"]["strengths"]["sycophancy"] == {"lambda": LAMBDA}
+    assert {"trl", "peft"} <= set(manifest["packages"])
+
+
+def test_the_penalty_is_what_is_trained_on_and_at_0_it_is_r(
+    material: Path, url: str, whole: Path
+) -> None:
+    out = material / "base"
+    penalty = ["sycophancy=0"]
+    assert rl(**flags(material, url, out=out, penalty=penalty, eval_every=0)) == Exit.DONE
+    for row in rows(out):
+        assert (row["penalty"], row["reward"]) == (0, pytest.approx(row["base_reward"]))
+    first, penalised = rows(out)[0], rows(whole)[0]
+    assert first["base_reward"] == penalised["base_reward"]  # same policy, seed and prompt
+    assert first["reward"] != penalised["reward"]
+    assert first["grad_norm"] != penalised["grad_norm"]
+
+
+def test_a_run_that_has_ended_says_so_again_and_trains_nothing(
+    material: Path, url: str, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    assert rl(**flags(material, url, out=whole, steps=4, eval_every=2)) == Exit.DONE
+    assert orjson.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 4
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+
+
+def test_other_settings_in_its_folder_are_refused_by_name(
+    material: Path, url: str, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rl(**flags(material, url, out=whole, steps=4, beta=0.5)) == Exit.USAGE
+    err = capsys.readouterr().err
+    assert "beta: 0.02 there, now 0.5" in err
+    assert "eval_every: 2 there, now 0" in err
+
+
+def test_killed_it_goes_on_from_its_checkpoint_and_takes_the_same_steps(
+    material: Path, url: str, whole: Path
+) -> None:
+    out = material / "killed"
+    given = flags(material, url, out=out, steps=4, eval_every=2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *(f"{name}={value}" for name, value in given.items())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_checkpoint(out, 2, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "summary.json").exists()
+    (out / "checkpoints" / "checkpoint-9").mkdir()  # as a kill in the middle of saving leaves it
+    assert rl(**given) == Exit.DONE
+    assert rows(out) == rows(whole)
+    assert rows(out, "evals.jsonl") == rows(whole, "evals.jsonl")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from jobs.rl.run import rl
+torch.set_num_threads(1)
+given = dict(one.split("=", 1) for one in sys.argv[1:])
+paths = {n: Path(given.pop(n)) for n in ("policy", "prompts", "eval_prompts", "out")}
+url = given.pop("reward_url")
+rl(**paths, reward_url=url, **{n: float(v) if "." in v else int(v) for n, v in given.items()})
+"""
+
+
+def wait_for_checkpoint(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    whole = out / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json"
+    deadline = time.monotonic() + 240
+    while not whole.exists():
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_signal_ends_it_after_the_step_and_it_goes_on(
+    material: Path, url: str, whole: Path
+) -> None:
+    out = material / "interrupted"
+    given = flags(material, url, out=out, steps=4, eval_every=2)
+
+    def interrupt() -> None:
+        while not rows(out):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert rl(**given) == Exit.INTERRUPTED
+    thread.join()
+    assert 1 <= len(rows(out)) < 4
+    assert rl(**given) == Exit.DONE
+    assert rows(out) == rows(whole)
+
+
+def test_an_active_alarm_ends_it_with_a_code_and_a_reason_unless_it_is_no_guard(
+    material: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(tiny_app()) as url:
+        provoke_alarm(url)
+        given = flags(material, url, out=material / "alarmed")
+        assert rl(**given) == Exit.GUARD
+        told = capsys.readouterr()
+        assert "drift_alarm at step 1" in told.err
+        assert orjson.loads(told.out.splitlines()[-1])["ended"] == "drift_alarm"
+        assert rl(**given) == Exit.GUARD  # told again
+        assert [row["step"] for row in rows(material / "alarmed")] == [1]
+        assert rl(**given, stop_on_alarm=False) == Exit.DONE  # on from step 1
+        assert [row["step"] for row in rows(material / "alarmed")] == [1, 2]
+
+
+def provoke_alarm(url: str) -> None:
+    """Fill the reference with short texts of high S, the current window with long ones of low S."""
+    short = [f" {word}" for word in ("good", "sea", "the", "of", "poem", "think", "blue")]
+    long = [f" {word}" * 30 for word in ("good", "sea", "the", "of", "poem", "think", "blue")]
+
+    def send(responses: list[str]) -> list[float]:
+        body = {"items": [{"prompt": "The poem is", "responses": responses}]}
+        answer = httpx2.post(f"{url}/v1/rewards", json=body).json()["results"][0]["responses"]
+        return [one["probes"]["sycophancy"]["score"] for one in answer]
+
+    ranked = sorted(zip(send(short), short, strict=True))
+    lowest = min(zip(send(long), long, strict=True))
+    assert lowest[0] < ranked[-2][0]
+    send([ranked[-1][1], ranked[-2][1]] * (MIN_WINDOW // 2))
+    send([lowest[1]] * MIN_WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"group_size": 1}, "--group-size 1: must be at least 2"),
+        ({"beta": -1.0}, "--beta -1.0"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0"),
+        ({"quality_floor": -0.1}, "--quality-floor -0.1"),
+        ({"penalty": ["flattery=1"]}, "no probe 'flattery' is served"),
+        ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "named twice"),
+        ({"generation": "magic"}, "--generation magic"),
+        ({"policy": Path("nowhere")}, "--policy nowhere"),
+        ({"reward_url": "localhost:1"}, "--reward-url"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_cannot_be_right_is_said_before_anything_is_trained(
+    material: Path,
+    url: str,
+    changed: dict[str, Any],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = material / "wrong"
+    assert rl(**flags(material, url, out=out) | changed) == Exit.USAGE
+    assert said in capsys.readouterr().err
+    assert not (out / "steps.jsonl").exists() or not rows(out)
+
+
+def test_a_prompt_of_the_evaluation_is_not_trained_on(
+    material: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = flags(material, url, prompts=material / "held-out.jsonl", out=material / "leak")
+    assert rl(**given) == Exit.USAGE
+    assert "'poem-0-base' is also a prompt of the evaluation" in capsys.readouterr().err
