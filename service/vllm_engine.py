@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ from service.heads import UNREAD, find_head, head_names
 from service.model import RewardModel
 from service.readings import LayerProbes, by_layer, readings
 from service.vllm_plugin import FAMILIES, READERS, RESPONSE_START, architecture
+
+WATCH_EVERY_S = 0.5
 
 
 class VllmEngine:
@@ -49,11 +53,14 @@ class VllmEngine:
         self._llm = llm
         self._layers = by_layer(model.model, probes, torch.device("cpu"))
         self._num_readings = len(probes) + 1
+        self._core = llm.llm_engine.engine_core
+        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
 
     @property
     def alive(self) -> bool:
         """Whether vLLM's processes run; once they have ended, they stay so."""
-        return not self._llm.llm_engine.engine_core.resources.engine_dead
+        resources = getattr(self._core, "resources", None)  # None: it runs in this very process
+        return resources is None or not resources.engine_dead
 
     def cost(self, items: Sequence[Item]) -> int:
         """Distinct tokens, which is what a cache without block boundaries would compute."""
@@ -88,7 +95,15 @@ class VllmEngine:
 
     def close(self) -> None:
         """Ends vLLM's processes. Nothing may be scored afterwards."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self._core.shutdown()
+
+    def _watch(self) -> None:
+        """A call that waits for a process that was killed waits for ever in vLLM 0.32."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        while self.alive:
+            time.sleep(WATCH_EVERY_S)
+        self._core.outputs_queue.put(EngineDeadError())
 
     def _encode(self, starts: Mapping[tuple[int, ...], int], shared: bool) -> list[Any]:
         from vllm import PoolingParams
@@ -199,7 +214,10 @@ def start(
             return VllmEngine(_make_llm(chosen), model, probes)
         except Exception as error:
             reason = str(error).strip().split("\n", 1)[0]
-            raise ModelRefused(f"vLLM does not start ({type(error).__name__}: {reason})") from error
+            raise ModelRefused(
+                f"vLLM does not start ({type(error).__name__}: {reason}); its own lines above say "
+                "more"
+            ) from error
 
 
 def _make_llm(arguments: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.sequence import IntermediateTensors
 
-from service.vllm_plugin import READERS, RESPONSE_START
+from service.vllm_plugin import READERS, RESPONSE_START, handed_out
 
 UPSTREAM = "candor_readings"
 """Readings of earlier pipeline stages, among the tensors that stages hand on."""
@@ -148,19 +148,6 @@ class ReadsLayers(torch.nn.Module):
             shape = (batch_size, self._num_upstream)
             tensors[UPSTREAM] = torch.zeros(shape, dtype=torch.float32, device=device)
         return IntermediateTensors(tensors)
-
-
-def handed_out(layers: Iterable[int], first: int, last: int, top: int) -> tuple[int, ...]:
-    """Which of `layers` the blocks from `first` to `last` (exclusive) hand out as residual stream.
-
-    The input of a stage's first block belongs to the stage before, as what left its last block;
-    layer `top` is the final norm's output and no residual stream.
-    """
-    return tuple(
-        layer
-        for layer in sorted(set(layers))
-        if (first < layer <= last or layer == first == 0) and layer < top
-    )
 
 
 class CandorLlamaRewardModel(ReadsLayers, as_embedding_model(LlamaForCausalLM)):  # type: ignore[misc]

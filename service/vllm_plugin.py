@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import threading
+from collections.abc import Iterable
 
 READERS = "CANDOR_VLLM_READERS"
 """Environment variable, set while Candor starts vLLM: the file that `service.vllm_model.Readings`
@@ -37,6 +38,19 @@ def architecture(model_type: str) -> str:
         KeyError: not one of `FAMILIES`.
     """
     return "Candor" + FAMILIES[model_type].removesuffix("ForCausalLM") + "RewardModel"
+
+
+def handed_out(layers: Iterable[int], first: int, last: int, top: int) -> tuple[int, ...]:
+    """Which of `layers` the blocks from `first` to `last` (exclusive) hand out as residual stream.
+
+    The input of a stage's first block belongs to the stage before, as what left its last block;
+    layer `top` is the final norm's output and no residual stream.
+    """
+    return tuple(
+        layer
+        for layer in sorted(set(layers))
+        if (first < layer <= last or layer == first == 0) and layer < top
+    )
 
 
 def register() -> None:
