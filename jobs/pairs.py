@@ -64,9 +64,7 @@ def pairs(
         started = now()
         check_paths(scored, out)
         if not (math.isfinite(min_margin) and min_margin >= 0):
-            raise JobStopped(
-                Exit.USAGE, f"--min-margin {min_margin}: must be a number, at least 0"
-            )
+            raise JobStopped(Exit.USAGE, f"--min-margin {min_margin}: must be a number, at least 0")
         rows = read_rows(scored)
         good = scored_rows(rows)
         groups = [(row, group) for row in good if (group := read_group(scored, row)) is not None]

@@ -6,6 +6,7 @@ guard is another now.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from jobs.rl.inputs import Inputs
 from jobs.rl.settings import Guards
 from jobs.rl.watch import Ended
 
+TRAINERS_OWN = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "train*", "README.md")
+"""Of a checkpoint, what is not the policy."""
 NUMBERS = ("gap", "like", "dislike", "neutral_base_reward")
 
 
@@ -45,8 +48,18 @@ def ended_before(out: Path, guards: Guards) -> dict[str, Any] | None:
     return summary
 
 
-def finish(run: Run, ended: Ended, step: int, evaluations: Sequence[Row]) -> dict[str, Any]:
-    """Write summary.json and its manifest; the summary."""
+def finish(
+    run: Run, ended: Ended, checkpoint: Path | None, step: int, evaluations: Sequence[Row]
+) -> dict[str, Any]:
+    """The policy out of the last checkpoint, summary.json and its manifest; the summary."""
+    if checkpoint is None:
+        raise JobStopped(Exit.IO, f"{run.out}: its last checkpoint is gone")
+    shutil.copytree(
+        checkpoint,
+        run.out / "policy",
+        ignore=shutil.ignore_patterns(*TRAINERS_OWN),
+        dirs_exist_ok=True,
+    )
     path = run.out / "summary.json"
     summary = {
         "out": str(run.out),

@@ -39,14 +39,14 @@ def train(out: Path, settings: Settings, guards: Guards, servers: Servers, input
         claim(out, made_of)
         if (before := ended_before(out, guards)) is not None:
             return say(before)
-        drift = DriftWatch(
-            servers.url, servers.operator_key or servers.api_key, list(inputs.strengths)
-        )
-        stack.callback(drift.close)
         checkpoint, at = last_checkpoint(out)
         steps, evaluations = Journal(out / "steps.jsonl"), Journal(out / "evals.jsonl")
         for journal in (steps, evaluations):
             journal.go_back(at)
+        drift = DriftWatch(
+            servers.url, servers.operator_key or servers.api_key, list(inputs.strengths)
+        )
+        stack.callback(drift.close)
         watch = Watch(
             steps=steps,
             evaluations=evaluations,
@@ -55,30 +55,36 @@ def train(out: Path, settings: Settings, guards: Guards, servers: Servers, input
             drift=drift if drift.start(needed=servers.operator_key is not None) else None,
             guards=guards,
         )
-        server = Server(
-            servers.url,
-            api_key=servers.api_key,
-            timeout_s=servers.timeout_s,
-            patience_s=servers.retry_budget_s,
-        )
-        schedule = Schedule(inputs.strengths, settings.warmup_steps)
-        trainer = build_trainer(
-            inputs.policy,
-            inputs.rows,
-            stack.enter_context(reward_function(server, schedule)),
-            grpo_config(out, settings),
-            settings,
-            watch,
-        )
-        stack.enter_context(watch.stopping_on_signal())
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if at < settings.steps:  # else it was killed between the last step and the summary
+            take_steps(out, settings, servers, inputs, watch, checkpoint)
         ended = watch.ended or Ended("done", "all steps were taken")
         if ended.why == "interrupted":
             raise JobStopped(Exit.INTERRUPTED, ended.reason)
-        trainer.save_model(str(out / "policy"))
         run = Run(out, made_of, guards, inputs, started)
-        summary = finish(run, ended, trainer.state.global_step, evaluations.rows())
+        summary = finish(run, ended, *last_checkpoint(out), evaluations.rows())
     return say(summary)
+
+
+def take_steps(
+    out: Path,
+    settings: Settings,
+    servers: Servers,
+    inputs: Inputs,
+    watch: Watch,
+    checkpoint: Path | None,
+) -> None:
+    """TRL's own loop. However it ends, its last step is in a checkpoint, unless it raised."""
+    server = Server(
+        servers.url,
+        api_key=servers.api_key,
+        timeout_s=servers.timeout_s,
+        patience_s=servers.retry_budget_s,
+    )
+    schedule = Schedule(inputs.strengths, settings.warmup_steps)
+    config = grpo_config(out, settings)
+    with reward_function(server, schedule) as reward, watch.stopping_on_signal():
+        trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def evaluation(out: Path, settings: Settings, servers: Servers, inputs: Inputs) -> Evaluation:

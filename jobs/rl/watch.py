@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from jobs.exits import Exit, JobStopped
 from jobs.files import Row
 from jobs.rl.drift import DriftWatch, Reading
 from jobs.rl.evaluate import Evaluation
@@ -72,6 +73,8 @@ class Watch(TrainerCallback):
     ) -> None:
         if state.global_step == 0 and not self._evaluations.rows():
             self._evaluate(0, kwargs)
+        if self.ended is not None:  # by a signal, meanwhile
+            raise JobStopped(Exit.INTERRUPTED, self.ended.reason)
 
     def on_step_end(
         self,

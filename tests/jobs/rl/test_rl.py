@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,20 @@ def test_killed_it_goes_on_from_its_checkpoint_and_takes_the_same_steps(
     assert rl(**given) == Exit.DONE
     assert rows(out) == rows(whole)
     assert rows(out, "evals.jsonl") == rows(whole, "evals.jsonl")
+
+
+def test_killed_after_the_last_step_it_only_says_how_it_ended(
+    material: Path, url: str, whole: Path
+) -> None:
+    out = material / "late"
+    shutil.copytree(whole, out)
+    (out / "summary.json").unlink()
+    shutil.rmtree(out / "policy")
+    assert rl(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
+    assert rows(out) == rows(whole)
+    names = {path.name for path in (out / "policy").iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= names
+    assert not {"optimizer.pt", "trainer_state.json"} & names
 
 
 SCRIPT = """

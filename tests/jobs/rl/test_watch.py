@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from jobs.exits import Exit, JobStopped
 from jobs.files import Row
 from jobs.rl.drift import Reading
 from jobs.rl.journal import Journal
@@ -121,13 +122,32 @@ def test_a_signal_ends_the_run_after_the_step_and_handlers_come_back(
 ) -> None:
     before = signal.getsignal(number)
     watched = watch(tmp_path)
+    state, control = TrainerState(max_steps=10), TrainerControl()
     with watched.stopping_on_signal():
+        watched.on_train_begin(ARGS, state, control)
         os.kill(os.getpid(), number)
-        step, control = take(watched, 10)
+        state.global_step = step = 1
+        watched.on_step_end(ARGS, state, control)
+    assert control.should_training_stop
     assert (step, control.should_save) == (1, True)
     assert watched.ended is not None
     assert watched.ended.why == "interrupted"
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_during_the_first_evaluation_ends_it_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    class Signalled(Falling):
+        def measure(self, model: Any, tokenizer: Any, name: str) -> Row:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().measure(model, tokenizer, name)
+
+    watched = watch(tmp_path, evaluation=Signalled())
+    with watched.stopping_on_signal(), pytest.raises(JobStopped) as stopped:
+        take(watched, 10)
+    assert stopped.value.code is Exit.INTERRUPTED
+    assert [row["step"] for row in Journal(tmp_path / "evals.jsonl").rows()] == [0]
 
 
 def test_a_row_holds_what_was_logged_and_null_for_what_has_no_number() -> None:
