@@ -27,6 +27,7 @@ from service.drift_gauges import DriftGauges
 from service.errors import CandorError
 from service.health import Health, Status
 from service.memo_gauges import MemoGauges
+from service.observer import Observer
 from service.signed import SignedByProbe, signed
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ REFUSALS = ("overloaded", "draining", "not_ready", "deadline_exceeded")
 TOKENS = (64, 256, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 
 
-class Metrics:
+class Metrics(Observer):
     """The server's metrics; also the batcher's observer (the `on_*` methods)."""
 
     def __init__(self) -> None:
