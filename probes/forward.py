@@ -80,8 +80,8 @@ def packed(
 
     Args:
         keys: `probes.prefix.sort_key` of each sequence, where known.
-        prefixes: the known prefix of each sequence, which ends before its response and before its
-            last token: it is looked at, not computed.
+        prefixes: the known prefix of each sequence: its tokens before the response and before the
+            last token are looked at, not computed.
         keep: by sequence, how many of its first tokens' keys and values to keep.
         read_last_layer: the response tokens of the last block's output will be read, not only
             each sequence's last token: of no other token need it be computed.
@@ -89,7 +89,10 @@ def packed(
     Raises:
         ValueError: no sequence, or an empty one.
     """
-    known = [one.num_tokens if one else 0 for one in prefixes] if prefixes else None
+    known = []
+    if prefixes is not None:
+        for prefix, (start, _), ids in zip(prefixes, spans, sequences, strict=True):
+            known.append((prefix.num_tokens if prefix else 0, min(start, len(ids) - 1)))
     layout = lay_out(sequences, keys, known)
     states = None
     if keep or layout.known:

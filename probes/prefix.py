@@ -90,14 +90,14 @@ def sort_key(tokens: Tokens) -> bytes:
 def lay_out(
     sequences: Sequence[Tokens],
     keys: Sequence[bytes] | None = None,
-    known: Sequence[int] | None = None,
+    known: Sequence[tuple[int, int]] = (),
 ) -> Layout:
     """The packed form of `sequences`, in which prefixes worth sharing occur once.
 
     Args:
         keys: the `sort_key` of each, where they are known already.
-        known: how many of each sequence's first tokens need not be computed. A prefix that several
-            share is known as far as it is for all of them.
+        known: of each sequence, how many of its first tokens are known, and how many of them need
+            not be computed if they are.
 
     Raises:
         ValueError: no sequence, or an empty one.
@@ -115,8 +115,7 @@ def lay_out(
 
     def emit(low: int, high: int, start: int, end: int, before: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens [start, end) that `distinct[low:high]` share, cut where they cease to be known."""
-        number = distinct[low][0]
-        cut = min(known[index] for one in distinct[low:high] for index in one) if known else 0
+        number, cut = _longest_known(distinct[low:high], known)
         for first, last in ((start, min(end, cut)), (max(start, cut), end)):
             if first >= last:
                 continue
@@ -150,6 +149,17 @@ def lay_out(
         )
     layout = Layout(tuple(token_ids), tuple(positions), tuple(segments), tuple(paths))
     return _known_first(layout, known_of) if known_of else layout
+
+
+def _longest_known(
+    run: Sequence[Sequence[int]], known: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """A sequence of the run, and how many of its first tokens are known and needed by none."""
+    if not known:
+        return run[0][0], 0
+    sharing = [number for same in run for number in same]
+    number = max(sharing, key=lambda one: known[one][0])
+    return number, min(known[number][0], *(known[one][1] for one in sharing))
 
 
 def _known_first(layout: Layout, known_of: dict[int, int]) -> Layout:

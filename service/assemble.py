@@ -15,6 +15,7 @@ from probes.probe import Probe
 from service import logs, vllm_check, vllm_engine
 from service.batch import Engine
 from service.batcher import Batcher
+from service.cache_gauges import PrefixCacheGauges
 from service.compose import ServedProbe
 from service.drift import Drift
 from service.drift_reference import DriftReference
@@ -22,6 +23,7 @@ from service.engines import build_engine
 from service.memo import Memo
 from service.metrics import Metrics
 from service.model import RewardModel, load_reward_model
+from service.prefix_cache import PrefixCache
 from service.render import Renderer
 from service.rewarder import Rewarder
 from service.settings import Settings, check_names
@@ -88,12 +90,21 @@ def load(
             num_layers=model.num_layers,
         )
     probes = [one.loaded.probe for one in served.values()]
-    processes = None
+    processes = prefix_cache = None
     engine: Engine
     if settings.engine == "vllm":
         engine = processes = start_vllm(settings, model, probes)
     else:
-        engine = build_engine(settings.engine, model.model, probes, device=model.device)
+        if settings.engine == "packed" and settings.prefix_cache_mb:
+            prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
+            metrics.registry.register(PrefixCacheGauges(prefix_cache))
+        engine = build_engine(
+            settings.engine,
+            model.model,
+            probes,
+            device=model.device,
+            prefix_cache=prefix_cache,
+        )
     # vLLM batches on its own, in processes of its own.
     threaded = model.device == "cpu" and settings.engine != "vllm"
     workers = num_workers(settings.workers, model.model, on_cpu=threaded)
@@ -117,6 +128,7 @@ def load(
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
         processes=processes,
+        prefix_cache=prefix_cache,
     )
     log.info(
         "model_loaded",

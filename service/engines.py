@@ -13,6 +13,8 @@ from service import logs
 from service.batch import Engine
 from service.packed import PackedEngine, check_items, self_check
 from service.padded import PaddedEngine
+from service.prefix_cache import PrefixCache
+from service.threads import changes_in_its_forward
 
 log = logs.get(__name__)
 
@@ -20,12 +22,21 @@ EngineName = Literal["packed", "padded"]
 
 
 def build_engine(
-    name: EngineName, model: PreTrainedModel, probes: Sequence[Probe], *, device: str
+    name: EngineName,
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    *,
+    device: str,
+    prefix_cache: PrefixCache | None = None,
 ) -> Engine:
     """The engine asked for; `packed` is compared with the padded forward before it is trusted.
 
     A model whose attention cannot be packed (or is, and comes out different) is served by the
-    padded engine, with the reason in the log: slower, never wrong.
+    padded engine, with the reason in the log: slower, never wrong. So is one that gives other
+    numbers where it finds contexts in its cache.
+
+    Args:
+        prefix_cache: for the packed engine.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -36,8 +47,13 @@ def build_engine(
     items = check_items(model.config.get_text_config().vocab_size)
     expected = padded.score(items).scores
     stock = model.config._attn_implementation
-    packed = PackedEngine(model, probes, device=device)
+    if changes_in_its_forward(model):
+        prefix_cache = None  # its keys are rotated for the batch they were computed in
+    packed = PackedEngine(model, probes, device=device, prefix_cache=prefix_cache)
     reason = self_check(packed, expected, items)
+    if prefix_cache is not None:
+        reason = reason or self_check(packed, expected, items)
+        prefix_cache.clear()
     if reason is None:
         return packed
     log.warning("packed_engine_refused", reason=reason, engine=padded.name)

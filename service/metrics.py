@@ -23,10 +23,10 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from service.cache_gauges import MemoGauges
 from service.drift_gauges import DriftGauges
 from service.errors import CandorError
 from service.health import Health, Status
-from service.memo_gauges import MemoGauges
 from service.observer import Observer
 from service.signed import SignedByProbe, signed
 

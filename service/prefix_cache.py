@@ -48,7 +48,6 @@ class PrefixCache:
                 head = next((head for head in heads if head in self._prefixes), None)
                 if head is not None:
                     self._prefixes.move_to_end(head)
-                    self.num_hits += 1
                 found[context] = None if head is None else self._prefixes[head]
         return [found[context_of(item)] for item in items]
 
@@ -86,6 +85,7 @@ class PrefixCache:
     def saved(self, num_tokens: int) -> None:
         """A forward did not have to compute so many tokens."""
         with self._lock:
+            self.num_hits += num_tokens > 0
             self.num_saved_tokens += num_tokens
 
     def clear(self) -> None:

@@ -29,6 +29,7 @@ from service.drift import Drift
 from service.errors import CandorError, DeadlineExceeded, InvalidRequest
 from service.metrics import Metrics
 from service.model import RewardModel
+from service.prefix_cache import PrefixCache
 from service.render import OpenTurn, Renderer
 from service.responses import response_answer, token_answers
 from service.schema import MAX_ITEMS, Message, RewardItem, RewardRequest
@@ -57,6 +58,7 @@ class Rewarder:
         combination: of several probes' terms.
         drift: what every answered response is recorded in; None records nothing.
         processes: of an engine that has some of its own.
+        prefix_cache: of the engine, if it has one.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Rewarder:
         combination: Combination = SUM,
         drift: Drift | None = None,
         processes: Processes | None = None,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self.model = model
         self.model_id = model_id or model.id
@@ -80,6 +83,7 @@ class Rewarder:
         self.combination = combination
         self.drift = drift
         self._processes = processes
+        self._prefix_cache = prefix_cache
         self.batcher = batcher
         self.marks = renderer.marks()
         self._renderer = renderer
@@ -165,6 +169,8 @@ class Rewarder:
         """Nothing computed so far is given again."""
         if self.batcher.memo is not None:
             self.batcher.memo.clear()
+        if self._prefix_cache is not None:
+            self._prefix_cache.clear()
 
     def close(self) -> None:
         """Let the threads go. Nothing may be submitted afterwards."""

@@ -76,6 +76,7 @@ def serve(
     max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576,
     workers: Annotated[int | None, Parameter(group=LIMITS)] = None,
     memo_mb: Annotated[float, Parameter(group=LIMITS)] = 64.0,
+    prefix_cache_mb: Annotated[float, Parameter(group=LIMITS)] = 256.0,
     request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0,
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0,
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0,
@@ -146,6 +147,9 @@ def serve(
         Batches that run at once; on a CPU one a core, up to 8, and one on a GPU unless given.
     memo_mb
         MiB for scores that are given again to who sends the same tokens again; 0 keeps none.
+    prefix_cache_mb
+        MiB on the model's device for contexts, so that a group's later responses find theirs
+        computed; 0 keeps none.
     request_timeout_s
         Deadline of a request that sends no X-Request-Timeout.
     watchdog_s
@@ -201,6 +205,7 @@ def serve(
             max_queue_tokens=max_queue_tokens,
             workers=workers,
             memo_mb=memo_mb,
+            prefix_cache_mb=prefix_cache_mb,
             request_timeout_s=request_timeout_s,
             watchdog_s=watchdog_s,
             drain_s=drain_s,

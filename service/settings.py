@@ -89,6 +89,8 @@ class Settings:
     """Batches that run at once; None is one a core on a CPU, up to a few, and one on a GPU."""
     memo_mb: float = 64.0
     """MiB of scores that need not be computed again; 0 keeps none."""
+    prefix_cache_mb: float = 256.0
+    """MiB of keys and values of contexts, on the model's device; 0 keeps none."""
     served_model_name: str | None = None
     api_key: str | None = field(default=None, repr=False)
     operator_key: str | None = field(default=None, repr=False)
@@ -123,8 +125,12 @@ class Settings:
         self._check_vllm()
         if self.workers is not None and self.workers < 1:
             raise SettingsError(f"--workers {self.workers}: must be at least 1")
-        if not (math.isfinite(self.memo_mb) and self.memo_mb >= 0):
-            raise SettingsError(f"--memo-mb {self.memo_mb}: must be 0 (off) or a positive number")
+        for flag, value in (
+            ("--memo-mb", self.memo_mb),
+            ("--prefix-cache-mb", self.prefix_cache_mb),
+        ):
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsError(f"{flag} {value}: must be 0 (off) or a positive number")
         if self.trainers.turn_marker == "":
             raise SettingsError("--turn-marker is empty: give the text before the response")
         self._check_strengths()

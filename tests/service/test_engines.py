@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from probes.known import KeyValues
 from service import engines, packed
 from service.engines import build_engine
 from service.packed import check_items
 from service.padded import PaddedEngine
+from service.prefix_cache import PrefixCache
 from tests.service.test_padded import FAMILIES, make_items, make_probes
 from tests.tiny import tiny_llama
 
@@ -53,6 +56,32 @@ def test_the_reason_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     build_engine("packed", tiny_llama(), [], device="cpu")
     assert [entry["event"] for entry in told] == ["packed_engine_refused"]
     assert "differ from the model's own forward" in str(told[0]["reason"])
+
+
+def test_a_cache_that_gives_other_numbers_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(10**8)
+    engine = build_engine("packed", tiny_llama(), [], device="cpu", prefix_cache=cache)
+    assert engine.name == "packed"
+    assert cache.num_hits > 0
+    assert len(cache) == 0
+    right = KeyValues.extend
+
+    def wrong(self: KeyValues, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = right(self, layer, key, value)
+        return (key, -value) if self._known else (key, value)
+
+    monkeypatch.setattr(KeyValues, "extend", wrong)
+    engine = build_engine("packed", tiny_llama(), [], device="cpu", prefix_cache=cache)
+    assert engine.name == "padded"
+    assert build_engine("packed", tiny_llama(), [], device="cpu").name == "packed"  # control
+
+
+def test_a_model_that_rotates_each_batch_otherwise_keeps_no_contexts() -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    cache = PrefixCache(10**8)
+    model = tiny_llama(rope_parameters=rope)
+    build_engine("packed", model, [], device="cpu", prefix_cache=cache).score(check_items(320))
+    assert len(cache) == 0
 
 
 def test_the_check_covers_what_a_layout_does() -> None:

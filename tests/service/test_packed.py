@@ -141,9 +141,7 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
     expected = padded.score(items).scores
     assert self_check(packed_engine, expected, items) is None
 
-    def forgetful(
-        sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: None
-    ) -> Layout:
+    def forgetful(sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object) -> Layout:
         """What stock attention makes of a packed batch: a response that has lost its context."""
         right = lay_out(sequences, keys)
         cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]

@@ -37,6 +37,7 @@ def made(**settings: Any) -> Settings:
         ({"workers": 0}, "--workers 0: must be at least 1"),
         ({"memo_mb": -1.0}, "--memo-mb -1.0: must be 0 .off. or a positive"),
         ({"memo_mb": float("inf")}, "--memo-mb"),
+        ({"prefix_cache_mb": -1.0}, "--prefix-cache-mb -1.0: must be 0 .off. or a positive"),
         ({"penalties": {"a": -0.1}}, "--penalty a"),
         ({"penalties": {"a": float("nan")}}, "--penalty a"),
         ({"kappas": {"a": float("inf")}}, "--kappa a"),
