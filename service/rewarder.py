@@ -123,8 +123,7 @@ class Rewarder:
         """
         penalties = resolve(self.served, request.penalties)
         places = response_places(request.items)
-        with self.batcher.announce():
-            items = await self._encode(request, places, deadline)
+        items = await self._encode(request, places, deadline)
         scored = await self._submit(items, places, deadline)
         return self._answer(request, places, items, scored, penalties)
 
