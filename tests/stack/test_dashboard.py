@@ -1,7 +1,6 @@
 """The dashboard against Grafana's structure, a live server's metrics, and PromQL.
 
-Grafana itself is not run: its structure is checked by hand-picked rules (the file was also held
-against the JSON schema of Grafana's own types, docs/stack.md). Data in the panels:
+Grafana itself is not run: its structure is checked by hand-picked rules. Data in the panels:
 `test_prometheus`.
 """
 
