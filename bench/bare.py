@@ -23,11 +23,10 @@ from service.batch import Item
 from service.batcher import Batcher
 from service.engines import build_engine
 from service.model import RewardModel, load_reward_model
+from service.prefix_cache import PrefixCache
 from service.render import Renderer
+from service.settings import Settings
 from service.threads import num_workers, threads_for
-
-MAX_BATCH_TOKENS = 8192
-"""The server's own default."""
 
 
 def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
@@ -45,21 +44,27 @@ def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
 
 
 class Bare:
-    """One model, one engine with `num_probes` random probes, and as many workers as a server has on
-    this machine; no memo."""
+    """One model, one engine with `num_probes` random probes, and what a server has by default of
+    workers, budget and prefix cache; no memo."""
 
     def __init__(self, model: RewardModel, num_probes: int) -> None:
-        probes = spread_probes(model.num_layers, model.hidden_size, num_probes)
+        defaults = Settings(model=model.id)
         self.model = model
-        self.engine = build_engine("packed", model.model, probes, device=model.device)
+        self.engine = build_engine(
+            "packed",
+            model.model,
+            spread_probes(model.num_layers, model.hidden_size, num_probes),
+            device=model.device,
+            prefix_cache=PrefixCache(int(defaults.prefix_cache_mb * 2**20)),
+        )
         self._renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
         self._runner = asyncio.Runner()
         on_cpu = model.device == "cpu"
         workers = num_workers(None, model.model, on_cpu=on_cpu)
         self._batcher = Batcher(
             self.engine,
-            max_batch_tokens=MAX_BATCH_TOKENS,
-            max_queue_tokens=2**31,
+            max_batch_tokens=defaults.max_batch_tokens,
+            max_queue_tokens=sys.maxsize,
             max_queue_wait_s=math.inf,
             workers=workers,
             before_batch=threads_for(workers) if on_cpu else None,
