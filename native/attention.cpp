@@ -1,12 +1,14 @@
 // Attention over a packed layout on a CPU: every segment sees the segments that lead to it, and
-// itself causally (probes/packed_attention.py says what a layout is). This file is the C interface,
-// the choice of instruction set and the threads; the arithmetic is in kernel.cpp.
+// itself causally (probes/packed_attention.py says what a layout is), and the small steps between
+// a block's matrix products. This file is the C interface, the choice of instruction set and the
+// threads; the arithmetic is in kernel.cpp and elementwise.h.
 //
 // It knows nothing of torch: raw pointers and strides in, called through ctypes, which lets go of
 // the interpreter's lock meanwhile.
 
 #include "kernel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -49,8 +51,11 @@ void run(int64_t num_tasks, int num_threads, const Task &task) {
     for (int64_t number; (number = next++) < num_tasks;) task(number);
   };
   std::vector<std::thread> others;
-  for (int thread = 1; thread < num_threads && thread < num_tasks; thread++)
-    others.emplace_back(work);
+  try {
+    for (int thread = 1; thread < num_threads && thread < num_tasks; thread++)
+      others.emplace_back(work);
+  } catch (...) {  // the system gives no more threads: those there are do it all
+  }
   work();
   for (std::thread &other : others) other.join();
 }
@@ -103,6 +108,16 @@ void compute(const Kernel &kernel, const Problem &problem, int num_heads, const 
   });
 }
 
+// task(first, count) over `total`, one share a thread.
+template <typename Task>
+void share(int64_t total, int num_threads, const Task &task) {
+  const int64_t part = (total + num_threads - 1) / num_threads;
+  run(num_threads, num_threads, [&](int64_t number) {
+    const int64_t first = number * part, last = std::min(total, first + part);
+    if (first < last) task(first, last - first);
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -124,5 +139,30 @@ EXPORT int candor_attention(const Problem *problem, int num_heads, const Segment
     return 2;
   }
   return 0;
+}
+
+// elementwise.h says what these compute. Nothing is computed where `candor_kernel` is null.
+EXPORT void candor_rms_norm(int dtype, const void *x, const void *weight, void *out, int64_t rows,
+                            int64_t size, float eps, int num_threads) {
+  const Kernel *kernel = choose(dtype);
+  share(rows, num_threads, [&](int64_t first, int64_t count) {
+    kernel->rms_norm(dtype, x, weight, out, first, count, size, eps);
+  });
+}
+
+EXPORT void candor_rotate(int dtype, void *x, const void *cosines, const void *sines, int64_t rows,
+                          int64_t heads, int64_t head_dim, int num_threads) {
+  const Kernel *kernel = choose(dtype);
+  share(rows, num_threads, [&](int64_t first, int64_t count) {
+    kernel->rotate(dtype, x, cosines, sines, first, count, heads, head_dim);
+  });
+}
+
+EXPORT void candor_silu_multiply(int dtype, void *gate, const void *up, int64_t total,
+                                 int num_threads) {
+  const Kernel *kernel = choose(dtype);
+  share(total, num_threads, [&](int64_t first, int64_t count) {
+    kernel->silu_multiply(dtype, gate, up, first, count);
+  });
 }
 }

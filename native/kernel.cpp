@@ -1,4 +1,4 @@
-// Attention of one segment and one key/value head, for one instruction set (native/build.py gives
+// Attention of one segment and one key/value head (and elementwise.h), for one instruction set (native/build.py gives
 // -DKERNEL, -DLANES and -DPAIRS). Written with the compilers' vector types, so the same lines are
 // AVX2 or AVX-512; the one intrinsic is the bfloat16 dot product, with its meaning spelled out for
 // machines that lack it (that build is what the tests run).
@@ -15,15 +15,14 @@
 
 #include "kernel.h"
 
+#include "elementwise.h"
+#include "vectors.h"
+
 #if PAIRS && defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
 namespace {
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Bfloat16;
 
 constexpr int ROWS = 6;
 constexpr int COLUMNS = LANES == 8 ? 2 : 4;  // vectors: 6 x 2 of 16 registers, 6 x 4 of 32
@@ -44,34 +43,6 @@ constexpr int STEP = 1;
 inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-template <typename Vector, typename Element>
-inline Vector load(const Element *from) {
-  Vector vector;
-  __builtin_memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-
-template <typename Vector, typename Element>
-inline void store(Element *to, Vector vector) {
-  __builtin_memcpy(to, &vector, sizeof vector);
-}
-
-inline float widen(float value) { return value; }
-inline float widen(Bfloat16 value) {
-  uint32_t bits = uint32_t(value) << 16;
-  float wide;
-  __builtin_memcpy(&wide, &bits, 4);
-  return wide;
-}
-
-// Round to nearest even. Sums of widened bfloat16 keep a NaN a NaN here: its low bits are 0.
-inline void narrow(float value, float &to) { to = value; }
-inline void narrow(float value, Bfloat16 &to) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, 4);
-  to = Bfloat16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 // The word of elements a and b: a pair where words are pairs, else a alone.
 template <typename Source>
@@ -185,27 +156,10 @@ void pack(const Problem &problem, int32_t head, int64_t first_key, const Part &p
   pack_as<Bfloat16>(problem, head, first_key, part);
 }
 
-// 2^x for x <= 0, relative error about 1e-7; exactly 0 below 2^-126; NaN stays NaN.
-inline Floats exp2(Floats x) {
-  const Floats lowest = Floats{} - 127.f;
-  x = x < lowest ? lowest : x;
-  const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Floats whole = (x + magic) - magic, part = x - whole;
-  Floats p = 1.535336188e-4f * part + 1.339887440e-3f;
-  p = p * part + 9.618437357e-3f;
-  p = p * part + 5.550332471e-2f;
-  p = p * part + 2.402264791e-1f;
-  p = p * part + 6.931472028e-1f;
-  p = p * part + 1.f;
-  return p * (Floats)((__builtin_convertvector(whole, Ints) + 127) << 23);
-}
-
 // Writes `floats` as words at the same place in a row, or half way to it where words are pairs.
 inline void store_words(float *row, int64_t index, Floats floats) {
 #if PAIRS
-  uint16_t narrowed[LANES];
-  for (int lane = 0; lane < LANES; lane++) narrow(floats[lane], narrowed[lane]);
-  __builtin_memcpy((char *)row + index * 2, narrowed, sizeof narrowed);
+  store_floats((Bfloat16 *)row + index, floats);
 #else
   store(row + index, floats);
 #endif
@@ -227,9 +181,7 @@ inline float softmax(float *row, int64_t length, float scale_log2) {
     sums += p;
     store_words(row, j, p);
   }
-  float sum = 0;
-  for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
-  return sum;
+  return sum_of(sums);
 }
 
 inline void fill_lowest(float *row, int64_t from, int64_t to) {
@@ -334,5 +286,6 @@ void attend(const Problem &problem, int32_t head, int64_t first, int64_t count, 
 #define TEXT(name) #name
 #define NAME(name) TEXT(name)
 extern "C" {
-extern const Kernel NAMED(KERNEL) = {NAME(KERNEL), packed_bytes, scratch_bytes, pack, attend};
+extern const Kernel NAMED(KERNEL) = {NAME(KERNEL), packed_bytes, scratch_bytes, pack,
+                                     attend, rms_norm, rotate, silu_multiply};
 }

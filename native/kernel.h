@@ -41,6 +41,12 @@ struct Kernel {
   // Queries [first, first + count) of one key/value head's group over `parts`, root to own segment.
   void (*attend)(const Problem &, int32_t head, int64_t first, int64_t count, const Part *parts,
                  int32_t num_parts, void *scratch);
+  // elementwise.h, of `rows` rows (or `count` elements) from `first` on.
+  void (*rms_norm)(int dtype, const void *x, const void *weight, void *out, int64_t first,
+                   int64_t rows, int64_t size, float eps);
+  void (*rotate)(int dtype, void *x, const void *cosines, const void *sines, int64_t first,
+                 int64_t rows, int64_t heads, int64_t head_dim);
+  void (*silu_multiply)(int dtype, void *gate, const void *up, int64_t first, int64_t count);
 };
 
 extern "C" {

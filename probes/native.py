@@ -55,6 +55,18 @@ class Kernel:
             POINTER(_Problem), c_int, c_void_p, c_int64, c_void_p, c_int,
         ]  # fmt: skip
         loaded.candor_kernel.restype = c_char_p
+        self._rms_norm = loaded.candor_rms_norm
+        self._rms_norm.argtypes = [
+            c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int,
+        ]  # fmt: skip
+        self._rotate = loaded.candor_rotate
+        self._rotate.argtypes = [
+            c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int,
+        ]  # fmt: skip
+        self._silu_multiply = loaded.candor_silu_multiply
+        self._silu_multiply.argtypes = [c_int, c_void_p, c_void_p, c_int64, c_int]
+        for function in (self._rms_norm, self._rotate, self._silu_multiply):
+            function.restype = None
         found = {dtype: loaded.candor_kernel(code) for dtype, code in DTYPES.items()}
         self.names = {dtype: name.decode() for dtype, name in found.items() if name is not None}
         """By dtype, the instruction set used on this CPU: avx2, avx512 or avx512bf16."""
@@ -116,6 +128,30 @@ class Kernel:
         if status != 0:
             raise MemoryError("the native attention kernel found no memory or thread to work with")
         return out
+
+    def rms_norm(self, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """[tokens, size] over sqrt(mean square + eps), times `weight` [size]; contiguous, of one
+        dtype, as are the tensors of the two below."""
+        out = torch.empty_like(hidden)
+        self._rms_norm(
+            DTYPES[hidden.dtype], hidden.data_ptr(), weight.data_ptr(), out.data_ptr(),
+            *hidden.shape, eps, torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def rotate(self, states: Tensor, cosines: Tensor, sines: Tensor) -> None:
+        """Rotary embedding of [tokens, heads, head_dim], in place; angles [tokens, head_dim]."""
+        self._rotate(
+            DTYPES[states.dtype], states.data_ptr(), cosines.data_ptr(), sines.data_ptr(),
+            *states.shape, torch.get_num_threads(),
+        )  # fmt: skip
+
+    def silu_multiply(self, gate: Tensor, up: Tensor) -> None:
+        """gate = silu(gate) * up, in place."""
+        self._silu_multiply(
+            DTYPES[gate.dtype], gate.data_ptr(), up.data_ptr(), gate.numel(),
+            torch.get_num_threads(),
+        )  # fmt: skip
 
 
 def _rows(states: Tensor) -> Tensor:

@@ -151,6 +151,21 @@ def packed_attention(
             num_threads=torch.get_num_threads(),
         )
         return out, None
+    out = _by_segment(query, key, value, packed_layout, queries, scaling, sliding_window, softcap)
+    return out, None
+
+
+def _by_segment(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed_layout: PackedLayout,
+    queries: Queries,
+    scaling: float,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """The same with torch's own attention, one call a segment."""
     # Before the loop: a repeat of the key/value heads that each segment would do again.
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -180,7 +195,7 @@ def packed_attention(
             out[:, :, asking] = scaled_dot_product_attention(
                 query[:, :, asking], keys, values, mask, is_causal=mask is None, scale=scaling
             )
-    return out.transpose(1, 2).contiguous(), None
+    return out.transpose(1, 2).contiguous()
 
 
 def _int32(values: Sequence[Any]) -> Tensor:

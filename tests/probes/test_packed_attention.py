@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from probes.packed_attention import PackedLayout, UnsupportedAttention, packed_attention
 from probes.prefix import Layout, Segment, lay_out
-from tests.probes.kernels import PATHS, built, computed_by
+from tests.probes.kernels import PATHS, computed_by
 
 CPU = torch.device("cpu")
 HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (8, 1)]
@@ -198,28 +198,24 @@ def test_threads_change_nothing() -> None:
             torch.set_num_threads(before)
 
 
-def test_queries_may_be_a_few_tokens_of_each_segment() -> None:
-    """As the last block asks for: keys of every token, queries of those that are read."""
+@pytest.mark.parametrize("path", PATHS)
+def test_only_some_tokens_may_ask(path: str) -> None:
+    """As the last block does: keys of every token, queries of those that are read."""
     layout = lay_out(sequences(1))
     query, key, value = states(layout, (6, 2), 32, torch.float32)
-    with computed_by("native"):
-        whole = attend(layout, (query, key, value))
-    kernel = built()
-    if isinstance(kernel, str):
-        pytest.skip(f"no native kernel here: {kernel}")
+    read = torch.arange(2, layout.num_tokens, 17)
     packed = PackedLayout(layout, CPU)
-    chosen, rows = [], packed.table.tolist()
-    for row in rows:
-        wanted = list(range(row[0], row[0] + row[1]))[2::3]
-        row[3:5] = len(chosen), len(wanted)
-        chosen += wanted
-    assert any(row[4] == 0 for row in rows)
-    found = kernel.attention(
-        query[:, :, chosen], key, value,
-        torch.tensor(rows, dtype=torch.int32), packed.before, packed.positions[chosen],
-        scaling=32**-0.5, window=None, num_threads=1,
-    )  # fmt: skip
-    assert torch.equal(found[0], whole[chosen])
+    packed.announce(read)
+    assert packed.read is not None
+    assert 0 in packed.read.table[:, 4].tolist()  # a segment where nobody asks
+    for window in (None, 20):
+        with computed_by(path):
+            found, _ = packed_attention(
+                nn.Identity(), query[:, :, read], key, value, None,
+                scaling=32**-0.5, packed_layout=packed, sliding_window=window, queries=packed.read,
+            )  # fmt: skip
+            whole = attend(layout, (query, key, value), window)[read]
+        assert torch.allclose(found[0], whole, atol=1e-5 if path == "torch" else 0, rtol=0)
 
 
 @pytest.mark.parametrize("path", PATHS)
