@@ -1,9 +1,9 @@
-"""What the queue holds and what the engine answers, and how a batch is taken and isolated: pure
+"""What the queue holds and what the engine answers, and how a batch is cut and isolated: pure
 Python, no torch.
 
-There is one budget and no timer (docs/design.md): a batch is whatever waits when the model becomes
-free, oldest first, until `max_batch_tokens` is reached. `cost` is the engine's: padded for the
-plain forward, distinct tokens for a packed one.
+There is one budget and no timer (docs/design.md): a batch is whatever waits when a worker becomes
+free, in the order of `service.queue`, until `max_batch_tokens` is reached. `cost` is the engine's:
+padded for the plain forward, distinct tokens for a packed one.
 """
 
 from __future__ import annotations
