@@ -127,7 +127,7 @@ class Batcher:
         if not items:
             return []
         now = time.monotonic()
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
         submission = Submission(len(items), future, deadline, fresh)
         entries = [Entry(submission, index, item, now) for index, item in enumerate(items)]
         unknown = [entry for entry in entries if not self._remembered(entry, now)]
