@@ -227,7 +227,9 @@ def _load_head_only(
     head = find_head(tensors, raw)
     config.num_labels = 1
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False
+        )
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
     model.score = load_head(head, tensors, raw, config.get_text_config().hidden_size)

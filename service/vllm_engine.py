@@ -34,6 +34,10 @@ from service.vllm_plugin import FAMILIES, READERS, RESPONSE_START, architecture
 
 WATCH_EVERY_S = 0.5
 
+ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
+"""In place of vLLM's 128 tokens (a shared context ends on a block boundary) and half of the memory.
+"""
+
 
 class VllmEngine:
     """Scores items on a vLLM that is running.
@@ -186,7 +190,7 @@ def start(
             "serve it with --engine packed"
         )
     _check_installed()
-    _set_environment()
+    _set_environment(tensor_parallel_size * pipeline_parallel_size)
     layers = by_layer(model.model, probes, torch.device("cpu"))
     chosen: dict[str, Any] = {
         "model": str(model.folder),
@@ -196,8 +200,7 @@ def start(
         "tensor_parallel_size": tensor_parallel_size,
         "pipeline_parallel_size": pipeline_parallel_size,
         "enable_prefix_caching": True,
-        # Shared contexts end on a block boundary, and a CPU's blocks are 128 tokens by default.
-        **({} if torch.cuda.is_available() else {"block_size": 32}),
+        **({} if torch.cuda.is_available() else ON_CPU),
         **(arguments or {}),
         "hf_overrides": {
             "architectures": [architecture(model_type)],
@@ -244,7 +247,7 @@ def _check_installed() -> None:
         )
 
 
-def _set_environment() -> None:
+def _set_environment(num_workers: int) -> None:
     """What vLLM only takes from the environment; what the user has set stays."""
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -254,8 +257,11 @@ def _set_environment() -> None:
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     }
     if not torch.cuda.is_available():
-        # vLLM keeps one core back, and takes half of the memory for its cache.
-        wanted |= {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
+        # vLLM keeps one core back, and of two threads of a core it takes one.
+        wanted["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+        if num_workers == 1:
+            cores = sorted(os.sched_getaffinity(0))
+            wanted["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

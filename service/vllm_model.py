@@ -91,9 +91,12 @@ class ResponseReadings(Pooler):  # type: ignore[misc]  # vLLM is not typed here
 class ReadsLayers(torch.nn.Module):
     """To be mixed in before one of vLLM's decoders: its output becomes `Readings`."""
 
+    model: Any
+    set_aux_hidden_state_layers: Any
+    make_empty_intermediate_tensors: Any
+
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
-        self.model: Any
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = vllm_config.model_config.hf_config
         self._heads = frozenset(config.candor_heads)
         self._top: int = config.num_hidden_layers
@@ -125,7 +128,10 @@ class ReadsLayers(torch.nn.Module):
     ) -> Tensor | IntermediateTensors:
         """[T, 1 + readings] float32; of a stage that is not the last, what it hands on."""
         output = super().forward(input_ids, positions, intermediate_tensors, inputs_embeds)
-        found = [intermediate_tensors[UPSTREAM]] if self._num_upstream else []
+        found: list[Tensor] = []
+        if self._num_upstream:
+            assert intermediate_tensors is not None
+            found.append(intermediate_tensors[UPSTREAM])
         if isinstance(output, IntermediateTensors):
             tensors = dict(output.tensors)
             key = self.model.AUX_HIDDEN_STATE_KEY

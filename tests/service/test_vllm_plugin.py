@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.tiny import save_tiny, tiny_gemma2, tiny_llama, tiny_tokenizer
 @pytest.mark.parametrize("cuts", [(0, 6), (0, 3, 6), (0, 1, 2, 6), (0, 1, 2, 3, 4, 5, 6)])
 def test_every_layer_is_handed_out_by_one_stage(cuts: tuple[int, ...]) -> None:
     """The last, the final norm's output, by none: it is no residual stream."""
-    stages = list(zip(cuts, cuts[1:], strict=False))
+    stages = list(pairwise(cuts))
     by_stage = [handed_out(range(7), first, last, top=6) for first, last in stages]
     assert [layer for layers in by_stage for layer in layers] == [0, 1, 2, 3, 4, 5]
     assert handed_out([6, 2, 2], 0, 6, top=6) == (2,)

@@ -23,7 +23,7 @@ from service.vllm_plugin import FAMILIES, architecture
 
 
 def scores(folder: Path, probes: list[Probe]) -> dict[str, object]:
-    """Under `turns`, [turns][items][R, S, ...]: without the prefix cache, filling it, reading it."""
+    """`turns` is [turns][items][R, S, ...]: without the prefix cache, filling it, reading it."""
     model = load_reward_model(str(folder), device="cpu", dtype="float32", trunk=False)
     # Less than the items have, so that they are computed in several steps, some of them in two.
     arguments = {"enforce_eager": True, "max_num_batched_tokens": 64, "max_num_seqs": 8}
