@@ -87,7 +87,7 @@ def test_another_strength_is_put_into_the_stored_parts(tmp_path: Path) -> None:
     assert pair["chosen"][0]["content"] == SWEET
     assert (pair["margin"], pair["of_chosen"]["reward"]) == (1.0, 2.0)
     (closed,) = run(written(tmp_path / "scored.jsonl", SIDING), closed_form=["sycophancy=5:1"])
-    assert closed["of_rejected"]["reward"] < closed["of_rejected"]["base_reward"]
+    assert closed["chosen"][0]["content"] == FLAT  # SWEET is flagged and costs 0.8
 
 
 def test_ties_small_margins_and_lonely_candidates_make_no_pair_and_are_counted(

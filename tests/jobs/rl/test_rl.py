@@ -165,7 +165,7 @@ rl(**paths, reward_url=url, **{n: float(v) if "." in v else int(v) for n, v in g
 
 def wait_for_checkpoint(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
     whole = out / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not whole.exists():
         assert process.poll() is None, "it ended by itself"
         assert time.monotonic() < deadline
