@@ -9,6 +9,7 @@ every response token, R and each probe's logit (`service.vllm_model`). What is m
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -253,8 +254,8 @@ def _set_environment(num_workers: int) -> None:
         "VLLM_NO_USAGE_STATS": "1",
         # The server has threads, and a fork copies their locks but not them.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        # In this process its lines are JSON as ours are; its own processes write warnings plainly.
+        "VLLM_CONFIGURE_LOGGING": "0",
     }
     if not torch.cuda.is_available():
         # vLLM keeps one core back, and of two threads of a core it takes one.
@@ -264,6 +265,7 @@ def _set_environment(num_workers: int) -> None:
             wanted["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"))
 
 
 def _head_tensors(folder: Path) -> list[str]:

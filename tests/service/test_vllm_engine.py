@@ -203,11 +203,20 @@ def test_a_context_is_computed_once_and_a_response_always(served: Served) -> Non
     assert num_response_tokens < usages[1]["num_computed_tokens"] < usages[0]["num_computed_tokens"]
 
 
-def test_what_the_caller_gets_wrong_is_said_as_ever(served: Served) -> None:
-    long = {"items": [{"prompt": "The", "responses": ["Good.", " sea" * 3000]}]}
-    answers = [score(url, long) for url in (served.url, served.packed)]
-    assert [a.status_code for a in answers] == [422, 422]
-    assert answers[0].json() == answers[1].json()
+def test_a_text_may_fill_the_window_and_no_more(served: Served) -> None:
+    long = {"items": [{"prompt": "The" * 9, "responses": ["Good.", " sea" * 1200]}]}
+    for url in served.url, served.packed:
+        answer = score(url, long)
+        assert answer.status_code == 422
+        assert (answer.json()["error"]["type"], answer.json()["error"]["response"]) == (
+            "too_long",
+            1,
+        )
+    full = {"items": [{"prompt": "The sea. " * 500, "responses": ["Good."]}], "truncation": "left"}
+    found, expected = (score(url, full).json()["results"] for url in (served.url, served.packed))
+    (one,) = found[0]["responses"]
+    assert (one["num_tokens"], one["truncated"]) == (1024, True)
+    assert one["reward"] == pytest.approx(expected[0]["responses"][0]["reward"], abs=1e-4)
 
 
 def test_when_vllm_dies_the_request_fails_and_the_server_is_not_ready(served: Served) -> None:
