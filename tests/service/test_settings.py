@@ -9,6 +9,7 @@ import pytest
 
 from probes.combine import Combination
 from service import assemble, serve
+from service.contracts.options import TrainerRoutes
 from service.settings import (
     Settings,
     SettingsError,
@@ -34,6 +35,7 @@ def made(**settings: Any) -> Settings:
         ({"request_timeout_s": float("nan")}, "--request-timeout-s"),
         ({"watchdog_s": float("inf")}, "--watchdog-s"),
         ({"drain_s": 0.0}, "--drain-s"),
+        ({"trainers": TrainerRoutes(turn_marker="")}, "--turn-marker is empty"),
         ({"workers": 0}, "--workers 0: must be at least 1"),
         ({"memo_mb": -1.0}, "--memo-mb -1.0: must be 0 .off. or a positive"),
         ({"memo_mb": float("inf")}, "--memo-mb"),
