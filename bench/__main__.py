@@ -113,12 +113,17 @@ def bench(
 
 
 def _timed(plan: Plan) -> tuple[dict[str, Any], Outcome]:
-    """What is known before, and what came out."""
+    """What is known before, and what came out; of a run that is stopped, what there is so far."""
     signal.signal(signal.SIGTERM, _leave)
     before = describe() | {"started": now(), "argv": sys.argv[1:]}
     began = time.monotonic()
-    outcome = Run(plan).go()
-    return before | {"seconds": time.monotonic() - began}, outcome
+    run = Run(plan)
+    stopped = False
+    try:
+        run.go()
+    except (KeyboardInterrupt, SystemExit):
+        stopped = True
+    return before | {"seconds": time.monotonic() - began, "stopped": stopped}, run.outcome
 
 
 def _write(folder: Path, plan: Plan, about: dict[str, Any], outcome: Outcome) -> None:
@@ -150,6 +155,8 @@ def _write(folder: Path, plan: Plan, about: dict[str, Any], outcome: Outcome) ->
     print(text)
     last = {"result": str(folder / "result.json"), "dtype": plan.dtype, "goals": goals}
     print(orjson.dumps(last | {"seconds": round(about["seconds"], 1)}).decode())
+    if about["stopped"]:
+        sys.exit("bench: stopped before its end; what was measured until then is written")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -67,7 +67,8 @@ class Live:
     @contextmanager
     def awake(self) -> Iterator[None]:
         """Runs between the marks; a server answers as ready first."""
-        self.running.resume()
+        with suppress(ProcessLookupError):  # it has died: said below, with its last words
+            self.running.resume()
         try:
             if self.arm.wire is not None:
                 deadline = time.monotonic() + 60

@@ -81,6 +81,7 @@ class Run:
     def go(self) -> Outcome:
         """Brings the arms up one after the other, measures, and takes them down."""
         with ExitStack() as stack:
+            stack.callback(self._note_arms)
             for arm in self.plan.arms:
                 self._start(arm, stack)
             for repetition in range(self.plan.repetitions):
@@ -89,28 +90,38 @@ class Run:
                         self._closed(cell, repetition)
                 if "open" in self.plan.workloads:
                     self._open(repetition)
-            for name, live in self._lives.items():
-                self.outcome.arms[name] |= {
-                    "start_s": live.running.start_s,
-                    "peak_bytes": live.running.peak_bytes,
-                    "memory": live.running.memory[::5],
-                    "about": live.about,
-                }
         return self.outcome
 
+    def _note_arms(self) -> None:
+        """What is known of each arm at the end, also of a run that was cut short."""
+        for name, live in self._lives.items():
+            self.outcome.arms[name] |= {
+                "start_s": live.running.start_s,
+                "peak_bytes": live.running.peak_bytes,
+                "memory": live.running.memory[::5],
+                "about": live.about,
+            }
+
     def _start(self, arm: Arm, stack: ExitStack) -> None:
-        entry: dict[str, Any] = {"title": arm.title, "command": arm.command(0)}
-        self.outcome.arms[arm.name] = entry | {"missing": arm.missing}
+        entry = {"title": arm.title, "command": arm.command(0)}
+        self.outcome.arms[arm.name] = entry | {"missing": arm.missing or "not started"}
         if arm.missing:
             say(f"{arm.title}: left out: {arm.missing}")
             return
         log = self.plan.folder / f"{arm.name}.log"
         try:
-            self._lives[arm.name] = stack.enter_context(bring_up(arm, log, self._warm_up(16)))
-            say(f"{arm.title}: up in {self._lives[arm.name].running.start_s:.1f} s")
+            live = stack.enter_context(bring_up(arm, log, self._warm_up(16)))
         except StartFailed as error:
-            self.outcome.arms[arm.name]["missing"] = str(error)
-            say(f"{arm.title}: left out: {error}")
+            self._leave_out(arm.name, str(error))
+            return
+        self._lives[arm.name] = live
+        self.outcome.arms[arm.name]["missing"] = ""
+        say(f"{arm.title}: up in {live.running.start_s:.1f} s")
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.outcome.arms[name]["missing"] = reason
+        self._lives.pop(name, None)
+        say(f"{self.outcome.arms[name]['title']}: left out: {reason}")
 
     def _closed(self, cell: str, repetition: int) -> None:
         """One cell, once through the arms that take part in it in this repetition."""
@@ -120,6 +131,8 @@ class Run:
         how = Measure(mode, self.plan.concurrency)
         for live in self._turns(cell, repetition):
             record = self._measure(live, texts, how)
+            if record is None:
+                continue
             rate = statistics.fmean(record["matmul_flops_per_s"])
             limit_s = distinct * self.outcome.flops_per_token / rate
             record |= {
@@ -134,15 +147,14 @@ class Run:
     def _open(self, repetition: int) -> None:
         """Capacity of each arm (once), then its own 30, 60 and 90 % (once), then one common rate
         for all (in every repetition)."""
-        names = [name for name in OPEN_ARMS if name in self._lives]
         if repetition == 0:
-            self._capacity(names)
+            self._capacity([name for name in OPEN_ARMS if name in self._lives])
         capacity = {
             record["arm"]: record["scores_per_s"]
             for record in self.outcome.records
-            if record["cell"] == "open/capacity"
+            if record["cell"] == "open/capacity" and not record["errors"]
         }
-        order = rotated(names, repetition)
+        order = rotated(list(capacity), repetition)
         if repetition == 0:
             for share in OPEN_LOADS:
                 for name in order:
@@ -155,15 +167,17 @@ class Run:
         texts = self._draw("open", "capacity", 0)
         for name in names:
             how = Measure("single", self.plan.concurrency)
-            record = self._measure(self._lives[name], texts, how)
-            self._keep(record | {"cell": "open/capacity", "repetition": 0})
+            if record := self._measure(self._lives[name], texts, how):
+                self._keep(record | {"cell": "open/capacity", "repetition": 0})
 
     def _arrive(self, name: str, cell: str, repetition: int, rate: float) -> None:
+        if name not in self._lives:
+            return
         due = arrivals(f"{self.plan.seed}/{cell}/{repetition}", rate, self.plan.open_s)
         texts = self._draw("open", cell, repetition, len(due))
         how = Measure("open", due=due, seconds=self.plan.open_s)
-        record = self._measure(self._lives[name], texts, how)
-        self._keep(record | {"cell": cell, "repetition": repetition, "rate_per_s": rate})
+        if record := self._measure(self._lives[name], texts, how):
+            self._keep(record | {"cell": cell, "repetition": repetition, "rate_per_s": rate})
 
     def _turns(self, cell: str, repetition: int) -> Iterator[Live]:
         """The arms of a cell in this repetition's order."""
@@ -175,8 +189,13 @@ class Run:
         for name in rotated(names, repetition):
             yield self._lives[name]
 
-    def _measure(self, live: Live, texts: Sequence[Text], how: Measure) -> dict[str, Any]:
-        return measure(live, texts, self._warm_up(4), self._matmul, how)
+    def _measure(self, live: Live, texts: Sequence[Text], how: Measure) -> dict[str, Any] | None:
+        """One measurement; None for an arm that has died, which is left out from then on."""
+        try:
+            return measure(live, texts, self._warm_up(4), self._matmul, how)
+        except StartFailed as error:
+            self._leave_out(live.arm.name, f"stopped in the middle: {error}")
+            return None
 
     def _keep(self, record: dict[str, Any]) -> None:
         self.outcome.records.append(record)
