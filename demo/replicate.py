@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     training, evaluation = draw(args.assets, out, args.split, args.seed)
     for recipe in RECIPES:
         fit(recipe, args.assets / "model", out, training)
-    scored = score(args.assets / "model", out, evaluation)
+    calibrate(args.assets / "model", out, training)
+    scored = score(args.assets / "model", out, evaluation, [f"{r.name}={r.kappa}" for r in RECIPES])
     summary = summarise(
         {recipe.name: out / "probes" / recipe.name for recipe in RECIPES},
         {recipe.name: recipe.kappa for recipe in RECIPES},
@@ -140,9 +141,9 @@ def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
 
 
 def fit(recipe: Recipe, model: Path, out: Path, training: Path) -> None:
-    """Rows, probe, scale and page of one recipe; nothing where its page is there already."""
+    """Rows and probe of one recipe; nothing where its card is there already."""
     folder = out / "probes" / recipe.name
-    if (folder / "report.html").exists():
+    if (folder / "card.json").exists():
         say(f"{folder} is there already")
         return
     written, sampled = out / f"{recipe.name}-rows.jsonl", out / f"{recipe.name}-policy.jsonl"
@@ -161,19 +162,25 @@ def fit(recipe: Recipe, model: Path, out: Path, training: Path) -> None:
         f"--cache={out / 'activations'}",
         *recipe.train,
     )
-    run(
-        "probe",
-        "calibrate",
-        f"--probe={folder}",
-        f"--rollouts={training}",
-        f"--model={model}",
-        f"--kappa={recipe.kappa}",
-        *recipe.calibrate,
-    )
-    run("probe", "report", f"--probe={folder}")
 
 
-def score(model: Path, out: Path, rollouts: Path) -> Path:
+def calibrate(model: Path, out: Path, rollouts: Path) -> None:
+    """Scale and page of every probe, from one pass over the policy's training candidates."""
+    scored = score(model, out, rollouts, [])
+    for recipe in RECIPES:
+        folder = out / "probes" / recipe.name
+        run(
+            "probe",
+            "calibrate",
+            f"--probe={folder}",
+            f"--scored={scored}",
+            f"--kappa={recipe.kappa}",
+            *recipe.calibrate,
+        )
+        run("probe", "report", f"--probe={folder}")
+
+
+def score(model: Path, out: Path, rollouts: Path, kappas: Sequence[str]) -> Path:
     """Every candidate once: R and both probes' S come out of the same forward."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -181,7 +188,7 @@ def score(model: Path, out: Path, rollouts: Path) -> Path:
         "serve",
         f"--model={model}",
         *(f"--probe={out / 'probes' / recipe.name}" for recipe in RECIPES),
-        *(f"--kappa={recipe.name}={recipe.kappa}" for recipe in RECIPES),
+        *(f"--kappa={kappa}" for kappa in kappas),
         f"--port={port}",
     )
     scored = rollouts.with_name(rollouts.name.replace("rollouts", "scored"))
