@@ -90,9 +90,12 @@ def _forward(
     if read is not None:
         hidden, normed, cosines, sines = (one[read] for one in (hidden, normed, cosines, sines))
     query = _rotated(kernel, _heads(kernel, attention, "q", normed), cosines, sines)
+    asked, keys, values = (states.transpose(0, 1)[None] for states in (query, key, value))
     mixed, _ = packed_attention(
         attention,
-        *(states.transpose(0, 1)[None] for states in (query, key, value)),
+        asked,
+        keys,
+        values,
         None,
         scaling=float(attention.scaling),  # type: ignore[arg-type]
         packed_layout=packed_layout,

@@ -6,8 +6,9 @@ silently lose their prompt. So this is an attention function of its own, under a
 transformers' `AttentionInterface`, which every decoder of the library goes through; it is handed
 the layout through the forward's keyword arguments and refuses to run without one.
 
-On a CPU a compiled kernel does the work (`probes.native`) where there is one; torch's own
-attention, segment by segment, does the rest: other dtypes, soft-capped scores, gradients.
+On a CPU a compiled kernel does the work (`probes.native`) where there is one, on a GPU flex
+attention (`probes.flex_attention`); torch's own attention, segment by segment, does the rest:
+without either, other dtypes, soft-capped scores on a CPU, gradients.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
-from probes import native
+from probes import flex_attention, native
 from probes.known import KeyValues
 from probes.prefix import Layout
 
@@ -67,6 +69,7 @@ class PackedLayout:
         self.states = states
         self._device = device
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._block_masks: dict[tuple[bool, int | None], BlockMask] = {}
         self.before = _int32([number for one in layout.segments for number in one.before])
         self._places = layout.positions[self.num_known :]
         self.all = self._queries(range(len(self._places)))
@@ -98,6 +101,15 @@ class PackedLayout:
                 mask = mask.triu_(num_before - window + 1)
             self._masks[key] = mask
         return self._masks[key]
+
+    def block_mask(self, queries: Queries, window: int | None) -> BlockMask:
+        """The same for flex attention, of all segments at once."""
+        key = (queries is self.all, window)
+        if key not in self._block_masks:
+            self._block_masks[key] = flex_attention.block_mask(
+                self.segments, queries.table, queries.positions, window, self._device
+            )
+        return self._block_masks[key]
 
 
 def packed_attention(
@@ -135,7 +147,7 @@ def packed_attention(
     if others.get("s_aux") is not None:
         raise UnsupportedAttention("attention sinks")
     if packed_layout.states is not None:
-        key, value = packed_layout.states.extend(module.layer_idx, key, value)
+        key, value = packed_layout.states.extend(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     queries = queries or packed_layout.all
     kernel = native.kernel()
     if kernel is not None and softcap is None and kernel.can(query):
@@ -151,6 +163,9 @@ def packed_attention(
             num_threads=torch.get_num_threads(),
         )
         return out, None
+    if query.is_cuda and flex_attention.available():
+        mask = packed_layout.block_mask(queries, sliding_window)
+        return flex_attention.attend(query, key, value, mask, scaling, softcap), None
     out = _by_segment(query, key, value, packed_layout, queries, scaling, sliding_window, softcap)
     return out, None
 
@@ -215,6 +230,15 @@ def _capped(
     scores = query @ key.transpose(-1, -2) * scaling
     scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, float("-inf"))
     return scores.softmax(-1, dtype=torch.float32).to(query.dtype) @ value
+
+
+def attention_path(model: PreTrainedModel) -> str:
+    """What computes this model's packed attention, for the log: flex, native-avx2, sdpa, ..."""
+    if model.device.type == "cuda":
+        return "flex" if flex_attention.available() else "sdpa"
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        return "sdpa"
+    return native.name(model.dtype)
 
 
 AttentionInterface.register(NAME, packed_attention)

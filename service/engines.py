@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from transformers import PreTrainedModel
 
+from probes import blocks
+from probes.packed_attention import attention_path
 from probes.probe import Probe
 from service import logs
-from service.batch import Engine
-from service.packed import PackedEngine, check_items, self_check
+from service.batch import Engine, Item
+from service.packed import CHECK_TOLERANCE, PackedEngine, check_items, self_check
 from service.padded import PaddedEngine
 from service.prefix_cache import PrefixCache
 from service.threads import changes_in_its_forward
@@ -53,9 +56,29 @@ def build_engine(
     reason = self_check(packed, expected, items)
     if prefix_cache is not None:
         reason = reason or self_check(packed, expected, items)
-        prefix_cache.clear()
+    taken = reason is None and take_over_blocks(model, packed, items)
+    if prefix_cache is not None:
+        prefix_cache.clear()  # of what was computed for these checks
     if reason is None:
+        log.info(
+            "packed_engine",
+            attention=attention_path(model),
+            blocks="own" if taken else "transformers",
+        )
         return packed
     log.warning("packed_engine_refused", reason=reason, engine=padded.name)
     model.set_attn_implementation(stock)
     return padded
+
+
+def take_over_blocks(model: PreTrainedModel, packed: Engine, items: Sequence[Item]) -> bool:
+    """Computes plain blocks by `probes.blocks`, if that gives the scores of the model's own."""
+    before = packed.score(items).scores
+    if not blocks.take_over(model):
+        return False
+    tolerance = 1e-3 if model.dtype == torch.float32 else CHECK_TOLERANCE
+    reason = self_check(packed, before, items, tolerance)
+    if reason is not None:
+        blocks.give_back(model)
+        log.warning("blocks_refused", reason=reason)
+    return reason is None

@@ -100,8 +100,16 @@ def check_items(vocabulary: int) -> list[Item]:
     return [Item(ids, len(ids) // 2, len(ids)) for ids in sequences]
 
 
-def self_check(packed: Engine, expected: Sequence[Score], items: Sequence[Item]) -> str | None:
+def self_check(
+    packed: Engine,
+    expected: Sequence[Score],
+    items: Sequence[Item],
+    tolerance: float = CHECK_TOLERANCE,
+) -> str | None:
     """Whether `packed` gives the scores `expected` of the model's own forward.
+
+    Args:
+        tolerance: mean difference allowed, in standard deviations of the scores.
 
     Returns:
         None where it does; else the reason it cannot be used.
@@ -115,7 +123,7 @@ def self_check(packed: Engine, expected: Sequence[Score], items: Sequence[Item])
     theirs = [score.base_reward for score in expected]
     gaps = [abs(a.base_reward - b) for a, b in zip(found, theirs, strict=True)]
     spread = statistics.pstdev(theirs)
-    if not statistics.fmean(gaps) <= CHECK_TOLERANCE * spread:  # also when it is NaN
+    if not statistics.fmean(gaps) <= tolerance * spread:  # also when it is NaN
         return (
             f"its scores differ from the model's own forward by {statistics.fmean(gaps):.3g} in "
             f"the mean, where these scores have a standard deviation of {spread:.3g}"

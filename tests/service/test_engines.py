@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from probes import blocks
+from probes.head import decoder_blocks
 from probes.known import KeyValues
 from service import engines, packed
 from service.engines import build_engine
 from service.packed import check_items
 from service.padded import PaddedEngine
 from service.prefix_cache import PrefixCache
+from tests.probes.kernels import PATHS, built, computed_by
 from tests.service.test_padded import FAMILIES, make_items, make_probes
-from tests.tiny import tiny_llama
+from tests.tiny import tiny_gemma2, tiny_llama
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,3 +96,35 @@ def test_the_check_covers_what_a_layout_does() -> None:
     assert layout.num_tokens < sum(item.num_tokens for item in items)
     assert max(len(path) for path in layout.paths) == 3
     assert len({path for path in layout.paths}) < len(items)
+
+
+def test_the_path_of_the_attention_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+
+    class Log:
+        def info(self, event: str, **fields: object) -> None:
+            told.append({"event": event, **fields})
+
+    monkeypatch.setattr(engines, "log", Log())
+    for path in PATHS:
+        with computed_by(path):
+            build_engine("packed", tiny_llama(), [], device="cpu")
+    build_engine("packed", tiny_gemma2(), [], device="cpu")
+    assert [(entry["attention"], entry["blocks"]) for entry in told] == [
+        (f"native-{built().names[torch.float32]}", "own"),  # type: ignore[union-attr]
+        ("native-avx512", "own"),
+        ("sdpa", "own"),
+        ("sdpa", "transformers"),
+    ]
+
+
+def test_blocks_that_give_other_scores_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_llama()
+    items = make_items()
+    before = [s.base_reward for s in PaddedEngine(model, [], device="cpu").score(items).scores]
+    right = blocks._norm
+    monkeypatch.setattr(blocks, "_norm", lambda *given: right(*given) * 1.01)
+    engine = build_engine("packed", model, [], device="cpu")
+    assert engine.name == "packed"
+    assert [s.base_reward for s in engine.score(items).scores] == pytest.approx(before, abs=1e-4)
+    assert all("forward" not in vars(block) for block in decoder_blocks(model))

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from probes import forward
+from probes import blocks, forward
 from probes.prefix import Layout, Segment, lay_out
 from service.batch import Item, Score
 from service.packed import PackedEngine, check_items, self_check
 from service.padded import PaddedEngine
+from tests.probes.kernels import PATHS, computed_by
 from tests.service.test_padded import FAMILIES, make_items, make_probes
 from tests.tiny import tiny_llama, tiny_mistral
 
@@ -90,24 +91,36 @@ def test_groups_are_scored_as_the_padded_engine_scores_them(
 _PADDED, _PACKED = engines(tiny_llama())
 
 
-@settings(max_examples=40, deadline=None)
+_PADDED_32, _PACKED_32 = engines(tiny_llama(head_dim=32))
+assert blocks.take_over(_PACKED_32._model)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("pair", [(_PADDED, _PACKED), (_PADDED_32, _PACKED_32)])
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5))
-def test_random_groups_splits_and_duplicates(seed: int, groups: int, size: int) -> None:
+def test_random_groups_splits_and_duplicates(
+    pair: tuple[PaddedEngine, PackedEngine], path: str, seed: int, groups: int, size: int
+) -> None:
+    padded, packed_engine = pair
     items = grouped_items(seed, groups, size)
-    expected = _PADDED.score(items).scores
-    assert_equal(_PACKED.score(items).scores, expected, TOLERANCE)
+    expected = padded.score(items).scores
     cut = seed % len(items)
     parts = [part for part in (items[:cut], items[cut:]) if part]
-    again = [score for part in parts for score in _PACKED.score(part).scores]
-    assert_equal(again, expected, TOLERANCE)
+    with computed_by(path):
+        assert_equal(packed_engine.score(items).scores, expected, TOLERANCE)
+        again = [score for part in parts for score in packed_engine.score(part).scores]
+        assert_equal(again, expected, TOLERANCE)
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [4, 16, 33])
-def test_a_sliding_window_counts_back_over_the_shared_context(window: int) -> None:
+def test_a_sliding_window_counts_back_over_the_shared_context(window: int, path: str) -> None:
     padded, packed_engine = engines(tiny_mistral(sliding_window=window))
     items = grouped_items(3)
     expected = padded.score(items).scores
-    assert_equal(packed_engine.score(items).scores, expected, TOLERANCE)
+    with computed_by(path):
+        assert_equal(packed_engine.score(items).scores, expected, TOLERANCE)
     without, _ = engines(tiny_mistral(sliding_window=None))  # control: the window matters here
     gaps = [
         abs(a.base_reward - b.base_reward)
@@ -116,7 +129,8 @@ def test_a_sliding_window_counts_back_over_the_shared_context(window: int) -> No
     assert max(gaps) > 100 * TOLERANCE
 
 
-def test_in_bfloat16_packing_is_no_less_exact_than_padding() -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
     """Against float32, the mean error of the packed forward is at most 1.5 times the padded one's
     (both are rounding noise: over 65 items the two differ by chance alone)."""
     items = [item for seed in range(5) for item in grouped_items(seed)]
@@ -129,7 +143,8 @@ def test_in_bfloat16_packing_is_no_less_exact_than_padding() -> None:
         return sum(gaps) / len(gaps)
 
     padded = error(PaddedEngine(copy.deepcopy(half), [], device="cpu").score(items).scores)
-    found = error(PackedEngine(half, [], device="cpu").score(items).scores)
+    with computed_by(path):
+        found = error(PackedEngine(half, [], device="cpu").score(items).scores)
     assert 0 < found <= 1.5 * padded
 
 
@@ -141,7 +156,9 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
     expected = padded.score(items).scores
     assert self_check(packed_engine, expected, items) is None
 
-    def forgetful(sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object) -> Layout:
+    def forgetful(
+        sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
+    ) -> Layout:
         """What stock attention makes of a packed batch: a response that has lost its context."""
         right = lay_out(sequences, keys)
         cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]
