@@ -2,7 +2,9 @@
 queue.
 
 Not by count: trainers post thousands of single items at once. The rate is learnt from the batches
-that were served, so the predicted wait follows the model and the machine without a setting.
+that were served, so the predicted wait follows the model and the machine without a setting. It is
+tokens over seconds of them all, so that a batch counts for what it held: a forward of a few tokens
+takes far longer a token than a full one.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from service.errors import CandorError, DeadlineExceeded, Overloaded
 
 MAX_RETRY_AFTER_S = 60
 
-NEWEST_SHARE = 0.2
-"""Weight of the newest batch in the average rate; a change is learnt in about ten batches."""
+KEPT = 0.8
+"""What the past weighs when a batch is added to it; a change is learnt in ten to twenty batches."""
+
+MIN_TOKENS = 2048
+"""Served before any wait is predicted: the check at start-up would promise a far slower model."""
 
 
 class Admission:
@@ -28,14 +33,15 @@ class Admission:
     def __init__(self, max_queue_tokens: int, max_queue_wait_s: float) -> None:
         self._max_queue_tokens = max_queue_tokens
         self._max_queue_wait_s = max_queue_wait_s
-        self._tokens_per_s: float | None = None
+        self._tokens = 0.0
+        self._seconds = 0.0
+        self._num_served = 0
 
     def learn(self, num_tokens: int, seconds: float) -> None:
         """A batch of `num_tokens` (as sent, without padding) took the model `seconds`."""
-        rate = num_tokens / max(seconds, 1e-6)
-        if self._tokens_per_s is not None:
-            rate = (1 - NEWEST_SHARE) * self._tokens_per_s + NEWEST_SHARE * rate
-        self._tokens_per_s = rate
+        self._tokens = KEPT * self._tokens + num_tokens
+        self._seconds = KEPT * self._seconds + seconds
+        self._num_served += num_tokens
 
     def refusal(
         self, num_tokens: int, queued: int, in_flight: int, remaining_s: float
@@ -56,7 +62,8 @@ class Admission:
             return DeadlineExceeded("the deadline had passed when the request arrived")
         if queued == 0:
             return None
-        rate = self._tokens_per_s or math.inf
+        known = self._num_served >= MIN_TOKENS
+        rate = self._tokens / max(self._seconds, 1e-6) if known else math.inf
         excess = queued + num_tokens - self._max_queue_tokens
         if excess > 0:
             return Overloaded("the queue is full", retry_after_s=_retry_after(excess / rate))

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import MAX_RETRY_AFTER_S, Admission
+from service.admission import MAX_RETRY_AFTER_S, MIN_TOKENS, Admission
 from service.errors import DeadlineExceeded, Overloaded
 
 
 def admission(*, rate: float | None = None, max_tokens: int = 1000) -> Admission:
     found = Admission(max_tokens, max_queue_wait_s=90.0)
     if rate is not None:
-        found.learn(int(rate * 10), 10.0)
+        found.learn(int(rate * 300), 300.0)
     return found
 
 
@@ -25,7 +25,7 @@ def test_tokens_up_to_the_bound_are_admitted_and_one_more_is_not() -> None:
 
 
 def test_an_empty_queue_admits_even_a_submission_larger_than_the_bound() -> None:
-    assert admission(rate=0.1).refusal(5000, 0, 5000, math.inf) is None
+    assert admission(rate=10).refusal(5000, 0, 5000, math.inf) is None
 
 
 def test_retry_after_is_the_time_until_there_is_room() -> None:
@@ -58,10 +58,23 @@ def test_a_deadline_that_has_passed_is_named_so(remaining_s: float) -> None:
 
 def test_the_rate_follows_a_change_of_load() -> None:
     changing = admission(rate=10)
-    for _ in range(20):
+    for _ in range(40):
         changing.learn(1000, 1.0)
     assert changing.refusal(1, 900, 80_000, math.inf) is None
     assert admission(rate=10).refusal(1, 900, 80_000, math.inf) is not None
+
+
+def test_a_small_slow_batch_says_little_of_a_full_one() -> None:
+    """The check at start-up: a few tokens, and the first forward is the slowest."""
+    found = admission()
+    found.learn(40, 4.0)
+    assert found.refusal(1, 900, 5000, math.inf) is None  # by its rate: 590 s
+    found.learn(4000, 10.0)
+    assert found.refusal(1, 900, 5000, math.inf) is None
+    # Batches as slow as that one and together of some size do say it.
+    for _ in range(60):
+        found.learn(40, 4.0)
+    assert found.refusal(1, 900, 5000, math.inf) is not None
 
 
 @given(
@@ -72,7 +85,7 @@ def test_retry_after_is_always_a_whole_number_of_seconds_in_range(
     seconds: float, queued: int
 ) -> None:
     found = Admission(10, 1.0)
-    found.learn(100, seconds)
+    found.learn(MIN_TOKENS, seconds)
     refusal = found.refusal(10, queued, 0, math.inf)
     assert refusal is not None
     assert isinstance(refusal.retry_after_s, int)
