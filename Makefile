@@ -6,7 +6,8 @@ GENERATOR ?= transformers
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets vllm demo demo-seeds replicate test test-quick lint types format openapi compose-check clean
+.PHONY: help install assets vllm demo demo-seeds replicate rl-demo bench contracts test test-quick lint types format openapi \
+  compose-check stack-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -41,12 +42,21 @@ demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 replicate: assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (48 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate --assets $(DEMO) --out runs/replicate
 
+rl-demo: assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
+	@$(PY) -m demo.rl --assets $(DEMO) --out runs/rl
+
+bench: assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
+	@$(PY) -m bench $(BENCH)
+
+contracts: install  ## every trainer's bodies, version by version, against a live server
+	$(PY) -m pytest tests/contracts
+
 test: install assets  ## every test, with a real RM and, where it installs, a real vLLM generator
 	-@$(MAKE) --no-print-directory vllm
 	$(PY) -m pytest
 
-test-quick: install  ## the tests that need neither SmolLM2 nor vLLM
-	$(PY) -m pytest -m 'not smollm2 and not vllm'
+test-quick: install  ## the tests that need none of SmolLM2, vLLM, TRL and Ray
+	$(PY) -m pytest -m 'not smollm2 and not vllm and not trl and not ray'
 
 lint: install  ## ruff, and the Dockerfiles, compose files and workflow
 	$(PY) -m ruff check .

@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "service": {"probes"},
     "client": {"service.schema"},
     "jobs": {"client", "probes", "service"},
+    "bench": {"client", "jobs.manifest", "jobs.plots", "probes", "service"},
     "demo": {"client", "jobs", "probes", "service"},
     "candor": {"client", "demo", "jobs", "probes", "service"},
 }
