@@ -2,9 +2,9 @@
 
 Speaks the three things the generator client uses: `GET /v1/models`, `GET /health` and
 `POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens`, `seed`, and a last turn
-to be continued (vLLM's `continue_final_message`). One request runs at a time, so a seed gives the
-same samples again. No streaming, no batching over prompts: that is vLLM's work, and
-`make demo GENERATOR=vllm` uses it.
+to be continued (vLLM's `continue_final_message`). A request never shares a forward with another, so
+a seed gives the same samples again. No streaming, no batching over prompts: that is vLLM's work,
+and `make demo GENERATOR=vllm` uses it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Literal, cast
 
 import uvicorn
@@ -64,16 +65,18 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
     cast(torch.nn.Module, model).to(device).eval()
     stop_ids = frozenset({int(tokenizer.eos_token_id)})
-    worker = ThreadPoolExecutor(1, thread_name_prefix="generator")
+    workers = _workers(device)
+    tokenizing = Lock()  # a fast tokenizer is not to be used by two threads at once
     app = FastAPI(title="Candor demo generator")
 
     def run(request: ChatRequest) -> dict[str, Any]:
-        ids = tokenizer.apply_chat_template(
-            [m.model_dump() for m in request.messages],
-            add_generation_prompt=request.add_generation_prompt,
-            continue_final_message=request.continue_final_message,
-            return_dict=False,
-        )
+        with tokenizing:
+            ids = tokenizer.apply_chat_template(
+                [m.model_dump() for m in request.messages],
+                add_generation_prompt=request.add_generation_prompt,
+                continue_final_message=request.continue_final_message,
+                return_dict=False,
+            )
         prompt_ids = cast(list[int], ids)
         samples = sample(
             model,
@@ -85,16 +88,18 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
             seed=request.seed,
             stop_ids=stop_ids,
         )
+        with tokenizing:
+            texts = [
+                tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True)
+                for drawn in samples
+            ]
         choices = [
             {
                 "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True),
-                },
+                "message": {"role": "assistant", "content": text},
                 "finish_reason": drawn.finish_reason,
             }
-            for index, drawn in enumerate(samples)
+            for index, (text, drawn) in enumerate(zip(texts, samples, strict=True))
         ]
         num_drawn = sum(len(drawn.token_ids) for drawn in samples)
         return {
@@ -123,11 +128,23 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
             message = f"model '{request.model[:80]}' is not served here; '{served_model_name}' is"
             return JSONResponse({"error": {"type": "not_found", "message": message}}, 404)
         started = time.monotonic()
-        body = await asyncio.get_running_loop().run_in_executor(worker, run, request)
+        body = await asyncio.get_running_loop().run_in_executor(workers, run, request)
         log.info("%d samples in %.2f s", request.n, time.monotonic() - started)
         return JSONResponse(body)
 
     return app
+
+
+def _workers(device: str) -> ThreadPoolExecutor:
+    """Requests side by side, each on one thread: a dozen rows a step are too few for two threads to
+    share, and much of a step (drawing a token, Python) has no use for a second one."""
+    import torch
+
+    if device.startswith("cuda"):
+        return ThreadPoolExecutor(1, "generator")
+    return ThreadPoolExecutor(
+        torch.get_num_threads(), "generator", initializer=torch.set_num_threads, initargs=(1,)
+    )
 
 
 def serve_generator(
