@@ -53,7 +53,8 @@ contracts: install  ## every trainer's bodies, version by version, against a liv
 
 test: install assets  ## every test, with a real RM and, where it installs, a real vLLM generator
 	-@$(MAKE) --no-print-directory vllm
-	$(PY) -m pytest
+	$(PY) -m pytest -m 'not vllm' -n logical --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest -m vllm
 
 test-quick: install  ## the tests that need none of SmolLM2, vLLM, TRL and Ray
 	$(PY) -m pytest -m 'not smollm2 and not vllm and not trl and not ray'
