@@ -78,7 +78,7 @@ compose-check: install
 	.venv/bin/hadolint docker/*.Dockerfile
 	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	.venv/bin/yamllint --strict docker-compose.yml docker-compose.cpu.yml docker examples/kubernetes .github/workflows/ci.yml
+	.venv/bin/yamllint --strict docker-compose.yml docker-compose.cpu.yml docker examples/kubernetes examples/ray .github/workflows/ci.yml
 
 stack-check:  ## alert rules and their scenarios (needs Debian's prometheus)
 	promtool check rules docker/alerts.yml
