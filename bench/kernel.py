@@ -128,7 +128,7 @@ def use(kernel: Kernel | None) -> None:
 def in_turns(arms: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """Median CPU seconds of each arm, and under "mm" the matrix product's FLOP/s."""
     one: Tensor = torch.randn(2048, 2048)
-    every = {**arms, "mm": lambda: one @ one}
+    every: dict[str, Callable[[], Any]] = {**arms, "mm": lambda: one @ one}
     taken: dict[str, list[float]] = {arm: [] for arm in every}
     for _ in range(rounds):
         for arm, run in every.items():

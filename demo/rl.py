@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from demo import rl_monitor
 from demo.pairs import Work, works
@@ -92,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = SMOKE if args.smoke else Plan()
     for name in ("seeds", "steps", "learning_rate"):
         if (given := getattr(args, name)) is not None:
-            plan = replace(plan, **{name: tuple(given) if name == "seeds" else given})
+            changed: dict[str, Any] = {name: tuple(given) if name == "seeds" else given}
+            plan = replace(plan, **changed)
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     started = now()

@@ -23,7 +23,7 @@ class Sample:
     finish_reason: Literal["stop", "length"]
 
 
-class _Rows(DynamicLayer):
+class _Rows(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values for n rows that begin alike, with room for all that will come.
 
     transformers' own layer joins the old states and the new ones into fresh memory at every token,
@@ -31,16 +31,16 @@ class _Rows(DynamicLayer):
     place and returns views: the same values in the same shapes.
 
     Args:
-        prompt: the layer after the prompt's pass, states of shape (1, heads, P, head_dim).
+        keys, values: after the prompt's pass, (1, heads, P, head_dim).
         n: rows.
         room: tokens that may be added to each.
     """
 
-    def __init__(self, prompt: DynamicLayer, n: int, room: int) -> None:
-        super().__init__()
-        self.lazy_initialization(prompt.keys, prompt.values)
-        self._whole = [self._roomy(states, n, room) for states in (prompt.keys, prompt.values)]
-        self._show(prompt.keys.shape[2])
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, n: int, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(keys, values)
+        self._whole = [self._roomy(states, n, room) for states in (keys, values)]
+        self._show(keys.shape[2])
 
     @staticmethod
     def _roomy(states: torch.Tensor, n: int, room: int) -> torch.Tensor:
@@ -49,18 +49,18 @@ class _Rows(DynamicLayer):
         whole[:, :, :length] = states
         return whole
 
-    def _show(self, length: int) -> None:
-        self.keys, self.values = (whole[:, :, :length] for whole in self._whole)
+    def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = (whole[:, :, :length] for whole in self._whole)
+        self.keys, self.values, self._length = keys, values, length
+        return keys, values
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.keys.shape[2]
-        end = start + key_states.shape[2]
+        end = self._length + key_states.shape[2]
         for whole, states in zip(self._whole, (key_states, value_states), strict=True):
-            whole[:, :, start:end] = states
-        self._show(end)
-        return self.keys, self.values
+            whole[:, :, self._length : end] = states
+        return self._show(end)
 
 
 def _draw(
@@ -102,7 +102,8 @@ def sample(
     rng = torch.Generator(device).manual_seed(seed)
     prompt = DynamicCache(config=model.config)
     out = model(torch.tensor([prompt_ids], device=device), past_key_values=prompt, logits_to_keep=1)
-    cache = Cache(layers=[_Rows(layer, n, max_tokens) for layer in prompt.layers])
+    pasts: Any = prompt.layers
+    cache = Cache(layers=[_Rows(past.keys, past.values, n, max_tokens) for past in pasts])
     logits = out.logits[:, -1].float().expand(n, -1)  # (n, vocab)
     drawn: list[list[int]] = [[] for _ in range(n)]
     open_rows = set(range(n))

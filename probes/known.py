@@ -6,7 +6,7 @@ of computing the prefix again. Which are kept, and for how long, is not decided 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,7 +41,7 @@ class KeyValues:
         self,
         layout: Layout,
         prefixes: Sequence[Prefix | None],
-        keep: dict[int, int],
+        keep: Mapping[int, int],
         device: torch.device,
     ) -> None:
         self.kept = {number: Prefix(length) for number, length in keep.items()}

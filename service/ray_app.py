@@ -136,7 +136,8 @@ def app(args: Mapping[str, Any]) -> Application:
             "there is no API key, and who reaches Ray's proxy reaches the model: give "
             "api_key_file, or say insecure_no_auth: true"
         )
-    return Candor.bind(settings, key_files)
+    bound: Application = Candor.bind(settings, key_files)  # type: ignore[attr-defined]
+    return bound
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

@@ -6,6 +6,7 @@ import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from client.rows import Server
 from jobs.exits import Exit, JobStopped
@@ -90,13 +91,15 @@ def take_steps(
 def evaluation(out: Path, settings: Settings, servers: Servers, inputs: Inputs) -> Evaluation:
     """Of the held-out prompts, scored with the full penalties."""
 
+    flags: dict[str, Any] = as_flags(inputs.strengths)
+
     def rate(rollouts: Path, scored: Path) -> int:
         return score(
             rollouts=rollouts,
             out=scored,
             reward_url=servers.eval_url,
             api_key_file=servers.api_key_file,
-            **as_flags(inputs.strengths),
+            **flags,
             timeout_s=servers.timeout_s,
             retry_budget_s=servers.retry_budget_s,
         )
