@@ -39,7 +39,7 @@ demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 	  $(PY) -m demo.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
 	@$(PY) -m demo.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
-replicate: assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (48 minutes on 2 AVX2 cores)
+replicate: assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate --assets $(DEMO) --out runs/replicate
 
 rl-demo: assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
