@@ -19,6 +19,7 @@ from probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
 from probes.combine import Combination
 from probes.identity import template_sha256
 from probes.probe import Probe
+from service import errors
 from service.app import create_app
 from service.batch import BatchResult, Engine, Item
 from service.batcher import Batcher
@@ -26,6 +27,7 @@ from service.compose import SUM, ServedProbe
 from service.drift import Drift
 from service.drift_reference import MIN_WINDOW, DriftReference
 from service.engines import EngineName, build_engine
+from service.errors import CandorError
 from service.guards import Limits
 from service.memo import Memo
 from service.metrics import Metrics
@@ -33,6 +35,7 @@ from service.model import RewardModel
 from service.protocol import BoundedProtocol
 from service.render import Renderer
 from service.rewarder import Rewarder
+from service.schema import ErrorEnvelope
 from service.settings import Settings
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -242,3 +245,22 @@ def metric(url: str, line: str) -> float:
         if name == line:
             return float(value)
     return 0.0
+
+
+def one(response: str = "a", **fields: Any) -> dict[str, Any]:
+    """A body with one item of one response, and other fields as given."""
+    return {"items": [{"prompt": "p", "responses": [response]}], **fields}
+
+
+def error_of(response: httpx2.Response) -> Any:
+    """The error in an answer that is an error envelope, and a small one."""
+    assert len(response.content) <= 4096
+    return ErrorEnvelope.model_validate_json(response.content).error
+
+
+def subclasses(kind: type[CandorError]) -> Iterator[type[CandorError]]:
+    """Every named failure of the service below `kind`."""
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield child
+            yield from subclasses(child)
