@@ -89,24 +89,14 @@ def load(
             hidden_size=model.hidden_size,
             num_layers=model.num_layers,
         )
-    probes = [one.loaded.probe for one in served.values()]
-    processes = prefix_cache = None
-    engine: Engine
-    if settings.engine == "vllm":
-        engine = processes = start_vllm(settings, model, probes)
-    else:
-        if settings.engine == "packed" and settings.prefix_cache_mb:
-            prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
-            metrics.registry.register(PrefixCacheGauges(prefix_cache))
-        engine = build_engine(
-            settings.engine,
-            model.model,
-            probes,
-            device=model.device,
-            prefix_cache=prefix_cache,
-        )
+    prefix_cache = None
+    if settings.engine == "packed" and settings.prefix_cache_mb:
+        prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
+        metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    engine = start_engine(settings, model, served, prefix_cache)
     # vLLM batches on its own, in processes of its own.
-    threaded = model.device == "cpu" and settings.engine != "vllm"
+    processes = engine if isinstance(engine, VllmEngine) else None
+    threaded = model.device == "cpu" and processes is None
     workers = num_workers(settings.workers, model.model, on_cpu=threaded)
     rewarder = Rewarder(
         model=model,
@@ -130,18 +120,48 @@ def load(
         processes=processes,
         prefix_cache=prefix_cache,
     )
+    _log_loaded(rewarder, model, served, workers, time.monotonic() - began)
+    return rewarder
+
+
+def start_engine(
+    settings: Settings,
+    model: RewardModel,
+    served: dict[str, ServedProbe],
+    prefix_cache: PrefixCache | None,
+) -> Engine:
+    """The engine asked for, reading every served probe.
+
+    Raises:
+        ModelRefused: vLLM does not start, or gives other numbers than the model.
+    """
+    probes = [one.loaded.probe for one in served.values()]
+    if settings.engine == "vllm":
+        return start_vllm(settings, model, probes)
+    return build_engine(
+        settings.engine, model.model, probes, device=model.device, prefix_cache=prefix_cache
+    )
+
+
+def _log_loaded(
+    rewarder: Rewarder,
+    model: RewardModel,
+    served: dict[str, ServedProbe],
+    workers: int,
+    seconds: float,
+) -> None:
     log.info(
         "model_loaded",
         model=rewarder.model_id,
         weights=model.weights_sha256[:12],
         dtype=rewarder.dtype,
         device=model.device,
-        engine=engine.name,
+        engine=rewarder.engine_name,
         workers=workers,
         template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
         ending=model.ending,
         max_length=model.max_length,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(seconds, 1),
     )
     for name, one in served.items():
         card = one.loaded.card
@@ -154,7 +174,6 @@ def load(
             served_lambda=one.default_lambda,
             monitor=one.monitor,
         )
-    return rewarder
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:

@@ -66,7 +66,7 @@ def _sentences(path: Path) -> Iterator[tuple[int, str, Truth]]:
 
 def _parquet(path: Path) -> Iterator[tuple[int, str, Truth]]:
     try:
-        from pyarrow import parquet  # type: ignore[import-not-found, unused-ignore]
+        from pyarrow import parquet
     except ModuleNotFoundError:
         raise ValueError(
             f"{path}: parquet: pip install pyarrow, or give a folder with rt-polarity.pos and "
