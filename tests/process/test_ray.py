@@ -215,7 +215,8 @@ def test_a_replica_killed_under_load_loses_nothing_and_is_replaced(
     # It was felt: requests died with the replica, and were told so that they came again.
     wait_for(lambda: not psutil.pid_exists(victim))
     assert tries.outcomes["replica_lost"] > 0
-    assert tries.outcomes.keys() == {"answered", "replica_lost"}
+    # A replica that is alone for a while may also say that it has enough to do.
+    assert tries.outcomes.keys() <= {"answered", "replica_lost", "overloaded"}
     assert tries.outcomes["answered"] == len(bodies)
     for got, expected in zip(rewards, one_process(folder, bodies), strict=True):
         assert got == pytest.approx(expected, abs=1e-4)

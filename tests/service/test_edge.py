@@ -169,9 +169,11 @@ def test_absolute_urls_are_judged_by_their_path(locked: str) -> None:
 def test_the_right_key_opens_every_route(right: str, locked: str) -> None:
     for method, path in route_table():
         request = (post if method == "POST" else get)(path, right)
-        # There is no reference window yet.
-        expected = 503 if path == "/v1/drift/reference" else 200
-        assert status(exchange(locked, request)) == expected
+        # There is no reference window yet; a trainer's own route wants its own body, and says so.
+        expected = {503} if path == "/v1/drift/reference" else {200}
+        if method == "POST" and path != "/v1/rewards":
+            expected = {200, 400}
+        assert status(exchange(locked, request)) in expected
 
 
 def test_with_an_operator_key_monitors_show_to_it_alone(api_and_operator: str) -> None:
