@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from service.packed import check_items
 from service.padded import PaddedEngine
 from service.settings import Settings
 from tests.service import serving
-from tests.service.serving import loaded_probe, metric, score, wait_for
+from tests.service.serving import loaded_probe, score, wait_for
 from tests.tiny import (
     TURNS,
     VOCAB_SIZE,
@@ -221,19 +222,26 @@ def test_a_text_may_fill_the_window_and_no_more(served: Served) -> None:
 
 def test_when_vllm_dies_the_request_fails_and_the_server_is_not_ready(served: Served) -> None:
     """Last: it ends the vLLM that the other tests use. A request in the engine does not hang."""
-    many = {
-        "items": [{"prompt": "The", "responses": [f" sea {n}" + " is" * 400]} for n in range(256)]
-    }
     answers: list[httpx2.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(score(served.url, many, timeout=60)))
+
+    def ask_until_it_fails() -> None:
+        for turn in count():
+            texts = [f" sea {turn} {n}" + " is" * 400 for n in range(64)]
+            many = {"items": [{"prompt": "The", "responses": [text]} for text in texts]}
+            answers.append(score(served.url, many, timeout=60))
+            if answers[-1].status_code != 200:
+                return
+
+    asking = threading.Thread(target=ask_until_it_fails)
     asking.start()
-    wait_for(lambda: metric(served.url, "candor_queue_items") > 0)
+    wait_for(lambda: len(answers) > 0, 60)
     children = psutil.Process(served.process.pid).children(recursive=True)
     (core,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
     core.send_signal(signal.SIGKILL)
     asking.join(60)
-    assert answers[0].status_code == 500
-    assert answers[0].json()["error"]["type"] == "engine_failed"
+    assert answers[0].status_code == 200
+    assert answers[-1].status_code == 500
+    assert answers[-1].json()["error"]["type"] == "engine_failed"
     assert httpx2.get(f"{served.url}/readyz").status_code == 503
     assert httpx2.get(f"{served.url}/livez").status_code == 200
     wait_for(lambda: not any("Worker" in " ".join(c.cmdline()) for c in alive(children)))
