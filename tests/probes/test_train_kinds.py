@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,13 @@ def trained(model: Path, data: list[Path], tmp_path_factory: pytest.TempPathFact
 
 
 class Forwards:
-    """Forwards of any model's trunk while it is open."""
+    """Forwards of any model's trunk in this thread while it is open.
+
+    The hook is the process's: a server that another test file left behind forwards too, in its own.
+    """
 
     def __enter__(self) -> Forwards:
-        self.count = 0
+        self.count, self._thread = 0, threading.get_ident()
         self._hook = nn.modules.module.register_module_forward_pre_hook(self._one)
         return self
 
@@ -95,7 +99,8 @@ class Forwards:
         self._hook.remove()
 
     def _one(self, module: nn.Module, args: object) -> None:
-        self.count += type(module).__name__ == "LlamaModel"
+        mine = threading.get_ident() == self._thread
+        self.count += mine and type(module).__name__ == "LlamaModel"
 
 
 def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
