@@ -74,10 +74,10 @@ def bench(
     out
         Folder for the result; by default runs/bench/<time>.
     quick
-        A tiny random model, two arms, one repetition: shows that the bench runs.
+        A tiny random model, three arms, one repetition: shows that the bench runs.
     """
     if quick:
-        model, arms, repetitions, items, open_s = "", "packed,padded", 1, 16, 1.0
+        model, arms, repetitions, items, open_s = "", "packed,padded,bare", 1, 16, 1.0
     if items < GROUP_SIZE or items % GROUP_SIZE or repetitions < 1 or open_s <= 0:
         sys.exit(f"bench: --items: a multiple of {GROUP_SIZE}; --repetitions, --open-s: positive")
     chosen = workloads.split(",")

@@ -19,6 +19,7 @@ import orjson
 import torch
 
 from probes.probe import Probe
+from service import logs
 from service.batch import Item
 from service.batcher import Batcher
 from service.engines import build_engine
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], required=True)
     parser.add_argument("--probes", type=int, default=0, help="how many random probes to read")
     flags = parser.parse_args()
+    logs.configure("WARNING")  # to stderr: stdout is the pipe
     with closing(Bare(load_reward_model(flags.model, dtype=flags.dtype), flags.probes)) as bare:
         _say({"engine": bare.engine.name})
         for line in sys.stdin.buffer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import shlex
 import signal
@@ -23,11 +24,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 from demo import rl_monitor
 from demo.pairs import Work, works
-from demo.processes import candor, free_port, running
+from demo.processes import candor, finished, free_port, running, started
 from demo.rl_tell import print_table, summarise, write_plots
 from demo.run import KAPPA, say
 from demo.tell import PROBE
@@ -78,6 +80,29 @@ SMOKE = Plan(
 """Every stage once, as small as it goes. Its numbers mean nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the demo's models are and where everything goes."""
+
+    assets: Path
+    out: Path
+
+    @property
+    def training(self) -> Path:
+        return self.out / "train-prompts.jsonl"
+
+    @property
+    def held_out(self) -> Path:
+        return self.out / "eval-prompts.jsonl"
+
+    @property
+    def monitor(self) -> Path:
+        return self.out / "monitor"
+
+    def run(self, arm: str, seed: int) -> Path:
+        return self.out / f"{arm}-seed-{seed}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="RL on R against RL on the penalised R.")
     parser.add_argument("--assets", type=Path, default=Path("build/demo"))
@@ -95,17 +120,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (given := getattr(args, name)) is not None:
             changed: dict[str, Any] = {name: tuple(given) if name == "seeds" else given}
             plan = replace(plan, **changed)
-    out: Path = args.out
+    place = Place(args.assets, args.out)
+    out = place.out
     out.mkdir(parents=True, exist_ok=True)
-    started = now()
+    began = now()
 
-    training, held_out = out / "train-prompts.jsonl", out / "eval-prompts.jsonl"
-    write_rows(training, feedback_rows(poems_of("train", plan)))
-    write_rows(held_out, feedback_rows(poems_of(args.split, plan)))
-    fit_monitor(args.assets, out, plan)
-    train_all(args.assets, out, plan, training, held_out)
+    write_rows(place.training, feedback_rows(poems_of("train", plan)))
+    write_rows(place.held_out, feedback_rows(poems_of(args.split, plan)))
+    fit_monitor(place, plan)
+    train_all(place, plan)
 
-    folders = {arm: [out / f"{arm}-seed-{seed}" for seed in plan.seeds] for arm in ARMS}
+    folders = {arm: [place.run(arm, seed) for seed in plan.seeds] for arm in ARMS}
     summary = summarise(folders)
     write_json(out / "summary.json", summary)
     write_plots(out, folders)
@@ -113,13 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         out / "summary.json",
         command="demo.rl",
         inputs={
-            "train_prompts": training,
-            "eval_prompts": held_out,
+            "train_prompts": place.training,
+            "eval_prompts": place.held_out,
             **{path.name: path / "summary.json" for one in folders.values() for path in one},
         },
         settings={**vars_of(plan), "kappa": KAPPA, "arms": {a: list(f) for a, f in ARMS.items()}},
         counts={"runs": len(ARMS) * len(plan.seeds)},
-        started=started,
+        started=began,
     )
     print_table(summary)
     print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
@@ -130,9 +155,9 @@ def poems_of(split: str, plan: Plan) -> list[Work]:
     return [work for work in works(split) if work.kind == "poem"][: plan.poems]
 
 
-def fit_monitor(assets: Path, out: Path, plan: Plan) -> None:
+def fit_monitor(place: Place, plan: Plan) -> None:
     """Samples, rows, probe; nothing where the probe is there already."""
-    folder = out / "monitor"
+    folder, assets = place.monitor, place.assets
     if (folder / "probe" / "card.json").exists():
         say(f"{folder / 'probe'} is there already")
         return
@@ -156,78 +181,81 @@ def fit_monitor(assets: Path, out: Path, plan: Plan) -> None:
     )
 
 
-def train_all(assets: Path, out: Path, plan: Plan, training: Path, held_out: Path) -> None:
-    """Every arm and seed, one after the other; those that have ended only say so."""
-    monitor = out / "monitor" / "probe"
+def train_all(place: Place, plan: Plan) -> None:
+    """Seed after seed, the arms of one side by side; those that have ended only say so."""
     with ExitStack() as stack:
         # The monitor is a probe here, so that its scores of single responses come back.
-        measuring = serve(stack, assets, out / "eval.log", f"--probe={monitor}")
+        log = place.out / "eval.log"
+        measuring = serve(stack, place, log, f"--probe={place.monitor / 'probe'}")
         for seed in plan.seeds:
-            for arm, strength in ARMS.items():
-                folder = out / f"{arm}-seed-{seed}"
-                if (folder / "summary.json").exists():
-                    say(f"{folder} has ended already")
-                    continue
-                train(assets, folder, plan, seed, strength, measuring, training, held_out)
+            with ExitStack() as jobs:
+                begun = [train(jobs, place, plan, arm, seed, measuring) for arm in ARMS]
+                for process, log in (job for job in begun if job is not None):
+                    finished(process, log)
 
 
 def train(
-    assets: Path,
-    folder: Path,
-    plan: Plan,
-    seed: int,
-    strength: Sequence[str],
-    measuring: str,
-    training: Path,
-    held_out: Path,
-) -> None:
-    """One run, against a server of its own: drift is told from this run's responses alone."""
+    stack: ExitStack, place: Place, plan: Plan, arm: str, seed: int, measuring: str
+) -> tuple[Popen[bytes], Path] | None:
+    """One run and its log, against a server of its own: drift is told from this run's responses
+    alone. None for a run that has ended already."""
+    folder = place.run(arm, seed)
+    if (folder / "summary.json").exists():
+        say(f"{folder} has ended already")
+        return None
     folder.mkdir(exist_ok=True)
     key = folder / "operator.key"
     key.touch(mode=0o600)
     key.write_text(secrets.token_hex(16))
-    with ExitStack() as stack:
-        url = serve(
-            stack,
-            assets,
-            folder / "reward.log",
-            f"--monitor={folder.parent / 'monitor' / 'probe'}",
-            f"--operator-key-file={key}",
-            "--drift-window=128",
-        )
-        run(
-            "rl",
-            f"--policy={assets / 'generator'}",
-            f"--prompts={training}",
-            f"--eval-prompts={held_out}",
-            f"--reward-url={url}",
-            f"--eval-reward-url={measuring}",
-            f"--operator-key-file={key}",
-            f"--out={folder}",
-            f"--seed={seed}",
-            f"--steps={plan.steps}",
-            f"--group-size={plan.group_size}",
-            "--prompts-per-step=1",
-            f"--learning-rate={plan.learning_rate}",
-            "--beta=0.02",
-            "--lora-rank=8",
-            f"--max-tokens={plan.max_tokens}",
-            f"--eval-every={plan.eval_every}",
-            f"--eval-n={plan.eval_n}",
-            "--save-every=4",
-            # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
-            "--no-stop-on-alarm",
-            *strength,
-        )
+    url = serve(
+        stack,
+        place,
+        folder / "reward.log",
+        f"--monitor={place.monitor / 'probe'}",
+        f"--operator-key-file={key}",
+        "--drift-window=128",
+    )
+    command = candor(
+        "rl",
+        f"--policy={place.assets / 'generator'}",
+        f"--prompts={place.training}",
+        f"--eval-prompts={place.held_out}",
+        f"--reward-url={url}",
+        f"--eval-reward-url={measuring}",
+        f"--operator-key-file={key}",
+        f"--out={folder}",
+        f"--seed={seed}",
+        f"--steps={plan.steps}",
+        f"--group-size={plan.group_size}",
+        "--prompts-per-step=1",
+        f"--learning-rate={plan.learning_rate}",
+        "--beta=0.02",
+        "--lora-rank=8",
+        f"--max-tokens={plan.max_tokens}",
+        f"--eval-every={plan.eval_every}",
+        f"--eval-n={plan.eval_n}",
+        "--save-every=4",
+        # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
+        "--no-stop-on-alarm",
+        *ARMS[arm],
+    )
+    log = folder / "train.log"
+    say(f"$ {shlex.join(command)} &  # log: {log}")
+    # On a CPU two runs with half of the cores each get further than one after the other with all.
+    threads = max(1, (os.cpu_count() or 1) // len(ARMS))
+    process = stack.enter_context(
+        started(command, log=log, environment={"OMP_NUM_THREADS": str(threads)})
+    )
+    return process, log
 
 
-def serve(stack: ExitStack, assets: Path, log: Path, *flags: str) -> str:
+def serve(stack: ExitStack, place: Place, log: Path, *flags: str) -> str:
     """A reward server until the stack ends; its URL."""
     port = free_port()
     command = candor(
         "serve",
-        f"--model={assets / 'model'}",
-        f"--probe={assets / 'probes' / PROBE}",
+        f"--model={place.assets / 'model'}",
+        f"--probe={place.assets / 'probes' / PROBE}",
         f"--port={port}",
         *flags,
     )

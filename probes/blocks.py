@@ -26,6 +26,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from probes import native
 from probes.head import decoder_blocks
+from probes.int8 import Int8Linear
 from probes.native import Kernel
 from probes.packed_attention import PackedLayout, packed_attention
 
@@ -102,15 +103,15 @@ def _forward(
         sliding_window=_window(attention),
         queries=queries,
     )
-    hidden = torch.addmm(hidden, mixed[0].flatten(1), _turned(attention, "o_proj"))
+    hidden = _add(hidden.clone(), mixed[0].flatten(1), _part(attention, "o_proj"))
     normed = _norm(kernel, _part(block, "post_attention_layernorm"), hidden)
-    gate = normed @ _turned(mlp, "gate_proj")
-    up = normed @ _turned(mlp, "up_proj")
+    gate = _product(normed, _part(mlp, "gate_proj"))
+    up = _product(normed, _part(mlp, "up_proj"))
     if kernel is None:
         gate = silu(gate, inplace=True).mul_(up)
     else:
         kernel.silu_multiply(gate, up)
-    hidden = hidden.addmm_(gate, _turned(mlp, "down_proj"))
+    hidden = _add(hidden, gate, _part(mlp, "down_proj"))
     if read is None:
         return hidden[None]
     # Whoever reads a token that was not announced gets NaN, and so an error: never a wrong number.
@@ -129,9 +130,7 @@ def _norm(kernel: Kernel | None, norm: nn.Module, hidden: Tensor) -> Tensor:
 
 def _heads(kernel: Kernel | None, attention: nn.Module, name: str, normed: Tensor) -> Tensor:
     """[T, heads, head_dim]: the projection q, k or v, normed where the block norms it (Qwen3)."""
-    projection = _part(attention, f"{name}_proj")
-    assert isinstance(projection, nn.Linear)
-    states = linear(normed, projection.weight, projection.bias)
+    states = _product(normed, _part(attention, f"{name}_proj"))
     states = states.view(len(normed), -1, int(attention.head_dim))  # type: ignore[arg-type]
     if name == "v" or not hasattr(attention, f"{name}_norm"):
         return states
@@ -157,11 +156,19 @@ def _window(attention: nn.Module) -> int | None:
     return None if window is None else int(window)
 
 
-def _turned(module: nn.Module, name: str) -> Tensor:
-    """The weight of a linear layer as a right factor."""
-    weight = _part(module, name).weight
-    assert isinstance(weight, Tensor)
-    return weight.t()
+def _product(states: Tensor, layer: nn.Module) -> Tensor:
+    if isinstance(layer, Int8Linear):
+        return layer(states)  # type: ignore[no-any-return]
+    assert isinstance(layer, nn.Linear)
+    return linear(states, layer.weight, layer.bias)
+
+
+def _add(hidden: Tensor, states: Tensor, layer: nn.Module) -> Tensor:
+    """Adds the product of a layer without a bias to `hidden`, in place."""
+    if isinstance(layer, Int8Linear):
+        return hidden.add_(layer(states))
+    assert isinstance(layer, nn.Linear)
+    return hidden.addmm_(states, layer.weight.t())
 
 
 def _part(module: nn.Module, name: str) -> nn.Module:

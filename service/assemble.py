@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from probes import artifact
@@ -15,11 +16,13 @@ from probes.probe import Probe
 from service import logs, vllm_check, vllm_engine
 from service.batch import Engine
 from service.batcher import Batcher
+from service.checkpoint import ModelRefused
 from service.cache_gauges import PrefixCacheGauges
 from service.compose import ServedProbe
 from service.drift import Drift
 from service.drift_reference import DriftReference
 from service.engines import build_engine
+from service.int8_gate import Prompt, through_the_gate
 from service.memo import Memo
 from service.metrics import Metrics
 from service.model import RewardModel, load_reward_model
@@ -65,11 +68,15 @@ def load(
     served: dict[str, ServedProbe],
     reference: DriftReference | None,
     metrics: Metrics,
+    gate: Sequence[Prompt] = (),
 ) -> Rewarder:
     """The model, checked against every probe, behind a batcher that is not started yet.
 
+    Args:
+        gate: what int8 must rank as the model does; none is no int8.
+
     Raises:
-        ModelRefused: the model cannot be served.
+        ModelRefused: the model cannot be served, or not in int8.
         ProbeMismatch: a probe belongs to another model.
         DriftReferenceError: `reference` was taken with another model or other probes.
     """
@@ -94,13 +101,16 @@ def load(
         prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
         metrics.registry.register(PrefixCacheGauges(prefix_cache))
     engine = start_engine(settings, model, served, prefix_cache)
+    renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+    if gate:
+        model = to_int8(gate, settings, model, engine, renderer, prefix_cache)
     # vLLM batches on its own, in processes of its own.
     processes = engine if isinstance(engine, VllmEngine) else None
     threaded = model.device == "cpu" and processes is None
     workers = num_workers(settings.workers, model.model, on_cpu=threaded)
     rewarder = Rewarder(
         model=model,
-        renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
+        renderer=renderer,
         batcher=Batcher(
             engine,
             max_batch_tokens=settings.max_batch_tokens,
@@ -141,6 +151,33 @@ def start_engine(
     return build_engine(
         settings.engine, model.model, probes, device=model.device, prefix_cache=prefix_cache
     )
+
+
+def to_int8(
+    gate: Sequence[Prompt],
+    settings: Settings,
+    model: RewardModel,
+    engine: Engine,
+    renderer: Renderer,
+    prefix_cache: PrefixCache | None,
+) -> RewardModel:
+    """The same model with 8-bit linear layers, its weights replaced in place.
+
+    Raises:
+        ModelRefused: it is not on a CPU, or int8 ranks the candidates of the gate otherwise.
+    """
+    if model.device != "cpu":
+        raise ModelRefused(f"--int8-gate: the model is on {model.device}; add --device cpu")
+    agreement = through_the_gate(
+        gate,
+        model.model,
+        engine,
+        renderer,
+        settings.max_batch_tokens,
+        forget=prefix_cache.clear if prefix_cache is not None else lambda: None,
+    )
+    log.info("int8_gate_passed", **asdict(agreement))
+    return replace(model, dtype="int8")
 
 
 def _log_loaded(

@@ -32,6 +32,7 @@ from service import assemble, logs
 from service.app import create_app
 from service.drift_reference import read_reference
 from service.health import Health
+from service.int8_gate import read_gate
 from service.serve import read_key_file
 from service.settings import Settings, SettingsError
 
@@ -73,7 +74,7 @@ class Candor:
         key_files: the keys, read here.
 
     Raises:
-        SettingsError, ArtifactError, DriftReferenceError: at construction; Ray tries again a few
+        SettingsError, ArtifactError, DriftReferenceError, GateError: at construction; Ray tries again a few
             times and then tells it in `serve status`.
     """
 
@@ -95,9 +96,10 @@ class Candor:
         reference = None
         if settings.drift_reference is not None:
             reference = read_reference(settings.drift_reference)
+        gate = read_gate(settings.int8_gate)
         return create_app(
             settings,
-            lambda metrics: assemble.load(settings, served, reference, metrics),
+            lambda metrics: assemble.load(settings, served, reference, metrics, gate),
             health=self.health,
         )
 

@@ -25,6 +25,7 @@ from service.contracts.options import Told, TrainerRoutes, Truncation
 from service.drift import DEFAULT_WINDOW
 from service.drift_reference import DriftReferenceError, read_reference
 from service.health import Health
+from service.int8_gate import GateError, read_gate
 from service.protocol import BoundedProtocol
 from service.server import CUT, LAME_DUCK_S, Server
 from service.settings import (
@@ -62,6 +63,7 @@ def serve(
     device: Annotated[str, Parameter(group=REWARD)] = "auto",
     dtype: Annotated[Dtype, Parameter(group=REWARD)] = "auto",
     engine: Annotated[Literal["packed", "padded", "vllm"], Parameter(group=REWARD)] = "packed",
+    int8_gate: Annotated[Path | None, Parameter(group=REWARD)] = None,
     tensor_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
     pipeline_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
     vllm_arg: Annotated[list[str] | None, Parameter(group=VLLM, negative="")] = None,
@@ -118,6 +120,9 @@ def serve(
     engine
         packed computes a shared context once; padded is the plain forward; vllm runs models that
         need more than one GPU, and has to be installed.
+    int8_gate
+        JSONL of your prompts with candidates, as candor generate writes it: linear layers run in
+        8 bits on the CPU if they rank these as the model does, and the start fails if not.
     tensor_parallel_size
         GPUs that share every layer.
     pipeline_parallel_size
@@ -192,6 +197,7 @@ def serve(
             device=device,
             dtype=dtype,
             engine=engine,
+            int8_gate=int8_gate,
             tensor_parallel_size=tensor_parallel_size,
             pipeline_parallel_size=pipeline_parallel_size,
             vllm_args=parse_vllm_args(vllm_arg or []),
@@ -221,12 +227,15 @@ def serve(
         )
         served = assemble.serve_probes(settings)
         reference = read_reference(drift_reference) if drift_reference is not None else None
-    except (SettingsError, ArtifactError, DriftReferenceError) as error:
+        gate = read_gate(int8_gate)
+    except (SettingsError, ArtifactError, DriftReferenceError, GateError) as error:
         print(f"candor serve: {error}", file=sys.stderr)
         sys.exit(2)
     if settings.insecure_no_auth and settings.api_key is None:
         log.warning("no_auth", reason="anyone who reaches this port can use it")
-    status = run(settings, lambda metrics: assemble.load(settings, served, reference, metrics))
+    status = run(
+        settings, lambda metrics: assemble.load(settings, served, reference, metrics, gate)
+    )
     logging.shutdown()
     # Not sys.exit: a forward that hangs would hold the interpreter's exit for ever.
     os._exit(status)

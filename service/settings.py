@@ -43,6 +43,9 @@ SET_BY_CANDOR = frozenset(
 """vLLM's engine arguments that follow from the model, the probes and other flags."""
 
 
+CPU = ("auto", "cpu")
+
+
 class SettingsError(ValueError):
     """A setting that cannot be right; the message names the flag and the fix."""
 
@@ -76,6 +79,9 @@ class Settings:
     """DNS names, beside `localhost`, that a Host header may carry."""
     device: str = "auto"
     dtype: Dtype = "auto"
+    int8_gate: Path | None = None
+    """Prompts with candidates that 8-bit linear layers must rank as the model does; None is no
+    int8."""
     engine: Literal["packed", "padded", "vllm"] = "packed"
     tensor_parallel_size: int = 1
     """Of vLLM: devices that share every layer."""
@@ -123,6 +129,11 @@ class Settings:
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{flag} {value}: must be a positive number")
         self._check_vllm()
+        if self.int8_gate is not None and (self.engine == "vllm" or self.device not in CPU):
+            raise SettingsError(
+                f"--int8-gate {self.int8_gate}: int8 is for CPUs and Candor's own engines; add "
+                "--device cpu, or give vLLM its own --vllm-arg quantization=..."
+            )
         if self.workers is not None and self.workers < 1:
             raise SettingsError(f"--workers {self.workers}: must be at least 1")
         for flag, value in (

@@ -28,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_two_arms_that_agree_and_ends_with_one_json_object(
+def test_a_quick_run_measures_three_arms_that_agree_and_ends_with_one_json_object(
     tmp_path: Path,
 ) -> None:
     done = subprocess.run(
@@ -47,12 +47,15 @@ def test_a_quick_run_measures_two_arms_that_agree_and_ends_with_one_json_object(
     assert {name: arm["missing"] for name, arm in result["arms"].items()} == {
         "packed": "",
         "padded": "",
+        "bare": "",
     }
     assert [(r["cell"], r["arm"], r["errors"]) for r in result["records"]] == [
         ("groups/single", "packed", {}),
         ("groups/single", "padded", {}),
+        ("groups/single", "bare", {}),
         ("groups/batch", "packed", {}),
         ("groups/batch", "padded", {}),
+        ("groups/batch", "bare", {}),
     ]
     for one in result["agreement"]:
         assert one["same_num_tokens"]
