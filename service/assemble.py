@@ -16,8 +16,8 @@ from probes.probe import Probe
 from service import logs, vllm_check, vllm_engine
 from service.batch import Engine
 from service.batcher import Batcher
-from service.checkpoint import ModelRefused
 from service.cache_gauges import PrefixCacheGauges
+from service.checkpoint import ModelRefused
 from service.compose import ServedProbe
 from service.drift import Drift
 from service.drift_reference import DriftReference

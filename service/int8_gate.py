@@ -15,10 +15,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.stats import spearmanr
 from torch import nn
 
 from probes.int8 import quantise
@@ -174,8 +175,13 @@ def _spearman(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """0 where int8 tells nothing apart."""
     if len({*theirs}) == 1:
         return 0.0
-    found: Any = spearmanr(ours, theirs)
-    return float(found.statistic)
+    return float(np.corrcoef(_ranks(ours), _ranks(theirs))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """From 0; equal values share the mean of their ranks."""
+    every = np.asarray(values)
+    return (every[:, None] > every).sum(1) + ((every[:, None] == every).sum(1) - 1) / 2
 
 
 def _columns(scores: Sequence[Score]) -> dict[str, list[float]]:

@@ -74,8 +74,8 @@ class Candor:
         key_files: the keys, read here.
 
     Raises:
-        SettingsError, ArtifactError, DriftReferenceError, GateError: at construction; Ray tries again a few
-            times and then tells it in `serve status`.
+        SettingsError, ArtifactError, DriftReferenceError, GateError: at construction; Ray tries
+            again a few times and then tells it in `serve status`.
     """
 
     def __init__(self, settings: Settings, key_files: KeyFiles) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from service import assemble, int8_gate
 from service.batch import Reading, Score
@@ -16,7 +17,7 @@ from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
-WORDS = "the poem is about sea and good blue what think answer very thank you".split()
+WORDS = ("the", "poem", "is", "about", "sea", "and", "good", "blue", "what", "think", "answer")
 
 
 def line(number: int) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_few_prompts_no_json_and_no_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=f"at least {MIN_PROMPTS}"):
         read_gate(write(tmp_path / "few.jsonl", [line(0)]))
     (tmp_path / "text.jsonl").write_text("no json\n")
-    with pytest.raises(GateError, match="line 1: .*JSON"):
+    with pytest.raises(GateError, match=r"line 1: .*JSON"):
         read_gate(tmp_path / "text.jsonl")
     with pytest.raises(GateError, match="cannot be read"):
         read_gate(tmp_path / "absent")
@@ -99,6 +100,13 @@ def test_a_wrong_winner_counts_by_what_it_costs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(int8_gate, "MIN_AGREEMENT", 0.5)
     assert compare(FLOAT, swapped).regret == pytest.approx(1 / 1.118, rel=1e-3)
     assert "loses 0.894 standard deviations" in str(compare(FLOAT, swapped).reason)
+
+
+def test_ties_share_their_rank_as_scipy_has_it() -> None:
+    ours, theirs = [1.0, 2.0, 2.0, 5.0, 5.0, 0.0], [1.0, 1.0, 3.0, 2.0, 2.0, 2.0]
+    zeros = [0.0] * len(ours)
+    found = compare([scores(ours, zeros)], [scores(theirs, zeros)]).spearman
+    assert found == pytest.approx({"R": spearmanr(ours, theirs).statistic})
 
 
 def test_nothing_told_apart_is_no_agreement() -> None:
