@@ -55,12 +55,12 @@ class Plan:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 40
+    steps: int = 30
     learning_rate: float = 5e-4
     group_size: int = 8
     max_tokens: int = 32
-    eval_every: int = 20
-    eval_n: int = 4
+    eval_every: int = 15
+    eval_n: int = 8
     poems: int | None = None
     monitor_layers: str = "20-24"
     monitor_n: int = 8

@@ -93,6 +93,31 @@ def test_an_import_the_right_way_is_not(package: str, source: str) -> None:
     assert violations(package, source) == []
 
 
+SERVER_EXTRA = {
+    "cyclopts", "fastapi", "huggingface_hub", "jinja2", "numpy", "orjson", "prometheus_client", "pydantic",
+    "pydantic_core", "safetensors", "starlette", "structlog", "tokenizers", "torch", "transformers",
+    "uvicorn",
+}  # fmt: skip
+"""What pyproject's `server` extra installs, with what its members cannot be without."""
+
+ELSEWHERE = {"ray": "ray_", "vllm": "vllm_"}
+"""Libraries of other extras, and the beginning of the files that may import them."""
+
+
+def strangers(name: str, source: str) -> set[str]:
+    """Libraries that a service module imports and the `server` extra does not bring."""
+    tops = {dotted.partition(".")[0] for _, dotted in imported(ast.parse(source))}
+    allowed = {top for top, start in ELSEWHERE.items() if name.startswith(start)}
+    return tops - {*ALLOWED, *sys.stdlib_module_names, *SERVER_EXTRA, *allowed}
+
+
+def test_the_service_needs_only_what_its_extra_installs() -> None:
+    for path in sorted((ROOT / "service").rglob("*.py")):
+        assert strangers(path.name, path.read_text()) == set(), path
+    assert strangers("gate.py", "from scipy.stats import spearmanr") == {"scipy"}
+    assert strangers("gate.py", "import ray") == {"ray"}
+
+
 def loaded_by(statement: str) -> set[str]:
     """Top-level names in `sys.modules` after `statement` in a fresh interpreter."""
     code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
