@@ -28,7 +28,6 @@ from bench.servers import (
     stop,
     tail,
     wait_ready,
-    watched,
 )
 from bench.workloads import Text
 
@@ -76,6 +75,7 @@ class Live:
                 wait_ready(self.running.process, url, self.log, deadline)
             yield
         finally:
+            self.running.read_memory()
             with suppress(ProcessLookupError):
                 self.running.pause()
 
@@ -132,8 +132,8 @@ def _started_pipe(arm: Arm, log: Path) -> Iterator[Running]:
     try:
         ask(process, None, log)
         running = Running(process, "", time.monotonic() - began)
-        with watched(running, began):
-            yield running
+        running.read_memory()
+        yield running
     finally:
         stop(process)
         for pipe in (process.stdin, process.stdout):

@@ -67,6 +67,7 @@ def memory(
                 errors |= asyncio.run(closed_loop(url, CANDOR, _texts(draw, count), 32)).errors
                 readings.append((done + count, tree_bytes(pid)))
                 say(f"{done + count} requests: {readings[-1][1] / 2**20:.1f} MiB")
+            live.running.read_memory()
             peak = live.running.peak_bytes
     half = readings[len(readings) // 2][1]
     result = {

@@ -98,7 +98,7 @@ class Run:
             self.outcome.arms[name] |= {
                 "start_s": live.running.start_s,
                 "peak_bytes": live.running.peak_bytes,
-                "memory": live.running.memory[::5],
+                "memory": live.running.memory,
                 "about": live.about,
             }
 

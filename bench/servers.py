@@ -1,5 +1,5 @@
 """The arms' processes: started one after the other, stopped in their tracks while another is
-measured, their memory watched.
+measured, their memory read.
 
 A server that only idles still takes time from a machine of two cores (spinning threads, health
 checks); one that got SIGSTOP takes none, and keeps its caches and its memory.
@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,9 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-
-SAMPLE_S = 1.0
-"""Between two readings of the memory."""
 
 
 class StartFailed(RuntimeError):
@@ -38,13 +34,22 @@ class Running:
         process: leader of a process group of its own.
         url: without a trailing slash; empty for one that speaks over pipes.
         start_s: from the start of the process to the first good answer.
-        memory: (seconds since the start, bytes) of the process tree, see `tree_bytes`.
+        memory: bytes of the process tree whenever it was read, see `tree_bytes`.
+        peak_bytes: the most there was up to the last reading, see `tree_peak_bytes`.
     """
 
     process: subprocess.Popen[bytes]
     url: str
     start_s: float
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    def read_memory(self) -> None:
+        """Not while it is being measured: the kernel walks all its pages for this."""
+        pid = self.process.pid
+        if size := tree_bytes(pid):
+            self.memory.append(size)
+            self.peak_bytes = max(self.peak_bytes, tree_peak_bytes(pid))
 
     def pause(self) -> None:
         """Takes every core from it until `resume`."""
@@ -52,10 +57,6 @@ class Running:
 
     def resume(self) -> None:
         os.killpg(self.process.pid, signal.SIGCONT)
-
-    @property
-    def peak_bytes(self) -> int:
-        return max((size for _, size in self.memory), default=0)
 
     def cpu_s(self) -> float:
         """CPU time of the whole tree so far."""
@@ -100,6 +101,25 @@ def tree_bytes(pid: int) -> int:
     return own + shared
 
 
+def tree_peak_bytes(pid: int) -> int:
+    """The same for the most that each process has had, which the kernel keeps: exact for one
+    process, too much for several that did not have it at one time."""
+    own = shared = 0
+    for process in tree(pid):
+        try:
+            memory = process.memory_full_info()
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except (psutil.Error, OSError):
+            continue
+        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+        if peak is None:  # it has ended, and is not yet collected
+            continue
+        common = memory.rss - memory.uss
+        own += int(peak.split()[1]) * 1024 - common
+        shared = max(shared, common)
+    return own + shared
+
+
 def clean_environment() -> dict[str, str]:
     """This process's environment without a bound on threads: each arm starts as its users start
     it."""
@@ -134,8 +154,8 @@ def started(
     try:
         wait_ready(process, url + ready, log, began + timeout_s)
         running = Running(process, url, time.monotonic() - began)
-        with watched(running, began):
-            yield running
+        running.read_memory()
+        yield running
     finally:
         stop(process)
 
@@ -157,27 +177,6 @@ def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline: 
             pass
         time.sleep(0.1)
     raise StartFailed(f"{url} was not ready in time; end of {log}:\n{tail(log)}")
-
-
-@contextmanager
-def watched(running: Running, began: float) -> Iterator[None]:
-    """Samples the memory into `running.memory` until the block ends."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            size = tree_bytes(running.process.pid)
-            if size:
-                running.memory.append((round(time.monotonic() - began, 1), size))
-            done.wait(SAMPLE_S)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def stop(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.servers import Running, StartFailed, free_port, started, tree_bytes
+from bench.servers import Running, StartFailed, free_port, started, tree_bytes, tree_peak_bytes
 
 SPINNER = """
 import http.server, sys, threading
@@ -66,6 +67,26 @@ def test_a_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> N
         ),
     ):
         pass
+
+
+HOARDER = """
+import sys
+block = bytearray(64 * 2**20)
+del block
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_peak_is_what_was_once_there() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", HOARDER], stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        gone = tree_peak_bytes(process.pid) - tree_bytes(process.pid)
+        process.communicate()
+    assert gone == pytest.approx(64 * 2**20, rel=0.1)
+    assert tree_peak_bytes(2**22 + 1) == 0  # no such process
 
 
 def test_memory_of_a_process_alone_is_its_resident_size() -> None:
