@@ -18,6 +18,7 @@ from probes.forward import packed
 from probes.packed_attention import NAME
 from probes.prefix import lay_out
 from probes.probe import Probe
+from service import trim
 from service.batch import BatchResult, Engine, Item, Score
 from service.prefix_cache import PrefixCache
 from service.readings import by_layer, score_forward
@@ -81,6 +82,8 @@ class PackedEngine:
             for number, prefix in forward.kept.items():
                 cache.put(items[number], prefix)
             cache.saved(forward.num_known)
+        if self._device.type == "cpu":
+            trim.after_batch(result.num_computed_tokens)
         return result
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from probes.capture import Taps
 from probes.forward import padded
 from probes.probe import Probe
+from service import trim
 from service.batch import BatchResult, Item
 from service.readings import by_layer, score_forward
 
@@ -53,4 +54,7 @@ class PaddedEngine:
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        return score_forward(self._model, self._taps, self._layers, items, forward)
+        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        if self._device.type == "cpu":
+            trim.after_batch(result.num_computed_tokens)
+        return result
