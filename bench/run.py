@@ -103,7 +103,9 @@ class Run:
             }
 
     def _start(self, arm: Arm, stack: ExitStack) -> None:
-        entry = {"title": arm.title, "command": arm.command(0)}
+        interpreter, *rest = arm.command(0)
+        # Whose Python it was is told by the versions, not by where it lies on somebody's disk.
+        entry = {"title": arm.title, "command": [Path(interpreter).name, *rest]}
         self.outcome.arms[arm.name] = entry | {"missing": arm.missing or "not started"}
         if arm.missing:
             say(f"{arm.title}: left out: {arm.missing}")
@@ -119,7 +121,7 @@ class Run:
         say(f"{arm.title}: up in {live.running.start_s:.1f} s")
 
     def _leave_out(self, name: str, reason: str) -> None:
-        self.outcome.arms[name]["missing"] = reason
+        self.outcome.arms[name]["missing"] = reason.partition("\n")[0]  # the rest is its log
         self._lives.pop(name, None)
         say(f"{self.outcome.arms[name]['title']}: left out: {reason}")
 
