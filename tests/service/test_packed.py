@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from probes import blocks, forward
 from probes.prefix import Layout, Segment, lay_out
 from service.batch import Item, Score
+from service.engines import build_engine
 from service.packed import PackedEngine, check_items, self_check
 from service.padded import PaddedEngine
 from tests.probes.kernels import PATHS, computed_by
@@ -129,23 +130,26 @@ def test_a_sliding_window_counts_back_over_the_shared_context(window: int, path:
     assert max(gaps) > 100 * TOLERANCE
 
 
+def total_gap(found: Sequence[Score], exact: Sequence[Score]) -> float:
+    return sum(abs(a.base_reward - b.base_reward) for a, b in zip(found, exact, strict=True))
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
-    """Against float32, the mean error of the packed forward is at most 1.5 times the padded one's
-    (both are rounding noise: over 65 items the two differ by chance alone)."""
-    items = [item for seed in range(5) for item in grouped_items(seed)]
-    model = tiny_llama()
-    exact = [s.base_reward for s in PaddedEngine(model, [], device="cpu").score(items).scores]
-    half = copy.deepcopy(model).bfloat16()
-
-    def error(scores: Sequence[Score]) -> float:
-        gaps = [abs(s.base_reward - e) for s, e in zip(scores, exact, strict=True)]
-        return sum(gaps) / len(gaps)
-
-    padded = error(PaddedEngine(copy.deepcopy(half), [], device="cpu").score(items).scores)
-    with computed_by(path):
-        found = error(PackedEngine(half, [], device="cpu").score(items).scores)
-    assert 0 < found <= 1.5 * padded
+    """Against float32, the packed engine as it is served errs no more than the padded one. Both are
+    rounding noise, so eight models are pooled, and a tenth is left to chance."""
+    packed_error = padded_error = 0.0
+    for seed in range(8):
+        items = [item for part in range(4) for item in grouped_items(4 * seed + part)]
+        model = tiny_llama(seed=seed)
+        exact = PaddedEngine(model, [], device="cpu").score(items).scores
+        half = copy.deepcopy(model).bfloat16()
+        padded = PaddedEngine(copy.deepcopy(half), [], device="cpu").score(items).scores
+        with computed_by(path):
+            found = build_engine("packed", half, [], device="cpu").score(items).scores
+        packed_error += total_gap(found, exact)
+        padded_error += total_gap(padded, exact)
+    assert 0 < packed_error <= 1.1 * padded_error
 
 
 def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
