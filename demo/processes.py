@@ -1,4 +1,4 @@
-"""Start a process, wait until it answers or ends, stop it whatever happens: for the demo and tests.
+"""Start a server process, wait until it answers, stop it whatever happens: for the demo and tests.
 
 Not a supervisor: a process that dies is reported with the end of its log, not started again.
 """
@@ -20,10 +20,6 @@ from pathlib import Path
 import torch
 
 from probes.precision import cpu_dtype
-
-
-class Failed(RuntimeError):
-    """A job ended with an error; the message ends with its last log lines."""
 
 
 class StartFailed(RuntimeError):
@@ -84,26 +80,6 @@ def vllm_environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(
-    command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """`command` as a process that does not outlive the block."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | dict(environment or {}),
-            start_new_session=True,  # so that its own workers can be stopped with it
-        )
-    try:
-        yield process
-    finally:
-        _stop(process)
-
-
-@contextmanager
 def running(
     command: Sequence[str],
     *,
@@ -117,19 +93,20 @@ def running(
     Raises:
         StartFailed: the process exited, or was not ready within `timeout_s` seconds.
     """
-    with started(command, log=log, environment=environment) as process:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | dict(environment or {}),
+            start_new_session=True,  # so that its own workers can be stopped with it
+        )
+    try:
         _wait_ready(process, ready_url, log, timeout_s)
         yield process
-
-
-def finished(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait for its end.
-
-    Raises:
-        Failed: it ended with another status than 0.
-    """
-    if status := process.wait():
-        raise Failed(f"ended with {status}; end of {log}:\n{_tail(log)}")
+    finally:
+        _stop(process)
 
 
 def _wait_ready(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import secrets
 import shlex
 import signal
@@ -24,12 +23,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 from demo import rl_monitor
 from demo.pairs import Work, works
-from demo.processes import candor, finished, free_port, running, started
+from demo.processes import candor, free_port, running
 from demo.rl_tell import print_table, summarise, write_plots
 from demo.run import KAPPA, say
 from demo.tell import PROBE
@@ -182,71 +180,59 @@ def fit_monitor(place: Place, plan: Plan) -> None:
 
 
 def train_all(place: Place, plan: Plan) -> None:
-    """Seed after seed, the arms of one side by side; those that have ended only say so."""
+    """Every arm and seed, one after the other; those that have ended only say so."""
     with ExitStack() as stack:
         # The monitor is a probe here, so that its scores of single responses come back.
         log = place.out / "eval.log"
         measuring = serve(stack, place, log, f"--probe={place.monitor / 'probe'}")
         for seed in plan.seeds:
-            with ExitStack() as jobs:
-                begun = [train(jobs, place, plan, arm, seed, measuring) for arm in ARMS]
-                for process, log in (job for job in begun if job is not None):
-                    finished(process, log)
+            for arm in ARMS:
+                train(place, plan, arm, seed, measuring)
 
 
-def train(
-    stack: ExitStack, place: Place, plan: Plan, arm: str, seed: int, measuring: str
-) -> tuple[Popen[bytes], Path] | None:
-    """One run and its log, against a server of its own: drift is told from this run's responses
-    alone. None for a run that has ended already."""
+def train(place: Place, plan: Plan, arm: str, seed: int, measuring: str) -> None:
+    """One run, against a server of its own: drift is told from this run's responses alone."""
     folder = place.run(arm, seed)
     if (folder / "summary.json").exists():
         say(f"{folder} has ended already")
-        return None
+        return
     folder.mkdir(exist_ok=True)
     key = folder / "operator.key"
     key.touch(mode=0o600)
     key.write_text(secrets.token_hex(16))
-    url = serve(
-        stack,
-        place,
-        folder / "reward.log",
-        f"--monitor={place.monitor / 'probe'}",
-        f"--operator-key-file={key}",
-        "--drift-window=128",
-    )
-    command = candor(
-        "rl",
-        f"--policy={place.assets / 'generator'}",
-        f"--prompts={place.training}",
-        f"--eval-prompts={place.held_out}",
-        f"--reward-url={url}",
-        f"--eval-reward-url={measuring}",
-        f"--operator-key-file={key}",
-        f"--out={folder}",
-        f"--seed={seed}",
-        f"--steps={plan.steps}",
-        f"--group-size={plan.group_size}",
-        "--prompts-per-step=1",
-        f"--learning-rate={plan.learning_rate}",
-        "--beta=0.02",
-        "--lora-rank=8",
-        f"--max-tokens={plan.max_tokens}",
-        f"--eval-every={plan.eval_every}",
-        f"--eval-n={plan.eval_n}",
-        "--save-every=4",
-        # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
-        "--no-stop-on-alarm",
-        *ARMS[arm],
-    )
-    log = folder / "train.log"
-    say(f"$ {shlex.join(command)} &  # log: {log}")
-    # On a CPU two runs with half of the cores each get further than one after the other with all.
-    threads = max(1, (os.cpu_count() or 1) // len(ARMS))
-    process = stack.enter_context(
-        started(command, log=log, environment={"OMP_NUM_THREADS": str(threads)})
-    )
-    return process, log
+    with ExitStack() as stack:
+        url = serve(
+            stack,
+            place,
+            folder / "reward.log",
+            f"--monitor={place.monitor / 'probe'}",
+            f"--operator-key-file={key}",
+            "--drift-window=128",
+        )
+        run(
+            "rl",
+            f"--policy={place.assets / 'generator'}",
+            f"--prompts={place.training}",
+            f"--eval-prompts={place.held_out}",
+            f"--reward-url={url}",
+            f"--eval-reward-url={measuring}",
+            f"--operator-key-file={key}",
+            f"--out={folder}",
+            f"--seed={seed}",
+            f"--steps={plan.steps}",
+            f"--group-size={plan.group_size}",
+            "--prompts-per-step=1",
+            f"--learning-rate={plan.learning_rate}",
+            "--beta=0.02",
+            "--lora-rank=8",
+            f"--max-tokens={plan.max_tokens}",
+            f"--eval-every={plan.eval_every}",
+            f"--eval-n={plan.eval_n}",
+            "--save-every=4",
+            # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
+            "--no-stop-on-alarm",
+            *ARMS[arm],
+        )
 
 
 def serve(stack: ExitStack, place: Place, log: Path, *flags: str) -> str:
