@@ -23,6 +23,7 @@ from service import errors
 from service.app import create_app
 from service.batch import BatchResult, Engine, Item
 from service.batcher import Batcher
+from service.cache_gauges import PrefixCacheGauges
 from service.compose import SUM, ServedProbe
 from service.drift import Drift
 from service.drift_reference import MIN_WINDOW, DriftReference
@@ -32,6 +33,7 @@ from service.guards import Limits
 from service.memo import Memo
 from service.metrics import Metrics
 from service.model import RewardModel
+from service.prefix_cache import PrefixCache
 from service.protocol import BoundedProtocol
 from service.render import Renderer
 from service.rewarder import Rewarder
@@ -126,6 +128,7 @@ def load_tiny(
     watchdog_s: float = 60.0,
     workers: int = 1,
     memo: Memo | None = None,
+    prefix_cache: PrefixCache | None = None,
     drift_window: int = MIN_WINDOW,
     drift_reference: DriftReference | None = None,
 ) -> Rewarder:
@@ -146,7 +149,11 @@ def load_tiny(
     )
     served = tiny_probes() if served is None else served
     probes = {name: one.loaded.probe for name, one in served.items()}
-    engine = build_engine(engine_name, model.model, [*probes.values()], device="cpu")
+    if prefix_cache is not None:
+        metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    engine = build_engine(
+        engine_name, model.model, [*probes.values()], device="cpu", prefix_cache=prefix_cache
+    )
     if before is not None:
         engine = Scripted(engine, before)
     batcher = Batcher(
@@ -177,6 +184,7 @@ def load_tiny(
         engine_name=engine.name,
         combination=combination,
         drift=drift,
+        prefix_cache=prefix_cache,
     )
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from service.batch import Item
 from service.compose import ServedProbe
+from service.memo import Memo
+from service.prefix_cache import PrefixCache
 from tests.service.serving import load_tiny, running, score, tiny_app
 from tests.service.test_evader import REFERENCE, probes, traffic
 from tests.stack.command_line import command_line
@@ -69,7 +71,13 @@ def app() -> cyclopts.App:
 @pytest.fixture(scope="module")
 def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
     app = tiny_app(
-        lambda metrics: load_tiny(metrics, served=probes, before=raise_on_poison),
+        lambda metrics: load_tiny(
+            metrics,
+            served=probes,
+            before=raise_on_poison,
+            memo=Memo(2**20),
+            prefix_cache=PrefixCache(2**20),
+        ),
         api_key=API_KEY,
         operator_key=OPERATOR_KEY,
     )
