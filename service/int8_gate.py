@@ -181,7 +181,10 @@ def _spearman(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """From 0; equal values share the mean of their ranks."""
     every = np.asarray(values)
-    return (every[:, None] > every).sum(1) + ((every[:, None] == every).sum(1) - 1) / 2
+    ranks: NDArray[np.float64] = (every[:, None] > every).sum(1) + (
+        (every[:, None] == every).sum(1) - 1
+    ) / 2
+    return ranks
 
 
 def _columns(scores: Sequence[Score]) -> dict[str, list[float]]:
