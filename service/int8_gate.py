@@ -135,7 +135,8 @@ def through_the_gate(
         forget: empties the engine's caches: what the float layers computed is not int8's.
 
     Raises:
-        ModelRefused: a text that this model cannot read, or the ranking is not kept.
+        ModelRefused: a text that this model cannot read, scores that are not finite, or the ranking
+            is not kept.
     """
     groups = [_items(prompt, number, renderer) for number, prompt in enumerate(prompts, 1)]
     before = [_scores(engine, group, max_batch_tokens) for group in groups]
@@ -143,6 +144,8 @@ def through_the_gate(
     quantise(model)
     after = [_scores(engine, group, max_batch_tokens) for group in groups]
     forget()
+    if not all(score.is_finite for group in after for score in group):
+        raise ModelRefused("int8 gives scores that are not finite; serve without --int8-gate")
     agreement = compare(before, after)
     if agreement.reason is not None:
         raise ModelRefused(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy.stats import spearmanr
+from torch import nn
 
 from service import assemble, int8_gate
 from service.batch import Reading, Score
@@ -143,6 +145,18 @@ def test_a_model_that_does_not_is_not_served(
 ) -> None:
     monkeypatch.setattr(int8_gate, "MIN_AGREEMENT", 1.1)
     with pytest.raises(ModelRefused, match="int8 does not rank"):
+        load(tmp_path, gate)
+
+
+def test_scores_that_are_not_finite_pass_no_gate(
+    tmp_path: Path, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: nn.Module) -> int:
+        model.get_parameter("score.weight").data.fill_(torch.nan)
+        return 1
+
+    monkeypatch.setattr(int8_gate, "quantise", spoil)
+    with pytest.raises(ModelRefused, match="not finite"):
         load(tmp_path, gate)
 
 
