@@ -21,6 +21,10 @@ KEPT = 0.8
 MIN_TOKENS = 2048
 """Served before any wait is predicted: the check at start-up would promise a far slower model."""
 
+MAX_SLOWER = 4.0
+"""As what one batch counts that took longer: a process that was suspended, or a virtual machine
+that was moved, has a batch of minutes, and would refuse callers until twenty more have gone by."""
+
 
 class Admission:
     """Bounds on the queue, and the rate at which it empties.
@@ -39,6 +43,9 @@ class Admission:
 
     def learn(self, num_tokens: int, seconds: float) -> None:
         """A batch of `num_tokens` (as sent, without padding) took the model `seconds`."""
+        if self._num_served >= MIN_TOKENS and self._seconds > 0:
+            promised = num_tokens * self._seconds / self._tokens
+            seconds = min(seconds, MAX_SLOWER * promised)
         self._tokens = KEPT * self._tokens + num_tokens
         self._seconds = KEPT * self._seconds + seconds
         self._num_served += num_tokens

@@ -77,6 +77,19 @@ def test_a_small_slow_batch_says_little_of_a_full_one() -> None:
     assert found.refusal(1, 900, 5000, math.inf) is not None
 
 
+def test_one_batch_during_which_the_process_slept_locks_no_door() -> None:
+    """Seen in a benchmark that stops servers between measurements: 503 for the next 35 callers."""
+    found = admission(rate=1000)
+    for _ in range(20):
+        found.learn(1000, 1.0)
+    found.learn(100, 130.0)
+    assert found.refusal(1, 900, 30_000, math.inf) is None  # by what it took: 130 s and more
+    # A server that has become that slow is believed.
+    for _ in range(10):
+        found.learn(100, 130.0)
+    assert found.refusal(1, 900, 30_000, math.inf) is not None
+
+
 @given(
     seconds=st.floats(min_value=0, max_value=1e9),
     queued=st.integers(min_value=1, max_value=10**12),
