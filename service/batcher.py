@@ -29,8 +29,9 @@ from service.observer import Observer
 from service.queue import Entry, Queue, Submission
 from service.workers import Batch, Workers
 
-LEAST_TOKENS = 512
-"""A smaller batch is not worth a worker of its own: the matrix products get slower."""
+LEAST_TOKENS = 128
+"""A smaller batch is not worth a worker of its own: the matrix products get slower. From here on
+two texts on a thread each are back before one batch of both on two (docs/decisions.md)."""
 
 
 class Batcher:
