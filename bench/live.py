@@ -83,7 +83,15 @@ class Live:
         pairs = [(text.context, text.response) for text in texts]
         answer = ask(self.running.process, pairs, self.log)
         seconds = float(answer["seconds"])
-        whole = load.Sent(0.0, 0.0, seconds, tuple(answer["rewards"]), answer["num_tokens"], "")
+        whole = load.Sent(
+            due=0.0,
+            sent=0.0,
+            done=seconds,
+            rewards=tuple(answer["rewards"]),
+            num_tokens=answer["num_tokens"],
+            num_computed_tokens=answer["num_computed_tokens"],
+            error="",
+        )
         return load.Load([whole], seconds)
 
 
@@ -207,6 +215,7 @@ def measure(
         "seconds": came.seconds,
         "num_items": len(texts),
         "num_tokens": came.num_tokens,
+        "num_computed_tokens": came.num_computed_tokens,
         "scores_per_s": len(came.rewards) / came.seconds,
         "errors": came.errors,
         "rewards": came.rewards,

@@ -37,6 +37,8 @@ class Sent:
     done: float
     rewards: tuple[float, ...]
     num_tokens: int
+    num_computed_tokens: int | None
+    """None where the server does not tell."""
     error: str
 
 
@@ -54,6 +56,13 @@ class Load:
     @property
     def num_tokens(self) -> int:
         return sum(request.num_tokens for request in self.requests)
+
+    @property
+    def num_computed_tokens(self) -> int | None:
+        """None where a request does not tell."""
+        told = [request.num_computed_tokens for request in self.requests]
+        known = [one for one in told if one is not None]
+        return sum(known) if len(known) == len(told) else None
 
     @property
     def errors(self) -> dict[str, int]:
@@ -76,7 +85,7 @@ class _Sender:
         """Sends one request; every failure is a `Sent` with an error."""
         sent = self.now()
         rewards: tuple[float, ...] = ()
-        num_tokens, error = 0, ""
+        num_tokens, num_computed_tokens, error = 0, None, ""
         try:
             async with self._session.post(
                 self._url, data=body, headers={"Content-Type": "application/json"}
@@ -85,13 +94,22 @@ class _Sender:
                 if response.status == 200:
                     answer = self._wire.read(payload)
                     rewards, num_tokens = tuple(answer.rewards), answer.num_tokens
+                    num_computed_tokens = answer.num_computed_tokens
                     if len(rewards) != len(texts):
                         error = "wrong number of rewards"
                 else:
                     error = f"HTTP {response.status}"
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as failure:
             error = type(failure).__name__
-        return Sent(sent if due is None else due, sent, self.now(), rewards, num_tokens, error)
+        return Sent(
+            due=sent if due is None else due,
+            sent=sent,
+            done=self.now(),
+            rewards=rewards,
+            num_tokens=num_tokens,
+            num_computed_tokens=num_computed_tokens,
+            error=error,
+        )
 
 
 def _session() -> aiohttp.ClientSession:

@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 
 def tables(result: Result) -> str:
     """The whole run as Markdown: scores a second, latencies, goals."""
-    parts = [_heading(result), _throughput(result)]
+    parts = [_heading(result), _throughput(result), _computed(result)]
     if any("p99_s" in record for record in result["records"]):
         parts.append(_latency(result))
     parts.append(_goals(result))
@@ -64,6 +64,25 @@ def _throughput(result: Result) -> str:
         if arm["missing"]
     ]
     return "\n\n".join([markdown(head, rows), *left_out, *_disagreements(result)])
+
+
+def _computed(result: Result) -> str:
+    """What an arm computes beyond the limit's tokens is one part of its distance to it."""
+    cells = [c for c in CELLS if any(record["cell"] == c for record in result["records"])]
+    head = ["tokens computed / distinct tokens, median", *cells]
+    rows = []
+    for name, arm in result["arms"].items():
+        figures = [_ratios(of(result["records"], cell, name)) for cell in cells]
+        if any(figures):
+            rows.append([arm["title"], *figures])
+    return markdown(head, rows)
+
+
+def _ratios(records: Sequence[Record]) -> str:
+    """Empty where the arm does not tell what it computed."""
+    told = [record for record in records if record["num_computed_tokens"] is not None]
+    ratios = [record["num_computed_tokens"] / record["num_distinct_tokens"] for record in told]
+    return f"{statistics.median(ratios):.3f}" if ratios else ""
 
 
 def _latency(result: Result) -> str:

@@ -14,10 +14,12 @@ from bench.workloads import Text
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The base rewards in the order of the texts, and how many tokens the server counted."""
+    """The base rewards in the order of the texts, how many tokens the server counted, and how many
+    it computed (None where it does not tell)."""
 
     rewards: list[float]
     num_tokens: int
+    num_computed_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def _candor_read(payload: bytes) -> Answer:
     rewards = [
         response["base_reward"] for item in answer["results"] for response in item["responses"]
     ]
-    return Answer(rewards, answer["usage"]["num_tokens"])
+    usage = answer["usage"]
+    return Answer(rewards, usage["num_tokens"], usage["num_computed_tokens"])
 
 
 CANDOR = Wire("/v1/rewards", _candor_body, _candor_read, "/readyz")

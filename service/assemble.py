@@ -104,16 +104,20 @@ def load(
     renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
     if gate:
         model = to_int8(gate, settings, model, engine, renderer, prefix_cache)
-    # vLLM batches on its own, in processes of its own.
     processes = engine if isinstance(engine, VllmEngine) else None
     threaded = model.device == "cpu" and processes is None
-    workers = num_workers(settings.workers, model.model, on_cpu=threaded)
+    budget = settings.max_batch_tokens
+    if processes is None:
+        workers = num_workers(settings.workers, model.model, on_cpu=threaded)
+    else:  # it batches on its own
+        workers = settings.workers or vllm_engine.WORKERS
+        budget = max(1, vllm_engine.AHEAD * budget // workers)
     rewarder = Rewarder(
         model=model,
         renderer=renderer,
         batcher=Batcher(
             engine,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=budget,
             max_queue_tokens=settings.max_queue_tokens,
             watchdog_s=settings.watchdog_s,
             workers=workers,

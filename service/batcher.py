@@ -45,7 +45,8 @@ class Batcher:
         watchdog_s: a single forward longer than this makes `alive` false.
         workers: batches that may run at once.
         before_batch: called in the model thread with how many workers' share of the machine the
-            batch may use: all of it where nothing else waits or runs.
+            batch may use: all of it where nothing else waits or runs. None for an engine that
+            shares the machine out itself: what comes while a lone batch runs joins it.
         memo: of scores that need not be computed again; None computes everything.
         observer: told of batches, waits, refusals and failures.
     """
@@ -68,10 +69,12 @@ class Batcher:
         self._admission = Admission(max_queue_tokens, max_queue_wait_s)
         self._watchdog_s = watchdog_s
         self._workers = Workers(engine, workers, before_batch)
+        self._shared_out = before_batch is not None
         self.memo = memo
         self._observer = observer or Observer()
         self._queue = Queue()
         self._draining = False
+        self._settled_at = -math.inf
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -212,8 +215,9 @@ class Batcher:
     def _take(self) -> Batch | None:
         """Moves the next batch from the queue to a worker; None when nothing can be begun.
 
-        A batch that is all there is has the whole machine, and nothing else begins until it ends:
-        threads that wait for each other at every layer must not share a core with other work.
+        A batch that is all there is has the whole machine (where it is shared out by worker), and
+        nothing else begins until it ends: threads that wait for each other at every layer must not
+        share a core with other work.
         """
         free = self._workers.free
         while free > 0 and self._queue:
@@ -228,7 +232,8 @@ class Batcher:
             if entries := [entry for entry in entries if self._must_run(entry, now)]:
                 for entry in entries:
                     self._observer.on_dequeue(now - entry.queued_at)
-                return self._workers.begin(entries, 1 if self._queue else free)
+                whole = self._shared_out and not self._queue
+                return self._workers.begin(entries, free if whole else 1)
         return None
 
     def _must_run(self, entry: Entry, now: float) -> bool:
@@ -244,12 +249,17 @@ class Batcher:
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Hands each outcome to its submission, and learns the rate."""
-        forward_s = time.monotonic() - batch.began
+        now = time.monotonic()
+        forward_s = now - batch.began
+        # Batches run side by side, and the rate is of all of them: since one ended, or the first of
+        # them began.
+        busy_s = now - max(batch.began, self._settled_at)
+        self._settled_at = now
         self._workers.in_flight.remove(batch)
         self._wake.set()
         num_tokens = sum(entry.item.num_tokens for entry in batch.entries)
         num_computed_tokens = sum(computed for _, computed in outcomes)
-        self._admission.learn(num_tokens, forward_s * batch.workers / self._workers.number)
+        self._admission.learn(num_tokens, busy_s)
         for entry, (score, computed) in zip(batch.entries, outcomes, strict=True):
             submission = entry.submission
             if isinstance(score, Score) and score.is_finite:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +29,15 @@ from service.checkpoint import ModelRefused, read_config, read_tensors
 from service.heads import UNREAD, find_head, head_names
 from service.model import RewardModel
 from service.readings import LayerProbes, by_layer, readings
+from service.vllm_client import VllmClient
 from service.vllm_plugin import FAMILIES, READERS, RESPONSE_START, architecture
 
-WATCH_EVERY_S = 0.5
+WORKERS = 8
+"""Batches that are in vLLM at once unless told, so that it begins its next step with what has come
+since the last and not when the last batch is answered to its end."""
+
+AHEAD = 2
+"""What is in vLLM at most, in `max_batch_tokens`: what is inside is computed, whoever has left."""
 
 ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
 """In place of vLLM's 128 tokens (a shared context ends on a block boundary) and half of the memory.
@@ -41,10 +45,10 @@ ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
 
 
 class VllmEngine:
-    """Scores items on a vLLM that is running.
+    """Scores items on a vLLM that is running; what several threads ask, it computes together.
 
     Args:
-        llm: a `vllm.LLM` of one of our models.
+        vllm: runs one of our models.
         model: what was loaded of the reward model; its weights may be on the meta device.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
 
@@ -54,18 +58,15 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, llm: Any, model: RewardModel, probes: Sequence[Probe]) -> None:
-        self._llm = llm
+    def __init__(self, vllm: VllmClient, model: RewardModel, probes: Sequence[Probe]) -> None:
+        self._vllm = vllm
         self._layers = by_layer(model.model, probes, torch.device("cpu"))
         self._num_readings = len(probes) + 1
-        self._core = llm.llm_engine.engine_core
-        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
 
     @property
     def alive(self) -> bool:
         """Whether vLLM's processes run; once they have ended, they stay so."""
-        resources = getattr(self._core, "resources", None)  # None: it runs in this very process
-        return resources is None or not resources.engine_dead
+        return self._vllm.alive
 
     def cost(self, items: Sequence[Item]) -> int:
         """Distinct tokens, which is what a cache without block boundaries would compute."""
@@ -100,15 +101,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """Ends vLLM's processes. Nothing may be scored afterwards."""
-        self._core.shutdown()
-
-    def _watch(self) -> None:
-        """A call that waits for a process that was killed waits for ever in vLLM 0.32."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        while self.alive:
-            time.sleep(WATCH_EVERY_S)
-        self._core.outputs_queue.put(EngineDeadError())
+        self._vllm.close()
 
     def _encode(self, starts: Mapping[tuple[int, ...], int], shared: bool) -> list[Any]:
         from vllm import PoolingParams
@@ -122,9 +115,7 @@ class VllmEngine:
             )
             for start in starts.values()
         ]
-        prompts = [{"prompt_token_ids": list(ids)} for ids in starts]
-        outputs = self._llm.encode(prompts, params, pooling_task="token_classify", use_tqdm=False)
-        return list(outputs)
+        return self._vllm.encode(list(starts), params)
 
     def _scores(
         self,
@@ -215,7 +206,7 @@ def start(
     }
     with _readers_file(model, layers):
         try:
-            return VllmEngine(_make_llm(chosen), model, probes)
+            return VllmEngine(_connect(chosen), model, probes)
         except Exception as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise ModelRefused(
@@ -224,11 +215,10 @@ def start(
             ) from error
 
 
-def _make_llm(arguments: Mapping[str, Any]) -> Any:
-    from vllm import LLM
+def _connect(arguments: Mapping[str, Any]) -> VllmClient:
     from vllm.config import PoolerConfig
 
-    return LLM(**arguments, pooler_config=PoolerConfig(task="token_classify"))
+    return VllmClient({**arguments, "pooler_config": PoolerConfig(task="token_classify")})
 
 
 def _check_installed() -> None:

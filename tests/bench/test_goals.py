@@ -19,6 +19,8 @@ def record(arm: str, repetition: int, rate: float, **more: Any) -> dict[str, Any
         "errors": {},
         "rewards": [0.0, 1.0, 2.0],
         "num_tokens": 30,
+        "num_computed_tokens": 22,
+        "num_distinct_tokens": 20,
         "matmul_flops_per_s": [1e11, 1e11],
         "limit_scores_per_s": 40.0,
         "share_of_limit": rate / 40.0,

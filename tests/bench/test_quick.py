@@ -57,6 +57,12 @@ def test_a_quick_run_measures_three_arms_that_agree_and_ends_with_one_json_objec
         ("groups/batch", "padded", {}),
         ("groups/batch", "bare", {}),
     ]
+    for one in result["records"]:
+        if one["arm"] == "padded":
+            assert one["num_computed_tokens"] is None
+        else:  # a context is computed about once, and sent 16 times
+            of_distinct = one["num_computed_tokens"] / one["num_distinct_tokens"]
+            assert 0.9 < of_distinct < 0.5 * one["num_tokens"] / one["num_distinct_tokens"]
     for one in result["agreement"]:
         assert one["same_num_tokens"]
         assert one["mean_gap"] < 1e-3

@@ -73,9 +73,7 @@ def test_every_family_at_every_layer_gives_the_plain_forward_s_numbers(tmp_path:
     ]
     done = subprocess.run(
         [PYTHON, FAMILIES, tmp_path / "probes.safetensors", *folders],
-        env=os.environ
-        | ENVIRONMENT
-        | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(ROOT)},
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         check=True,
         timeout=400,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
 
+from service.admission import Admission
 from service.batcher import LEAST_TOKENS, Batcher
 from service.errors import Draining, EngineFailed
 from tests.service.test_batcher import (
@@ -86,10 +88,50 @@ def test_a_batch_that_is_all_there_is_has_the_machine_to_itself() -> None:
     run(check())
 
 
-def test_small_work_is_not_cut_up_and_a_group_stays_whole() -> None:
+def test_what_an_engine_shares_out_itself_is_joined_by_what_comes_later() -> None:
     async def check() -> None:
         engine = CountingEngine()
         async with two(engine) as batcher:
+            first = await held(engine, batcher)
+            tasks = await queued(batcher, *([item(n, LARGE, group=n)] for n in range(3)))
+            await begun(engine, 2)
+            assert [len(batch) for batch in engine.batches] == [1, 1]
+            engine.free.set()
+            await asyncio.gather(first, *tasks)
+        assert engine.most_concurrent == 2
+
+    run(check())
+
+
+def test_the_rate_that_is_learnt_is_of_all_batches_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learnt: list[float] = []
+    monkeypatch.setattr(Admission, "learn", lambda self, tokens, seconds: learnt.append(seconds))
+
+    async def check() -> None:
+        engine = CountingEngine()
+        async with serving(engine, workers=4) as batcher:
+            began = time.monotonic()
+            engine.free.clear()
+            items = [[item(n, LARGE, group=n)] for n in range(4)]
+            tasks = [asyncio.create_task(batcher.submit(one, deadline=None)) for one in items]
+            await begun(engine, 4)
+            await asyncio.sleep(0.05)
+            engine.free.set()
+            await asyncio.gather(*tasks)
+            took = time.monotonic() - began
+        assert max(learnt) >= 0.05
+        assert len(learnt) == 4
+        assert sum(learnt) <= took
+
+    run(check())
+
+
+def test_small_work_is_not_cut_up_and_a_group_stays_whole() -> None:
+    async def check() -> None:
+        engine = CountingEngine()
+        async with two(engine, before_batch=lambda share: None) as batcher:
             first = await held(engine, batcher)
             small = await queued(batcher, *([item(n, group=n)] for n in range(10)))
             engine.free.set()

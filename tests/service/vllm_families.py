@@ -1,5 +1,5 @@
-"""Run by .venv-vllm's Python: the scores of several reward models, one vLLM after the other, all in
-this process, as one line of JSON.
+"""Run by .venv-vllm's Python: the scores of several reward models, one vLLM after the other, as one
+line of JSON.
 
 usage: vllm_families.py PROBES.safetensors FOLDER...
 """
