@@ -145,11 +145,12 @@ def serve(
     insecure_no_auth
         Bind to the network without a key.
     max_batch_tokens
-        Budget of one forward.
+        Budget of one forward; twice as many are in vLLM at most, which makes its own forwards.
     max_queue_tokens
         Tokens that may wait; more is answered 503.
     workers
-        Batches that run at once; on a CPU one a core, up to 8, and one on a GPU unless given.
+        Batches that run at once; unless given one a core on a CPU, up to 8, one on a GPU, and 8 in
+        vLLM.
     memo_mb
         MiB for scores that are given again to who sends the same tokens again; 0 keeps none.
     prefix_cache_mb

@@ -92,7 +92,7 @@ class Settings:
     max_batch_tokens: int = 8192
     max_queue_tokens: int = 1_048_576
     workers: int | None = None
-    """Batches that run at once; None is one a core on a CPU, up to a few, and one on a GPU."""
+    """Batches that run at once; None is one a core on a CPU, one on a GPU, and a few in vLLM."""
     memo_mb: float = 64.0
     """MiB of scores that need not be computed again; 0 keeps none."""
     prefix_cache_mb: float = 256.0
