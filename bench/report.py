@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 
 def tables(result: Result) -> str:
     """The whole run as Markdown: scores a second, latencies, goals."""
-    parts = [_heading(result), _throughput(result), _computed(result)]
+    parts = [_heading(result), _throughput(result), _distance(result)]
     if any("p99_s" in record for record in result["records"]):
         parts.append(_latency(result))
     parts.append(_goals(result))
@@ -66,23 +66,31 @@ def _throughput(result: Result) -> str:
     return "\n\n".join([markdown(head, rows), *left_out, *_disagreements(result)])
 
 
-def _computed(result: Result) -> str:
-    """What an arm computes beyond the limit's tokens is one part of its distance to it."""
+def _distance(result: Result) -> str:
+    """What keeps an arm that tells what it computed from the limit: tokens beyond the limit's,
+    cores that wait, and a lower rate of arithmetic while they do not."""
     cells = [c for c in CELLS if any(record["cell"] == c for record in result["records"])]
-    head = ["tokens computed / distinct tokens, median", *cells]
+    flops, cores = result["flops_per_token"], result["machine"]["num_cpus"]
+    head = ["distance to the limit, medians", "computed / distinct tokens", "cores busy"]
     rows = []
-    for name, arm in result["arms"].items():
-        figures = [_ratios(of(result["records"], cell, name)) for cell in cells]
-        if any(figures):
-            rows.append([arm["title"], *figures])
-    return markdown(head, rows)
-
-
-def _ratios(records: Sequence[Record]) -> str:
-    """Empty where the arm does not tell what it computed."""
-    told = [record for record in records if record["num_computed_tokens"] is not None]
-    ratios = [record["num_computed_tokens"] / record["num_distinct_tokens"] for record in told]
-    return f"{statistics.median(ratios):.3f}" if ratios else ""
+    for cell in cells:
+        for name, arm in result["arms"].items():
+            told = [one for one in of(result["records"], cell, name) if one["num_computed_tokens"]]
+            if not told:
+                continue
+            computed = (one["num_computed_tokens"] / one["num_distinct_tokens"] for one in told)
+            busy = (one["arm_cpu_s"] / one["seconds"] / cores for one in told)
+            rate = (
+                one["num_computed_tokens"]
+                * flops
+                / one["arm_cpu_s"]
+                * cores
+                / statistics.fmean(one["matmul_flops_per_s"])
+                for one in told
+            )
+            row = [f"{cell}, {arm['title']}", *map(_median, (computed, busy, rate))]
+            rows.append(row)
+    return markdown([*head, "rate while busy / matmul rate"], rows)
 
 
 def _latency(result: Result) -> str:

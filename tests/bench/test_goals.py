@@ -21,6 +21,8 @@ def record(arm: str, repetition: int, rate: float, **more: Any) -> dict[str, Any
         "num_tokens": 30,
         "num_computed_tokens": 22,
         "num_distinct_tokens": 20,
+        "seconds": 1.0,
+        "arm_cpu_s": 1.5,
         "matmul_flops_per_s": [1e11, 1e11],
         "limit_scores_per_s": 40.0,
         "share_of_limit": rate / 40.0,
@@ -70,6 +72,7 @@ def test_scores_that_differ_are_said_before_any_speed() -> None:
     text = tables(result(records, found))
     assert "**The scores differ**: groups/single, padded" in text
     assert "**The tokens differ**: groups/single, bare" in text
+    assert "| groups/single, packed | 1.10 | 0.75 | 0.29 |" in text
     alike = tables(result(records[:1], []))
     assert "differ**" not in alike
 
@@ -78,6 +81,7 @@ def result(records: list[dict[str, Any]], found: list[dict[str, Any]]) -> dict[s
     arm = {"missing": "", "start_s": 1.0, "peak_bytes": 2**20}
     return {
         "machine": {"num_cpus": 2, "cpu": "a CPU"},
+        "flops_per_token": 10**9,
         "git": None,
         "dtype": "float32",
         "num_items": 3,
