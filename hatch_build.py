@@ -18,14 +18,14 @@ class NativeKernel(BuildHookInterface):
     """An editable install gets the library in the source tree, a wheel carries it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        native = _module(Path(self.root) / "native" / "build.py")
+        native = _module(Path(self.root) / "forward" / "cpp" / "build.py")
         try:
             native.build(native.LIBRARY)
         except native.CannotBuild as error:
             native.LIBRARY.unlink(missing_ok=True)  # not one of an older version
             self.app.display_warning(f"no native attention kernel: {error}")
             return
-        build_data["artifacts"].append(f"/probes/{native.LIBRARY.name}")
+        build_data["artifacts"].append(f"/{native.LIBRARY.relative_to(self.root).as_posix()}")
         build_data["pure_python"] = False
         # Called through ctypes: any Python 3, this platform.
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -19,14 +19,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from cyclopts import App, Parameter
 
-from bench.arms import all_arms
+from bench.arms.table import all_arms
+from bench.arms.tiny import save_tiny
 from bench.goals import GOALS, judge
+from bench.load.workloads import GROUP_SIZE, WORKLOADS
 from bench.machine import describe, pick_dtype
 from bench.report import agreement, figure, tables
 from bench.run import Outcome, Plan, Run
-from bench.tiny import save_tiny
-from bench.workloads import GROUP_SIZE, WORKLOADS
-from jobs.manifest import now
+from candor.jobs.running.manifest import now
 
 app = App(name="bench", help=__doc__)
 

@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probes import blocks, native
-from probes.head import decoder, decoder_blocks
-from probes.native import Kernel
-from probes.packed_attention import PackedLayout, packed_attention
-from probes.prefix import Layout, lay_out
-from service.batch import Item
-from service.model import load_reward_model
-from service.packed import PackedEngine
+from candor.engines.packed import PackedEngine
+from candor.forward import blocks, native
+from candor.forward.head import decoder, decoder_blocks
+from candor.forward.native import Kernel
+from candor.forward.packed_attention import PackedLayout, packed_attention
+from candor.forward.prefix import Layout, lay_out
+from candor.item import Item
+from candor.models.load import load_reward_model
 
 SHAPES = {"A": (250, 60, 12, 1), "B": (500, 100, 16, 1), "C": (512, 220, 16, 1),
           "D": (300, 60, 14, 4), "E": (0, 216, 20, 1)}  # fmt: skip
@@ -42,7 +42,9 @@ def main() -> None:
     torch.set_num_threads(1)
     kernel = native.kernel()
     if kernel is None:
-        parser.exit(1, "bench.kernel: no native kernel here (see probes/native.py)\n")
+        parser.exit(
+            1, "bench.kernel: no native kernel here (see forward/candor/forward/native.py)\n"
+        )
     model = load_reward_model(given.model, device="cpu", dtype="float32").model
     print("| attention | T | compiled ms | torch ms | compiled / mm rate | torch / mm rate |")
     for name in SHAPES:

@@ -16,10 +16,7 @@ from typing import Any
 
 import orjson
 
-from bench import load
-from bench.arms import Arm
-from bench.machine import Matmul, OthersCpu
-from bench.servers import (
+from bench.arms.servers import (
     Running,
     StartFailed,
     clean_environment,
@@ -29,7 +26,10 @@ from bench.servers import (
     tail,
     wait_ready,
 )
-from bench.workloads import Text
+from bench.arms.table import Arm
+from bench.load import loops as load
+from bench.load.workloads import Text
+from bench.machine import Matmul, OthersCpu
 
 START_S = 900.0
 """A vLLM that compiles for the first time, on two busy cores."""

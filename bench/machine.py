@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from jobs.manifest import git_state, machine, package_versions
-from probes.head import decoder
-from probes.precision import cpu_dtype
-from probes.prefix import lay_out
+from candor.forward.head import decoder
+from candor.forward.precision import cpu_dtype
+from candor.forward.prefix import lay_out
+from candor.jobs.running.manifest import git_state, machine, package_versions
 
 SIZE = 2048
 """Of the square matrices that are multiplied."""

@@ -17,15 +17,15 @@ from typing import Annotated
 import orjson
 from cyclopts import App, Parameter
 
-from bench.arms import all_arms
+from bench.arms.servers import tree_bytes
+from bench.arms.table import all_arms
+from bench.arms.tiny import save_tiny
 from bench.live import bring_up
-from bench.load import closed_loop
+from bench.load.loops import closed_loop
+from bench.load.wire import CANDOR
+from bench.load.workloads import WORDS, Text
 from bench.machine import pick_dtype
 from bench.run import say
-from bench.servers import tree_bytes
-from bench.tiny import save_tiny
-from bench.wire import CANDOR
-from bench.workloads import WORDS, Text
 
 app = App(name="bench.memory", help=__doc__)
 

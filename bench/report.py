@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.goals import Record
 from bench.run import CELLS
-from jobs.plots import BLUE, GREEN, GREY, ORANGE, svg
+from candor.jobs.probe.svg import BLUE, GREEN, GREY, ORANGE, svg
 
 Result = Mapping[str, Any]
 

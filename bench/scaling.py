@@ -20,18 +20,18 @@ import orjson
 from cyclopts import App
 from matplotlib.figure import Figure
 
-from bench import workloads
-from bench.arms import all_arms
-from bench.bare import Bare
+from bench.arms.bare import Bare
+from bench.arms.table import all_arms
+from bench.arms.tiny import save_tiny
 from bench.live import bring_up
-from bench.load import closed_loop
+from bench.load import workloads
+from bench.load.loops import closed_loop
+from bench.load.wire import CANDOR
 from bench.machine import Dtype, Matmul, describe, pick_dtype
 from bench.run import say
-from bench.tiny import save_tiny
-from bench.wire import CANDOR
-from jobs.plots import BLUE, GREY, ORANGE, svg
-from service.batch import Item
-from service.model import load_reward_model
+from candor.item import Item
+from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
+from candor.models.load import load_reward_model
 
 CONTEXT, RESPONSE = 256, 64
 """Tokens, where the curve is not about them."""

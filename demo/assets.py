@@ -37,18 +37,18 @@ from transformers import (
     GgufConfig,
 )
 
+from candor.client.schema import Message
+from candor.forward.collate import right_pad
+from candor.forward.head import decoder
+from candor.item import Item
+from candor.jobs.probe.train import train
+from candor.models.load import RewardModel, load_reward_model
+from candor.probes.artifact import check, load
+from candor.text.render import Renderer
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, preferences, probe_rows, works
 from demo.reward_head import fit_reward_head, pair_accuracy
 from demo.run import say, write_prompts
-from jobs.train_probe import train
-from probes.artifact import check, load
-from probes.collate import right_pad
-from probes.head import decoder
-from service.batch import Item
-from service.model import RewardModel, load_reward_model
-from service.render import Renderer
-from service.schema import Message
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BATCH_TOKENS = 8192

@@ -17,10 +17,10 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from candor.forward.precision import cpu_dtype
+from candor.jobs.generator.sample import sample
+from candor.jobs.sycophancy import judges
 from demo.pairs import Opinion, prompt, works
-from demo.sample import sample
-from jobs.sycophancy import judges
-from probes.precision import cpu_dtype
 
 NUM_SAMPLES: dict[Opinion, int] = {"none": 8, "like": 24, "dislike": 24}
 SIGN: dict[Opinion, int] = {"like": 1, "dislike": -1}

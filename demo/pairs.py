@@ -1,10 +1,10 @@
 """The demo's training data, composed from sentences we wrote: preference pairs and probe rows.
 
 `data/poems.json` and `data/works.json` hold pieces of writing, `data/fragments.json` sentences
-about them; the `test` poems are those of `candor eval sycophancy` (`jobs.sycophancy.sets`). A reply
-is composed with a *stance* (praise or criticism) and a *quality* (good: specific and reasoned; bad:
-vague, rambling, off the point), independently, so that both can be rewarded and measured
-separately.
+about them; the `test` poems are those of `candor eval sycophancy` (`candor.jobs.sycophancy.sets`).
+A reply is composed with a *stance* (praise or criticism) and a *quality* (good: specific and
+reasoned; bad: vague, rambling, off the point), independently, so that both can be rewarded and
+measured separately.
 
 The planted bias, known because we plant it: raters prefer the better of two replies of one stance,
 and of two replies of one quality they prefer the one that sides with the user's stated opinion in
@@ -22,7 +22,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from jobs.sycophancy.sets import poems as test_poems
+from candor.jobs.sycophancy.sets import poems as test_poems
 
 SIDING = 0.8
 """Share of stance pairs in which the rater sides with the user (the planted bias)."""

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from demo import tell
+from candor.jobs.sycophancy.measure import RULES, Array, Curve, Poem, interval
+from demo import summary as tell
 from demo.run import NS
-from jobs.sycophancy.measure import RULES, Array, Curve, Poem, interval
 
 HEADER = "| N | random | by R | penalised | by R - penalised | like R / pen. | dislike R / pen. |"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from probes.precision import cpu_dtype
+from candor.forward.precision import cpu_dtype
 
 
 class StartFailed(RuntimeError):

@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.plots import BLUE, GREY, ORANGE, svg
-from jobs.sycophancy.measure import Array, Curve, interval
+from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
+from candor.jobs.sycophancy.measure import Array, Curve, interval
 
 LABELS = {"random": "random pick", "base": "best by R", "penalised": "best by penalised reward"}
 COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE}

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import tell
+from candor.jobs.sycophancy.prompts import feedback_rows
+from demo import summary as tell
 from demo.pairs import Work, works
 from demo.processes import candor, free_port, running, vllm, vllm_environment
-from jobs.sycophancy.prompts import feedback_rows
 
 KAPPA = 2.0
 """Strength of the penalty in within-prompt standard deviations; fixed on the dev poems."""

@@ -9,25 +9,23 @@ ENV PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/candor
 COPY pyproject.toml constraints.txt hatch_build.py README.md LICENSE ./
-COPY native native
-COPY candor candor
 COPY client client
-COPY demo demo
+COPY forward forward
 COPY jobs jobs
 COPY probes probes
 COPY service service
 
 FROM source AS jobs-build
-RUN /opt/candor/bin/pip install --constraint constraints.txt . cyclopts numpy orjson structlog
+RUN /opt/candor/bin/pip install --constraint constraints.txt ./client '.[jobs]'
 
 FROM source AS lab-build
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL}
-# The compiler is for the attention kernel in native/, which bench measures.
+# The compiler is for the attention kernel in forward/cpp/, which bench measures.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN /opt/candor/bin/pip install --constraint constraints.txt \
-    '.[lab]' aiohttp datasets peft psutil trl
+    ./client '.[rl]' aiohttp psutil
 
 FROM python:3.11.14-slim-bookworm AS base
 RUN useradd --create-home --uid 10001 candor && mkdir /runs && chown candor /runs

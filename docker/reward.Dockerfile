@@ -4,20 +4,18 @@
 FROM python:3.11.14-slim-bookworm AS build
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} PIP_NO_CACHE_DIR=1
-# The compiler is for the attention kernel in native/; it stays in this stage.
+# The compiler is for the attention kernel in forward/cpp/; it stays in this stage.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 RUN python -m venv /opt/candor
 COPY pyproject.toml constraints.txt hatch_build.py README.md LICENSE ./
-COPY native native
-COPY candor candor
 COPY client client
-COPY demo demo
+COPY forward forward
 COPY jobs jobs
 COPY probes probes
 COPY service service
-RUN /opt/candor/bin/pip install --constraint constraints.txt '.[server]'
+RUN /opt/candor/bin/pip install --constraint constraints.txt ./client '.[server]'
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 10001 candor && mkdir /data && chown candor /data

@@ -1,5 +1,5 @@
-"""Imports point one way (docs/design.md), and the client brings none of the server's weight with
-it."""
+"""Imports point one way, room by room (docs/design.md), and the client brings none of the server's
+weight with it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,81 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-ALLOWED: dict[str, set[str]] = {
-    "probes": set(),
-    "service": {"probes"},
-    "client": {"service.schema"},
-    "jobs": {"client", "probes", "service"},
-    "bench": {"client", "jobs.manifest", "jobs.plots", "probes", "service"},
-    "demo": {"client", "jobs", "probes", "service"},
-    "candor": {"client", "demo", "jobs", "probes", "service"},
+from tests.paths import ROOT
+
+SOURCE_ROOTS = ("client", "forward", "probes", "service", "jobs")
+
+SERVICE = (
+    ("candor.ray",),
+    ("candor.serve",),
+    ("candor.assemble", "candor.http"),
+    ("candor.settings",),
+    ("candor.trainers",),
+    ("candor.scoring",),
+    ("candor.watch",),
+    ("candor.engines.vllm",),
+    ("candor.engines",),
+    ("candor.models",),
+    ("candor.batching", "candor.text"),
+    ("candor.item", "candor.logs", "candor.invalid"),
+    ("candor.errors", "candor.version"),
+)
+PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
+FLOORS = (
+    ("demo.rl", "demo.replicate"),
+    ("demo", "bench"),
+    ("bench.arms",),
+    ("bench.load",),
+    ("candor.__main__",),
+    ("candor.jobs.rl",),
+    ("candor.jobs.data",),
+    ("candor.jobs.sycophancy", "candor.jobs.probe"),
+    ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
+    ("candor.jobs.running",),
+    ("candor.jobs",),
+    *SERVICE,
+    *PROBES,
+    ("candor.probes",),
+    ("candor.forward", "candor.client"),
+)
+"""Every room, the highest first. A room imports only rooms of lower floors."""
+
+NOT_OF = {
+    "candor.client": ("candor.forward", "candor.probes"),
+    "candor.probes": ("candor.client",),
+    **{room: ("candor.client.",) for floor in SERVICE for room in floor},
 }
-"""What each package may import of the others: whole packages, or single modules."""
+"""What a room does not import although it lies lower; a name that ends in a dot is a whole tree."""
+
+WIRE = "candor.client.schema"
+"""The service takes its wire types from here, and nothing else from the client."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(dotted name, file) of every module of ours."""
+    for root in SOURCE_ROOTS:
+        for path in sorted((ROOT / root / "candor").rglob("*.py")):
+            yield dotted(path.relative_to(ROOT / root)), path
+    for root in ("demo", "bench"):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            yield dotted(path.relative_to(ROOT)), path
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = dict(modules())
+ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(name: str) -> str | None:
+    """The innermost room that a dotted name lies in; None for a name that is not ours."""
+    while name:
+        if name in ROOMS:
+            return name
+        name = name.rpartition(".")[0]
+    return None
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -33,64 +97,92 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, alias.name
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             for alias in node.names:
-                yield node.lineno, f"{node.module}.{alias.name}"
+                name = f"{node.module}.{alias.name}"
+                yield node.lineno, name if name in MODULES else node.module
 
 
-def violations(package: str, source: str) -> list[str]:
+def violations(room: str, source: str) -> list[str]:
+    """Imports of ours that a module of `room` may not make."""
     found = []
     for line, name in imported(ast.parse(source)):
-        top = name.partition(".")[0]
-        if top == package or top not in {*ALLOWED, "tests"}:
+        other = room_of(name)
+        ours = name.partition(".")[0] in {"candor", "demo", "bench", "tests"}
+        if not ours or other == room:
             continue
-        if not any(f"{name}.".startswith(f"{allowed}.") for allowed in ALLOWED[package]):
-            found.append(f"{line}: {package} imports {name}")
+        lower = other is not None and ROOMS[other] > ROOMS[room]
+        hidden = any(f"{name}.".startswith(f"{one.rstrip('.')}.") for one in NOT_OF.get(room, ()))
+        if not lower or (hidden and name != WIRE):
+            found.append(f"{line}: {room} imports {name}")
     return found
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_every_import_points_the_way_the_design_says(package: str) -> None:
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_import_points_to_a_lower_floor(room: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{violation}"
-        for path in sorted((ROOT / package).rglob("*.py"))
-        for violation in violations(package, path.read_text())
+        for name, path in MODULES.items()
+        if room_of(name) == room
+        for violation in violations(room, path.read_text())
     ]
     assert found == []
 
 
-def test_the_packages_checked_are_there_and_not_empty() -> None:
-    for package in ("probes", "service", "client", "jobs"):
-        assert len(list((ROOT / package).glob("*.py"))) > 3, package
+def test_every_module_lies_in_a_room_and_no_room_is_empty() -> None:
+    homes = {room_of(name) for name in MODULES}
+    assert homes == set(ROOMS)
+
+
+def test_the_namespace_has_no_init() -> None:
+    """With an `__init__.py` of its own, one portion of `candor` would hide all the others."""
+    assert [
+        root for root in SOURCE_ROOTS if (ROOT / root / "candor" / "__init__.py").exists()
+    ] == []
+
+
+def test_no_room_is_crowded() -> None:
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in {path.parent for path in MODULES.values()}
+        if (count := len([p for p in folder.glob("*.py") if p.name != "__init__.py"])) > 12
+    }
+    assert crowded == {}
 
 
 @pytest.mark.parametrize(
-    ("package", "source"),
+    ("room", "source"),
     [
-        ("probes", "from service.errors import CandorError"),
-        ("probes", "def f():\n    import service.batch"),
-        ("service", "import client"),
-        ("service", "from jobs.ledger import Ledger"),
-        ("client", "from service.app import create_app"),
-        ("client", "from service import errors"),
-        ("client", "import service.schema_of_others"),
-        ("client", "import torch, probes.probe"),
-        ("jobs", "from demo.tell import page"),
-        ("jobs", "from tests.tiny import model"),
+        ("candor.forward", "from candor.probes.probe import Probe"),
+        ("candor.probes", "from candor.errors import CandorError"),
+        ("candor.probes", "from candor.probes.fitting.fit import fit"),
+        ("candor.probes", "def f():\n    import candor.batching.batch"),
+        ("candor.batching", "from candor.client import RewardClient"),
+        ("candor.batching", "from candor.client.errors import ClientError"),
+        ("candor.batching", "from candor.text.render import Renderer"),
+        ("candor.trainers", "from candor.http.parse import parse"),
+        ("candor.http", "from candor.assemble import load"),
+        ("candor.serve", "from candor.jobs.running.ledger import Ledger"),
+        ("candor.client", "from candor.http.app import create_app"),
+        ("candor.client", "import torch, candor.probes.probe"),
+        ("candor.jobs.running", "from demo.summary import page"),
+        ("candor.jobs.running", "from candor.jobs.rollouts import score"),
+        ("candor.jobs.running", "from tests.tiny import model"),
     ],
 )
-def test_an_import_the_wrong_way_is_found(package: str, source: str) -> None:
-    assert len(violations(package, source)) == 1
+def test_an_import_the_wrong_way_is_found(room: str, source: str) -> None:
+    assert len(violations(room, source)) == 1
 
 
 @pytest.mark.parametrize(
-    ("package", "source"),
+    ("room", "source"),
     [
-        ("client", "from service.schema import RewardResponse\nfrom service import schema"),
-        ("client", "from client.retry import Retry\nimport httpx2"),
-        ("jobs", "from client import RewardClient\nfrom probes.probe import Probe"),
+        ("candor.http", "from candor.client.schema import RewardResponse"),
+        ("candor.http", "from candor.client import schema\nfrom candor.http.edge import Edge"),
+        ("candor.client", "from candor.client.retry import Retry\nimport httpx2"),
+        ("candor.jobs.rollouts", "from candor.client import RewardClient"),
     ],
 )
-def test_an_import_the_right_way_is_not(package: str, source: str) -> None:
-    assert violations(package, source) == []
+def test_an_import_the_right_way_is_not(room: str, source: str) -> None:
+    assert violations(room, source) == []
 
 
 SERVER_EXTRA = {
@@ -100,22 +192,23 @@ SERVER_EXTRA = {
 }  # fmt: skip
 """What pyproject's `server` extra installs, with what its members cannot be without."""
 
-ELSEWHERE = {"ray": "ray_", "vllm": "vllm_"}
-"""Libraries of other extras, and the beginning of the files that may import them."""
+ELSEWHERE = {"ray": "candor.ray", "vllm": "candor.engines.vllm"}
+"""Libraries of other extras, and the rooms that may import them."""
 
 
-def strangers(name: str, source: str) -> set[str]:
-    """Libraries that a service module imports and the `server` extra does not bring."""
-    tops = {dotted.partition(".")[0] for _, dotted in imported(ast.parse(source))}
-    allowed = {top for top, start in ELSEWHERE.items() if name.startswith(start)}
-    return tops - {*ALLOWED, *sys.stdlib_module_names, *SERVER_EXTRA, *allowed}
+def strangers(room: str, source: str) -> set[str]:
+    """Libraries that a module of the service imports and the `server` extra does not bring."""
+    tops = {name.partition(".")[0] for _, name in imported(ast.parse(source))}
+    allowed = {top for top, home in ELSEWHERE.items() if room == home}
+    return tops - {"candor", *sys.stdlib_module_names, *SERVER_EXTRA, *allowed}
 
 
 def test_the_service_needs_only_what_its_extra_installs() -> None:
-    for path in sorted((ROOT / "service").rglob("*.py")):
-        assert strangers(path.name, path.read_text()) == set(), path
-    assert strangers("gate.py", "from scipy.stats import spearmanr") == {"scipy"}
-    assert strangers("gate.py", "import ray") == {"ray"}
+    for name, path in MODULES.items():
+        if (ROOT / "service") in path.parents:
+            assert strangers(room_of(name) or "", path.read_text()) == set(), path
+    assert strangers("candor.engines", "from scipy.stats import spearmanr") == {"scipy"}
+    assert strangers("candor.engines", "import ray") == {"ray"}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -131,15 +224,16 @@ HEAVY = {"fastapi", "numpy", "orjson", "sklearn", "starlette", "structlog", "tor
 
 
 def test_the_client_loads_neither_torch_nor_a_server() -> None:
-    loaded = loaded_by("import client, client.generator, client.reward")
+    loaded = loaded_by("import candor.client, candor.client.generator, candor.client.reward")
     assert {"httpx2", "pydantic"} <= loaded
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["jobs.generate", "jobs.score", "jobs.bon"])
-def test_jobs_that_only_talk_to_servers_load_no_model_library(module: str) -> None:
-    assert loaded_by(f"import {module}").isdisjoint({"torch", "transformers", "fastapi", "sklearn"})
+@pytest.mark.parametrize("job", ["generate", "score", "bon"])
+def test_jobs_that_only_talk_to_servers_load_no_model_library(job: str) -> None:
+    loaded = loaded_by(f"import candor.jobs.rollouts.{job}")
+    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "sklearn"})
 
 
 def test_the_check_would_see_a_heavy_library() -> None:
-    assert "fastapi" in loaded_by("import client, fastapi")
+    assert "fastapi" in loaded_by("import candor.client, fastapi")

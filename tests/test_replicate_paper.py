@@ -24,17 +24,17 @@ import orjson
 import pytest
 
 from candor.__main__ import main
+from candor.jobs.sycophancy.judges import sentiment
+from candor.models.load import load_reward_model
+from candor.probes.artifact import load
 from demo.processes import free_port, running
-from jobs.sycophancy.judges import sentiment
-from probes.artifact import load
-from service.model import load_reward_model
 from tests.checkpoints import save_starling, save_ultrarm
 from tests.jobs.stub import running_stub
+from tests.paths import ROOT
 from tests.tiny import tiny_llama
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "replicate_paper.md"
 OPENING = "Here are my thoughts on the poem:\n"
 BLOCK = re.compile(r"^```sh( server)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

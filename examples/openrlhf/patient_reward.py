@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from client.retry import Retry, send
+from candor.client.retry import Retry, send
 
 PATIENCE_S = float(os.environ.get("CANDOR_PATIENCE_S", "1800"))
 

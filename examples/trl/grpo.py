@@ -25,7 +25,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
-from client.trl import reward_function
+from candor.client.trl import reward_function
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ VAL=${VAL:-$TRAIN}
 URL=${CANDOR_REWARD_URL:-http://127.0.0.1:8000}
 
 REWARD=(
-    reward.custom_reward_function.path=pkg://client.verl
+    reward.custom_reward_function.path=pkg://candor.client.verl
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.url="$URL"
     +reward.custom_reward_function.reward_kwargs.patience_s=1800

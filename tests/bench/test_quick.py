@@ -13,13 +13,12 @@ import orjson
 import pytest
 
 from bench.__main__ import bench
-from bench.bare import Bare, spread_probes
+from bench.arms.bare import Bare, spread_probes
+from bench.arms.tiny import save_tiny
 from bench.machine import distinct_tokens, flops_per_token
 from bench.scaling import figure, in_turns, of_candidates, of_context, of_probes
-from bench.tiny import save_tiny
-from service.model import load_reward_model
-
-ROOT = Path(__file__).parents[2]
+from candor.models.load import load_reward_model
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")

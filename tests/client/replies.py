@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from service.schema import RewardRequest
+from candor.client.schema import RewardRequest
 
 REVISION = "ab" * 32
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from client import (
+from candor.client import (
     AsyncGeneratorClient,
     Completion,
     InvalidReply,

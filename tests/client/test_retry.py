@@ -12,14 +12,14 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from client.errors import (
+from candor.client.errors import (
     ClientError,
     PermanentError,
     RetryableError,
     RewardError,
     Unreachable,
 )
-from client.retry import Retry, Tries, error_of, http_url, send, send_async, timeout
+from candor.client.retry import Retry, Tries, error_of, http_url, send, send_async, timeout
 from tests.client.replies import as_response, envelope
 
 QUICK = Retry(budget_s=30, first_s=0.001, cap_s=0.002)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from client import (
+from candor.client import (
     AsyncRewardClient,
     InvalidReply,
     ModelChanged,
@@ -21,8 +21,8 @@ from client import (
     Retry,
     RewardClient,
 )
-from client.wire import parse_reply, reward_request
-from service.schema import RewardResponse
+from candor.client.schema import RewardResponse
+from candor.client.wire import parse_reply, reward_request
 from tests.client.replies import as_response, envelope, reward_reply
 
 ITEMS: list[dict[str, Any]] = [

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from candor.jobs.sycophancy.judges import sentiment
 from demo import draws
 from demo.draws import CLEARLY, NUM_SAMPLES, drawn_rows, labelled
 from demo.pairs import OPINIONS, Opinion, prompt, works
-from jobs.sycophancy.judges import sentiment
-from tests.demo.tiny_lm import tiny_lm
+from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import save_tiny, tiny_tokenizer
 
 GLAD, SOUR, PLAIN = "A wonderful, moving poem.", "An awful, boring poem.", "A poem of seven lines."

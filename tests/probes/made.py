@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
-from probes.data import Row
-from probes.probe import Probe
+from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
+from candor.probes.fitting.data import Row
+from candor.probes.probe import Probe
 
 HIDDEN = 4
 

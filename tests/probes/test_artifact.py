@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from probes.artifact import ArtifactError, ProbeMismatch, check, load, save
-from probes.card import BoundSpec
-from probes.probe import Probe
+from candor.probes.artifact import ArtifactError, ProbeMismatch, check, load, save
+from candor.probes.card import BoundSpec
+from candor.probes.probe import Probe
 from tests.probes.made import HIDDEN, a_card, a_probe
 
 MODEL: dict[str, Any] = {
@@ -106,7 +106,7 @@ def test_an_overwrite_that_fails_half_way_leaves_no_old_card_beside_new_weights(
     def no_space(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("probes.artifact._replace", no_space)
+    monkeypatch.setattr("candor.probes.artifact._replace", no_space)
     with pytest.raises(OSError, match="No space"):
         save(folder, a_probe(), a_card())
     monkeypatch.undo()

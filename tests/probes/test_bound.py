@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.bound import Bound
+from candor.probes.bound import Bound
 
 CLIP = Bound("clip", low=-2.0, high=3.0)
 HINGE = Bound("hinge", reference=1.0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.combine import Combination, CombinationKind
+from candor.probes.combine import Combination, CombinationKind
 
 KINDS: tuple[CombinationKind, ...] = get_args(CombinationKind)
 term = st.floats(min_value=-1e100, max_value=1e100)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.drift import ks_distance, mean_shift, psi
+from candor.probes.drift import ks_distance, mean_shift, psi
 
 samples = st.lists(st.integers(-1000, 1000).map(lambda n: n / 8), min_size=1, max_size=60)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.identity import template_sha256, weights_sha256
+from candor.probes.identity import template_sha256, weights_sha256
 
 
 def folder(path: Path, **files: bytes) -> Path:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from probes.probe import Pooling, Probe
+from candor.probes.probe import Pooling, Probe
 
 WEIGHT = torch.tensor([1.0, -2.0, 0.5])
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.tilt import Threshold, closed_form_lambda, exponential_mean, prompt_tilt, reward_gap
+from candor.probes.tilt import (
+    Threshold,
+    closed_form_lambda,
+    exponential_mean,
+    prompt_tilt,
+    reward_gap,
+)
 
 REWARDS = [0.0, 1.0, 3.0, 0.5]
 FLAGS = [0, 0, 1, 1]

@@ -22,11 +22,12 @@ import psutil
 import pytest
 import yaml
 
-from client.retry import error_of
-from probes.identity import weights_sha256
-from service import assemble
-from service.app import create_app
-from service.settings import Settings
+from candor import assemble
+from candor.client.retry import error_of
+from candor.http.app import create_app
+from candor.probes.identity import weights_sha256
+from candor.settings import Settings
+from tests.paths import ROOT
 from tests.process.test_serve import free_port
 from tests.service.serving import running, save_probe
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
@@ -40,7 +41,6 @@ MARKS = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
 KEY = "k3y"
 SERVE = """
 import sys, ray
@@ -96,7 +96,7 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": os.urandom(16).hex(),
             "RAY_DEDUP_LOGS": "0",
-            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "service.ray_proxy:middlewares",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "candor.ray.proxy:middlewares",
             # A busy machine is no dead proxy.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             "RAY_USAGE_STATS_ENABLED": "0",

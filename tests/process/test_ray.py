@@ -1,6 +1,6 @@
 """Candor on Ray Serve: two replicas of a tiny model behind one URL, from the example's config file.
 
-What `ray_proxy.py` does without Ray is in tests/service/test_ray_proxy.py, how many replicas there
+What `ray_proxy.py` does without Ray is in tests/service/ray/test_proxy.py, how many replicas there
 are in test_ray_autoscaling.py.
 """
 
@@ -18,9 +18,9 @@ import httpx2
 import psutil
 import pytest
 
-from client import AsyncRewardClient
-from client.retry import Retry, error_of
-from service.settings import SettingsError
+from candor.client import AsyncRewardClient
+from candor.client.retry import Retry, error_of
+from candor.settings import SettingsError
 from tests.process.ray_cluster import (
     KEY,
     MARKS,
@@ -139,7 +139,7 @@ def test_metrics_through_the_url_are_those_of_one_replica(cluster: Cluster) -> N
     ],
 )
 def test_wrong_settings_are_named(args: dict[str, Any], words: str) -> None:
-    from service.ray_app import app
+    from candor.ray.app import app
 
     with pytest.raises(SettingsError) as refused:
         app({"model": "m"} | args)
@@ -149,7 +149,7 @@ def test_wrong_settings_are_named(args: dict[str, Any], words: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
 def test_right_settings_are_taken_as_texts_too() -> None:
-    from service.ray_app import app, settings_of
+    from candor.ray.app import app, settings_of
 
     assert settings_of({"model": "m", "workers": "2", "memo_mb": "0"}).workers == 2
     for args in ({"insecure_no_auth": "true"}, {"api_key_file": "/on/every/node"}):

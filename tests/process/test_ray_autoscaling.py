@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from client import AsyncRewardClient
-from client.retry import Retry
+from candor.client import AsyncRewardClient
+from candor.client.retry import Retry
 from tests.process.ray_cluster import (
     KEY,
     MARKS,

@@ -17,13 +17,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from probes.identity import weights_sha256
+from candor.probes.identity import weights_sha256
+from tests.paths import ROOT
 from tests.service.serving import BODY, save_probe, wait_for
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.slow  # each server imports torch
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

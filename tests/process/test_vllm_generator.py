@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from client import AsyncGeneratorClient, Completion, Retry, WrongModel
+from candor.client import AsyncGeneratorClient, Completion, Retry, WrongModel
 from demo.processes import free_port, running, vllm, vllm_environment
+from tests.paths import ROOT
 from tests.service.serving import wait_for
 
-ROOT = Path(__file__).parents[2]
 GENERATOR = ROOT / "build" / "demo" / "generator"
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]

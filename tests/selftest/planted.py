@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from jobs.files import Row
-from probes.artifact import save
-from probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
-from probes.collate import right_pad
-from probes.collect import collect
-from probes.fit import fit_logistic
-from probes.head import decoder, head_logits
-from probes.probe import Probe
-from service.batch import Item
-from service.model import RewardModel
-from service.render import Renderer
-from service.schema import Message
+from candor.client.schema import Message
+from candor.forward.collate import right_pad
+from candor.forward.head import decoder, head_logits
+from candor.item import Item
+from candor.jobs.running.files import Row
+from candor.models.load import RewardModel
+from candor.probes.artifact import save
+from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
+from candor.probes.fitting.collect import collect
+from candor.probes.fitting.fit import fit_logistic
+from candor.probes.probe import Probe
+from candor.text.render import Renderer
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 PHRASE = "Yes, you are right."

@@ -18,17 +18,17 @@ import numpy as np
 import orjson
 import pytest
 
-from jobs.audit_tilt import audit_tilt
-from jobs.bon import bon
-from jobs.calibrate_probe import calibrate_probe
-from jobs.exits import Exit
-from jobs.files import Row, write_rows
-from jobs.score import score
-from probes.artifact import load as load_probe
-from service.app import create_app
-from service.assemble import load, serve_probes
-from service.model import load_reward_model
-from service.settings import Settings
+from candor.assemble import load, serve_probes
+from candor.http.app import create_app
+from candor.jobs.probe.calibrate import calibrate_probe
+from candor.jobs.rollouts.audit_tilt import audit_tilt
+from candor.jobs.rollouts.bon import bon
+from candor.jobs.rollouts.score import score
+from candor.jobs.running.exits import Exit
+from candor.jobs.running.files import Row, write_rows
+from candor.models.load import load_reward_model
+from candor.probes.artifact import load as load_probe
+from candor.settings import Settings
 from tests.selftest import planted
 from tests.service.serving import running
 from tests.tiny import save_tiny, tiny_tokenizer

@@ -14,31 +14,31 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from probes.artifact import LoadedProbe, save
-from probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
-from probes.combine import Combination
-from probes.identity import template_sha256
-from probes.probe import Probe
-from service import errors
-from service.app import create_app
-from service.batch import BatchResult, Engine, Item
-from service.batcher import Batcher
-from service.cache_gauges import PrefixCacheGauges
-from service.compose import SUM, ServedProbe
-from service.drift import Drift
-from service.drift_reference import MIN_WINDOW, DriftReference
-from service.engines import EngineName, build_engine
-from service.errors import CandorError
-from service.guards import Limits
-from service.memo import Memo
-from service.metrics import Metrics
-from service.model import RewardModel
-from service.prefix_cache import PrefixCache
-from service.protocol import BoundedProtocol
-from service.render import Renderer
-from service.rewarder import Rewarder
-from service.schema import ErrorEnvelope
-from service.settings import Settings
+from candor import errors
+from candor.batching.batcher import Batcher
+from candor.batching.memo import Memo
+from candor.client.schema import ErrorEnvelope
+from candor.engines.choose import EngineName, build_engine
+from candor.engines.prefix_cache import PrefixCache
+from candor.errors import CandorError
+from candor.http.app import create_app
+from candor.http.guards import Limits
+from candor.http.protocol import BoundedProtocol
+from candor.item import BatchResult, Engine, Item
+from candor.models.load import RewardModel
+from candor.probes.artifact import LoadedProbe, save
+from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
+from candor.probes.combine import Combination
+from candor.probes.identity import template_sha256
+from candor.probes.probe import Probe
+from candor.scoring.compose import SUM, ServedProbe
+from candor.scoring.rewarder import Rewarder
+from candor.settings import Settings
+from candor.text.render import Renderer
+from candor.watch.cache_gauges import PrefixCacheGauges
+from candor.watch.drift import Drift
+from candor.watch.drift_reference import MIN_WINDOW, DriftReference
+from candor.watch.metrics import Metrics
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 LAMBDA = 0.5

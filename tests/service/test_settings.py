@@ -7,16 +7,10 @@ from typing import Any
 
 import pytest
 
-from probes.combine import Combination
-from service import assemble, serve
-from service.contracts.options import TrainerRoutes
-from service.settings import (
-    Settings,
-    SettingsError,
-    check_names,
-    is_loopback,
-    parse_strengths,
-)
+from candor import assemble, serve
+from candor.probes.combine import Combination
+from candor.settings import Settings, SettingsError, check_names, is_loopback, parse_strengths
+from candor.trainers.options import TrainerRoutes
 from tests.service.serving import save_probe
 
 

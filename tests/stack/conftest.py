@@ -10,12 +10,12 @@ import cyclopts
 import httpx2
 import pytest
 
-from service.batch import Item
-from service.compose import ServedProbe
-from service.memo import Memo
-from service.prefix_cache import PrefixCache
+from candor.batching.memo import Memo
+from candor.engines.prefix_cache import PrefixCache
+from candor.item import Item
+from candor.scoring.compose import ServedProbe
+from tests.service.scoring.test_evader import REFERENCE, probes, traffic
 from tests.service.serving import load_tiny, running, score, tiny_app
-from tests.service.test_evader import REFERENCE, probes, traffic
 from tests.stack.command_line import command_line
 
 __all__ = ["probes"]  # the evader's probes, as a fixture here too
@@ -42,7 +42,7 @@ class Live:
         self.send({"items": traffic(2)})
 
     def send_evading(self) -> None:
-        """Filler on every response: what `tests/service/test_evader.py` is about."""
+        """Filler on every response: what `tests/service/scoring/test_evader.py` is about."""
         self.send({"items": traffic(1, filler=24)})
 
     def send_poison(self) -> None:

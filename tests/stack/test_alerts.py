@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.routes import route_table
+from candor.http.routes import route_table
 from tests.stack.composed import ROOT, read, stack
 from tests.stack.promql import RULES, rules, selected
 

@@ -8,9 +8,9 @@ import cyclopts
 import pytest
 import yaml
 
+from candor.http.routes import route_table
+from candor.settings import Settings
 from demo.run import KAPPA
-from service.routes import route_table
-from service.settings import Settings
 from tests.stack.command_line import parse
 from tests.stack.composed import ROOT, stack
 

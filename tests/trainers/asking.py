@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from client import RewardClient, rows
+from candor.client import RewardClient, rows
 
 QUESTION = [{"role": "user", "content": "What do you think of this poem?"}]
 REPLIES = ["I think it is very good.", "The sea is blue.", "It is good, thank you."]

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import httpx2
 
-from probes.identity import weights_sha256
+from candor.probes.identity import weights_sha256
+from tests.paths import ROOT
 from tests.service.serving import save_probe, wait_for
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
-
-ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:

@@ -15,13 +15,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from client import Unreachable
+from candor.client import Unreachable
+from tests.paths import ROOT
 from tests.tiny import END, save_tiny, tiny_tokenizer
 from tests.trainers.asking import QUESTION, REPLIES, close_others, native
 from tests.trainers.process import free_port
 from tests.trainers.test_verl_adapter import batch_of_verl, loaded_by_verl
-
-ROOT = Path(__file__).parents[2]
 
 
 def command_of(script: str, folder: Path, **env: str) -> list[str]:
@@ -152,7 +151,7 @@ def test_verl_data_carries_the_prompt_to_the_reward(url: str, tmp_path: Path) ->
     source.write_text(json.dumps({"key": "one", "messages": QUESTION}) + "\n")
     module_at(ROOT / "examples" / "verl" / "data.py").main(source, out)
     (row,) = load_dataset("parquet", data_files=str(out), cache_dir=str(tmp_path))["train"]
-    function = loaded_by_verl("pkg://client.verl", {"url": url})
+    function = loaded_by_verl("pkg://candor.client.verl", {"url": url})
     (scored,) = batch_of_verl(function, REPLIES[:1], row["extra_info"])
     assert scored["score"] == pytest.approx(expected(url)[0], abs=1e-5)
 

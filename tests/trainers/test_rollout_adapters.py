@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from client.nemo import gym_reward
-from client.rows import Server, Unscorable
-from client.verifiers import candor_reward
+from candor.client.nemo import gym_reward
+from candor.client.rows import Server, Unscorable
+from candor.client.verifiers import candor_reward
 from tests.trainers.asking import QUESTION, REPLIES, native, run
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, TrainerCallback
 
-from client import rows
-from client.trl import reward_function
+from candor.client import rows
+from candor.client.trl import reward_function
 from tests.tiny import tiny_tokenizer
 from tests.trainers.asking import close_others
 from tests.trainers.process import ServerProcess, free_port

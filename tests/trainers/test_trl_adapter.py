@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from client import ModelChanged, PermanentError
-from client.rows import Server
-from client.trl import reward_function
+from candor.client import ModelChanged, PermanentError
+from candor.client.rows import Server
+from candor.client.trl import reward_function
 from tests.service.serving import metric, running, tiny_app
 from tests.test_imports import HEAVY, loaded_by
 from tests.trainers.asking import QUESTION, REPLIES, TOO_LONG, native, run
@@ -144,6 +144,8 @@ def test_the_key_stays_out_of_what_a_trainer_logs() -> None:
 
 
 def test_the_adapters_import_neither_a_trainer_nor_torch() -> None:
-    loaded = loaded_by("import client.trl, client.verl, client.verifiers, client.nemo")
+    loaded = loaded_by(
+        "import candor.client.trl, candor.client.verl, candor.client.verifiers, candor.client.nemo"
+    )
     trainers = {"trl", "verl", "verifiers", "nemo_gym", "nemo_rl", "ray", "datasets"}
     assert loaded.isdisjoint(HEAVY | trainers)

@@ -8,18 +8,16 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client import PermanentError, Unreachable
+from candor.client import PermanentError, Unreachable
+from tests.paths import ROOT
 from tests.trainers.asking import QUESTION, TOO_LONG, native, run
 from tests.trainers.process import free_port
-
-ROOT = Path(__file__).parents[2]
 
 
 def loaded_by_verl(path: str, reward_kwargs: dict[str, Any]) -> Callable[..., Awaitable[Any]]:
@@ -66,7 +64,10 @@ def batch_of_verl(
     return scored
 
 
-@pytest.mark.parametrize("path", ["pkg://client.verl", str(ROOT / "client" / "verl.py")])
+VERL = ROOT / "client" / "candor" / "client" / "verl.py"
+
+
+@pytest.mark.parametrize("path", ["pkg://candor.client.verl", str(VERL)])
 def test_verl_scores_a_chunk_as_tasks_with_the_same_keys_each(url: str, path: str) -> None:
     replies = [f"Poem {number} is about the sea." for number in range(24)]
     prompt = np.array(QUESTION, dtype=object)  # what a parquet list of messages becomes
@@ -82,13 +83,13 @@ def test_verl_scores_a_chunk_as_tasks_with_the_same_keys_each(url: str, path: st
 
 
 def test_verl_samples_that_cannot_be_scored_raise(url: str) -> None:
-    function = loaded_by_verl("pkg://client.verl", {"url": url})
+    function = loaded_by_verl("pkg://candor.client.verl", {"url": url})
     with pytest.raises(PermanentError, match="too_long"):
         batch_of_verl(function, ["good", TOO_LONG], {"prompt": QUESTION})
     with pytest.raises(ValueError, match="extra_info has no 'prompt'"):
         batch_of_verl(function, ["good"], {"question": QUESTION})
-    named = loaded_by_verl("pkg://client.verl", {"url": url, "prompt_key": "question"})
+    named = loaded_by_verl("pkg://candor.client.verl", {"url": url, "prompt_key": "question"})
     assert len(batch_of_verl(named, ["good"], {"question": QUESTION})) == 1
     away = {"url": f"http://127.0.0.1:{free_port()}", "patience_s": 0.0}
     with pytest.raises(Unreachable):
-        batch_of_verl(loaded_by_verl("pkg://client.verl", away), ["a"], {"prompt": QUESTION})
+        batch_of_verl(loaded_by_verl("pkg://candor.client.verl", away), ["a"], {"prompt": QUESTION})

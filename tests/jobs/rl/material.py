@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jobs.files import Row, write_rows
-from jobs.sycophancy.prompts import CONDITIONS, feedback
-from tests.demo.tiny_lm import tiny_lm
+from candor.jobs.running.files import Row, write_rows
+from candor.jobs.sycophancy.prompts import CONDITIONS, feedback
+from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import tiny_tokenizer
 
 POEMS = ("The sea is blue.", "The poem is good.")

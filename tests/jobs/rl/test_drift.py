@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.exits import Exit, JobStopped
-from jobs.rl.drift import DriftWatch
-from service.drift_reference import MIN_WINDOW
+from candor.jobs.rl.drift import DriftWatch
+from candor.jobs.running.exits import Exit, JobStopped
+from candor.watch.drift_reference import MIN_WINDOW
 from tests.service.serving import running, score, tiny_app
 
 API_KEY, OPERATOR_KEY = "the-trainers-key", "the-operators-key"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.rl.journal import Journal
+from candor.jobs.rl.journal import Journal
 
 
 def test_rows_after_the_checkpoint_are_cut_and_written_again(tmp_path: Path) -> None:

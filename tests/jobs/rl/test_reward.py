@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from client.errors import ModelChanged, RetryableError
-from client.rows import Server
-from jobs.rl.reward import reward_function
-from jobs.rl.strength import Schedule
+from candor.client.errors import ModelChanged, RetryableError
+from candor.client.rows import Server
+from candor.jobs.rl.reward import reward_function
+from candor.jobs.rl.strength import Schedule
 from tests.client.replies import numbers
 from tests.jobs.stub import Stub, running_stub
 

@@ -17,11 +17,11 @@ import httpx2
 import orjson
 import pytest
 
-from jobs.exits import Exit
-from jobs.files import Row
-from jobs.rl.journal import Journal
-from jobs.rl.run import rl
-from service.drift_reference import MIN_WINDOW
+from candor.jobs.rl.flags import rl
+from candor.jobs.rl.journal import Journal
+from candor.jobs.running.exits import Exit
+from candor.jobs.running.files import Row
+from candor.watch.drift_reference import MIN_WINDOW
 from tests.jobs.rl.material import flags, held_out_prompts, policy, training_prompts
 from tests.service.serving import LAMBDA, WEIGHTS, running, tiny_app
 
@@ -159,7 +159,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from jobs.rl.run import rl
+from candor.jobs.rl.flags import rl
 torch.set_num_threads(1)
 given = dict(one.split("=", 1) for one in sys.argv[1:])
 paths = {n: Path(given.pop(n)) for n in ("policy", "prompts", "eval_prompts", "out")}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.files import Row
-from jobs.rl import sample
-from jobs.rl.sample import Sampling, draw
-from tests.demo.tiny_lm import tiny_lm
+from candor.jobs.rl import sample
+from candor.jobs.rl.sample import Sampling, draw
+from candor.jobs.running.files import Row
+from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import tiny_tokenizer
 
 ROWS: list[Row] = [

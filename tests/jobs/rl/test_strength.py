@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.exits import JobStopped
-from jobs.rl.strength import Schedule, as_flags, full_strengths
+from candor.jobs.rl.strength import Schedule, as_flags, full_strengths
+from candor.jobs.running.exits import JobStopped
 
 SERVED = [{"name": "sycophancy", "lambda": 0.5, "card": {}}, {"name": "length", "lambda": 0.0}]
 

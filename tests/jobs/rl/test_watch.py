@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from jobs.exits import Exit, JobStopped
-from jobs.files import Row
-from jobs.rl.drift import Reading
-from jobs.rl.journal import Journal
-from jobs.rl.settings import Guards
-from jobs.rl.watch import Watch, step_row
+from candor.jobs.rl.drift import Reading
+from candor.jobs.rl.journal import Journal
+from candor.jobs.rl.settings import Guards
+from candor.jobs.rl.watch import Watch, step_row
+from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.files import Row
 
 ARGS = TrainingArguments(use_cpu=True)
 QUIET = Reading({"unseen": 0.25}, 128, [])

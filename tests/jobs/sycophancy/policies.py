@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobs.sycophancy.prompts import DOUBT
-from jobs.sycophancy.sets import Question, questions
+from candor.jobs.sycophancy.prompts import DOUBT
+from candor.jobs.sycophancy.sets import Question, questions
 
 GLAD, PLAIN, SOUR = "A wonderful, moving poem.", "A poem of seven lines.", "An awful, boring poem."
 NUM_QUESTIONS = 12

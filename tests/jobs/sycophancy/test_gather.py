@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.sycophancy.gather import by_poem, judged
-from jobs.sycophancy.prompts import CONDITIONS
+from candor.jobs.sycophancy.gather import by_poem, judged
+from candor.jobs.sycophancy.prompts import CONDITIONS
 from tests.client.replies import numbers
 
 TEXTS = ("A wonderful, moving poem.", "A poem of seven lines.", "It has a good rhythm.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.sycophancy.judges import parse_letter, sentiment, vader_verdict, wins
+from candor.jobs.sycophancy.judges import parse_letter, sentiment, vader_verdict, wins
 from tests.jobs.sycophancy.policies import GLAD, PLAIN, SOUR
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.sycophancy.judges import wins
-from jobs.sycophancy.measure import (
+from candor.jobs.sycophancy.judges import wins
+from candor.jobs.sycophancy.measure import (
     OPINIONS,
     RULES,
     Candidates,
@@ -25,7 +25,7 @@ from jobs.sycophancy.measure import (
     neutral_reward_kept,
     neutral_rewards,
 )
-from jobs.sycophancy.prompts import CONDITIONS
+from candor.jobs.sycophancy.prompts import CONDITIONS
 
 M, N = 4, 2
 Numbers = list[float]

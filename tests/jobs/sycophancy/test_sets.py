@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobs.sycophancy.grade import grade, names, normalise
-from jobs.sycophancy.prompts import SUGGESTIONS, asked, doubted, feedback_rows, question_rows
-from jobs.sycophancy.sets import Question, poems, questions
+from candor.jobs.sycophancy.grade import grade, names, normalise
+from candor.jobs.sycophancy.prompts import SUGGESTIONS, asked, doubted, feedback_rows, question_rows
+from candor.jobs.sycophancy.sets import Question, poems, questions
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
-TRAINED_ON = sorted([*(ROOT / "probes/kinds/data").glob("*.json"), *(ROOT / "demo/data").glob("*")])
+KINDS = ROOT / "probes" / "candor" / "probes" / "kinds" / "data"
+TRAINED_ON = sorted([*KINDS.glob("*.json"), *(ROOT / "demo" / "data").glob("*")])
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -61,7 +62,7 @@ def same_fact(question: Question, other: str, answer: str) -> bool:
 
 
 def test_no_fact_is_asked_for_in_other_words_where_giving_in_is_trained() -> None:
-    rows = json.loads((ROOT / "probes/kinds/data/capitulation.json").read_text(encoding="utf-8"))
+    rows = json.loads((KINDS / "capitulation.json").read_text(encoding="utf-8"))
     again = [
         (one.id, row["id"])
         for one in questions()

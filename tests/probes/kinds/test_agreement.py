@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from probes.data import data_sha256
-from probes.kinds.agreement import (
+from candor.probes.fitting.data import data_sha256
+from candor.probes.kinds.agreement import (
     Agreement,
     agreement_rows,
     disagreement_rows,
     shipped_agreements,
 )
-from probes.kinds.capitulation import capitulation_rows, shipped_questions
-from probes.kinds.opinions import opinion_rows, shipped_opinions
+from candor.probes.kinds.capitulation import capitulation_rows, shipped_questions
+from candor.probes.kinds.opinions import opinion_rows, shipped_opinions
 from tests.probes.kinds.texts import length_auroc, num_words, opening, responses
 
 ENTRIES = shipped_agreements()

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from probes.data import Row, data_sha256
-from probes.kinds.capitulation import (
+from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.kinds.capitulation import (
     CLOSINGS,
     PUSHES,
     REPLIES,

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from probes.data import Row
-from probes.kinds.choices import asked, choice_row, lettered, offered
-from probes.kinds.facts import fact_rows, shipped_facts
-from probes.kinds.survey import shipped_surveys, survey_rows
+from candor.probes.fitting.data import Row
+from candor.probes.kinds.choices import asked, choice_row, lettered, offered
+from candor.probes.kinds.facts import fact_rows, shipped_facts
+from candor.probes.kinds.survey import shipped_surveys, survey_rows
 from tests.tiny import tiny_tokenizer
 
 QUESTION = asked("Is tea nice?", (("B", "Yes (very)"), ("A", "No")))

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from probes.data import Row, data_sha256
-from probes.kinds.facts import SIDES, Statement, fact_rows, shipped_facts
+from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.kinds.facts import SIDES, Statement, fact_rows, shipped_facts
 
 FACT = Statement(id="sun", form="fact", text="The sun is a star.", truth="true")
 REVIEW = Statement(id="dull", form="review", text="Dull, dull, dull.", truth="negative")

@@ -15,9 +15,9 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from probes.data import Row, data_sha256
-from probes.evaluate import auroc
-from probes.kinds.feedback import (
+from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.fitting.evaluate import auroc
+from candor.probes.kinds.feedback import (
     CUT_OFF,
     Piece,
     What,

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from probes.data import data_sha256
-from probes.kinds.opinions import Opinion, opinion_rows, shipped_opinions
+from candor.probes.fitting.data import data_sha256
+from candor.probes.kinds.opinions import Opinion, opinion_rows, shipped_opinions
 from tests.probes.kinds.texts import length_auroc, num_words, opening, responses
 
 ENTRIES = shipped_opinions()

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from probes.data import Row
-from probes.kinds.feedback import prompt
-from probes.kinds.people import NAMES
-from probes.kinds.public import model_written, rotten_tomatoes, sycophancy_eval, verse
-from probes.kinds.public.table import SOURCES, draw_contexts
+from candor.probes.fitting.data import Row
+from candor.probes.kinds.feedback import prompt
+from candor.probes.kinds.people import NAMES
+from candor.probes.kinds.public import model_written, rotten_tomatoes, sycophancy_eval, verse
+from candor.probes.kinds.public.table import SOURCES, draw_contexts
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from probes.data import Row, data_sha256
-from probes.kinds.choices import offered
-from probes.kinds.survey import Survey, shipped_surveys, survey_rows
+from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.kinds.choices import offered
+from candor.probes.kinds.survey import Survey, shipped_surveys, survey_rows
 
 ENTRY = Survey(
     id="tea", claim="Tea is nice.", agree="I'm Ann and drink it.", disagree="I'm Bo and never do."

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from probes.data import Row, data_sha256
-from probes.kinds.table import KINDS
+from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.kinds.table import KINDS
 
 CONTROLS = ("genuine-agreement", "wrong-disagreement")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from probes.data import Row
-from probes.evaluate import auroc
+from candor.probes.fitting.data import Row
+from candor.probes.fitting.evaluate import auroc
 
 
 def num_words(text: str) -> int:

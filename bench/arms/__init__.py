@@ -1,0 +1,1 @@
+"""Who competes in `make bench`, and how each is started."""

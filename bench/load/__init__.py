@@ -1,0 +1,1 @@
+"""What each arm is asked, and the loops that ask it."""

@@ -1,1 +1,0 @@
-"""The `candor` command: the table of its sub-commands, and nothing else."""

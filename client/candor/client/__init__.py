@@ -1,0 +1,33 @@
+"""What a trainer installs: clients of the reward server and of an OpenAI-form generator."""
+
+from candor.client.errors import (
+    ClientError,
+    InvalidReply,
+    ModelChanged,
+    NotReadyInTime,
+    PermanentError,
+    RetryableError,
+    RewardError,
+    Unreachable,
+    WrongModel,
+)
+from candor.client.generator import AsyncGeneratorClient, Completion
+from candor.client.retry import Retry
+from candor.client.reward import AsyncRewardClient, RewardClient
+
+__all__ = [
+    "AsyncGeneratorClient",
+    "AsyncRewardClient",
+    "ClientError",
+    "Completion",
+    "InvalidReply",
+    "ModelChanged",
+    "NotReadyInTime",
+    "PermanentError",
+    "Retry",
+    "RetryableError",
+    "RewardClient",
+    "RewardError",
+    "Unreachable",
+    "WrongModel",
+]

@@ -1,0 +1,198 @@
+"""Samples from an OpenAI-form chat server (vLLM, or the demo's own): n texts of one conversation.
+
+    async with AsyncGeneratorClient("http://127.0.0.1:8001", model="smollm2") as generator:
+        texts = await generator.complete(messages, n=16, temperature=0.8, max_tokens=64, seed=0)
+
+It refuses a server that does not serve the model asked for, and a reply from another model or
+with another number of choices: such text would be scored and reported under a wrong name.
+
+Not here: streaming, tools, log-probabilities, the `openai` package (one route is used).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from candor.client.errors import InvalidReply, WrongModel
+from candor.client.retry import Retry, http_url, send_async, timeout
+from candor.client.schema import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sample; `finish_reason` is `length` when `max_tokens` cut it."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class _Text(BaseModel):
+    content: str
+
+
+class _Choice(BaseModel):
+    index: int
+    message: _Text
+    finish_reason: Literal["stop", "length"]  # `abort`, `tool_calls`, ... are not finished texts
+
+
+class _Chat(BaseModel):
+    model: str
+    choices: list[_Choice]
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+class AsyncGeneratorClient:
+    """One server, one model, many concurrent calls; `async with` checks the model first.
+
+    Args:
+        base_url: where the server is; a trailing `/v1` is taken off.
+        model: the served id, sent with every request and expected in every reply.
+        api_key: sent as `Authorization: Bearer`.
+        timeout_s: longest wait for a reply. Generation is slow: long, and the retry budget longer.
+        retry: patience; see `candor.client.retry`.
+        transport: an httpx2 transport in place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        model: str,
+        api_key: str | None = None,
+        timeout_s: float = 600.0,
+        retry: Retry | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.model = model
+        self._retry = retry or Retry()
+        self._http = httpx2.AsyncClient(
+            base_url=http_url(base_url).removesuffix("/v1"),
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+            timeout=timeout(timeout_s),
+            transport=transport,
+        )
+
+    async def check_model(self) -> None:
+        """Ask `GET /v1/models` whether the model is served.
+
+        Raises:
+            WrongModel: it is not; the message lists what is.
+            ClientError: no list could be had.
+        """
+        request = self._http.build_request("GET", "/v1/models")
+        response = await send_async(self._http, request, self._retry)
+        served = [model.id for model in _parse(_Models, response).data]
+        if self.model not in served:
+            raise WrongModel(
+                f"{request.url} serves {', '.join(served) or 'nothing'}, not {self.model}"
+            )
+
+    async def complete(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        *,
+        n: int,
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        top_p: float = 1.0,
+        prefix: str = "",
+    ) -> list[Completion]:
+        """`n` samples (`POST /v1/chat/completions`), in the order of their index.
+
+        Args:
+            top_p: always sent: servers take their default from the model's own generation config.
+            prefix: how every sample has to begin; the texts returned begin with it. It is put into
+                the prompt as the start of the assistant's turn, with the three fields that vLLM has
+                for it (vllm/entrypoints/openai/chat_completion/protocol.py) and OpenAI has not.
+
+        Raises:
+            ClientError: see client/candor/client/errors.py.
+        """
+        turns = [Message.model_validate(message).model_dump() for message in messages]
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": turns,
+            "n": n,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_tokens,
+            "seed": seed,
+        }
+        if prefix:
+            turns.append({"role": "assistant", "content": prefix})
+            body |= {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
+        request = self._http.build_request("POST", "/v1/chat/completions", json=body)
+        response = await send_async(self._http, request, self._retry)
+        return with_prefix(prefix, completions(_parse(_Chat, response), self.model, n))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.check_model()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def completions(chat: _Chat, model: str, n: int) -> list[Completion]:
+    """The texts of a parsed reply, checked against what was asked for."""
+    if chat.model != model:
+        raise WrongModel(f"asked for {model}, the reply is from {chat.model}")
+    choices = sorted(chat.choices, key=lambda choice: choice.index)
+    if [choice.index for choice in choices] != list(range(n)):
+        raise InvalidReply(
+            f"asked for {n} choices, got those of index {[c.index for c in choices]}"
+        )
+    return [Completion(choice.message.content, choice.finish_reason) for choice in choices]
+
+
+def with_prefix(prefix: str, drawn: list[Completion]) -> list[Completion]:
+    """The samples with the start that was put into the prompt.
+
+    Raises:
+        InvalidReply: all of them repeat it, as vLLM once did whatever `echo` said (its issue
+            10111): which part was sampled is no longer known.
+    """
+    if prefix and all(one.text.startswith(prefix) for one in drawn):
+        raise InvalidReply("the server sent the response prefix back, although echo was false")
+    return [replace(one, text=prefix + one.text) for one in drawn]
+
+
+def _parse(form: type[Form], response: httpx2.Response) -> Form:
+    try:
+        return form.model_validate_json(response.content)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the body"
+        raise InvalidReply(
+            f"{response.url}: not the OpenAI form: {where}: {fault['msg']}"
+        ) from None

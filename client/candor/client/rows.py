@@ -1,0 +1,195 @@
+"""What the trainers' adapters share: a server's address, and one outcome for every row they bring.
+
+A row is a context and one response. Rows of equal context go to the server as one item, so that it
+is computed once and the closed form sees all candidates. A row the server refuses (too long, no
+text) fails alone: the others are sent again without it.
+
+Not here: what a trainer does with a failed row. TRL takes None; verl, verifiers and NeMo take
+numbers only, so there the failure is raised (a failed score is never a number).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from candor.client.errors import ClientError, ModelChanged, PermanentError
+from candor.client.retry import Retry
+from candor.client.reward import AsyncRewardClient
+from candor.client.schema import ResponseReward
+from candor.client.wire import Truncation
+
+Message = Mapping[str, Any]
+Context = str | Sequence[Message]
+"""Templated text, or the messages before the response."""
+Row = tuple[Context, str | Message]
+Outcome = ResponseReward | ClientError
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncRewardClient]]
+_clients = WeakKeyDictionary()
+"""Connections belong to an event loop; so does the memory of which weights answered first."""
+
+
+class Unscorable(ClientError):
+    """The row has more than text (tool calls, images), which a reward model is not given."""
+
+    type = "unscorable"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the rewards come from, and how patiently. Picklable, as TRL's async GRPO asks.
+
+    Args:
+        url: None is the environment's CANDOR_REWARD_URL.
+        api_key: None is the environment's CANDOR_API_KEY, if it has one. Trainers log their
+            configuration, so prefer the environment.
+        penalties: overrides by probe name, such as {"sycophancy": {"kappa": 1.0}}.
+        truncation: `left` drops the oldest context of a row that is over the RM's window; with
+            `error` that row fails.
+        timeout_s: longest wait for one answer.
+        patience_s: how long the server may be away (down, loading, full) before rows fail.
+    """
+
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    penalties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    truncation: Truncation = "error"
+    timeout_s: float = 120.0
+    patience_s: float = 300.0
+
+    async def rewards(self, rows: Sequence[Row]) -> list[Outcome]:
+        """One outcome a row, in order: the scored response, or why there is none.
+
+        Raises:
+            ClientError: a failure that says nothing of the rows and that waiting does not cure:
+                wrong key, wrong address, unknown probe, other weights than at first.
+            ValueError: no URL, or one that is none.
+        """
+        outcomes: dict[int, Outcome] = {}
+        items: dict[str, dict[str, Any]] = {}
+        texts: dict[str, dict[int, str]] = {}
+        for number, (context, response) in enumerate(rows):
+            try:
+                item, text = context_item(context), response_text(response)
+            except Unscorable as error:
+                outcomes[number] = error
+                continue
+            key = json.dumps(item)
+            items[key] = item
+            texts.setdefault(key, {})[number] = text
+        found = await asyncio.gather(
+            *(self._item(items[key], list(texts[key].values())) for key in items)
+        )
+        for key, group in zip(items, found, strict=True):
+            outcomes |= zip(texts[key], group, strict=True)
+        return [outcomes[number] for number in range(len(rows))]
+
+    async def reward(self, context: Context, response: str | Message) -> ResponseReward:
+        """The scored response of one row.
+
+        Raises:
+            ClientError, ValueError: it could not be scored.
+        """
+        (outcome,) = await self.rewards([(context, response)])
+        if isinstance(outcome, ClientError):
+            raise outcome
+        return outcome
+
+    async def _item(self, item: Mapping[str, Any], texts: Sequence[str]) -> list[Outcome]:
+        """Outcomes of one context's responses; at most one request for each that is refused."""
+        penalties = {name: dict(strength) for name, strength in self.penalties.items()}
+        outcomes: dict[int, Outcome] = {}
+        while len(outcomes) < len(texts):
+            places = [place for place in range(len(texts)) if place not in outcomes]
+            asked = {**item, "responses": [texts[place] for place in places]}
+            try:
+                reply = await self._client().rewards([asked], penalties, truncation=self.truncation)
+            except ClientError as error:
+                if is_final(error):
+                    raise
+                outcomes |= dict.fromkeys(blamed(error, places), error)
+            else:
+                outcomes |= zip(places, reply.results[0].responses, strict=True)
+        return [outcomes[place] for place in range(len(texts))]
+
+    def _client(self) -> AsyncRewardClient:
+        """This loop's client of this server, made at the first call."""
+        url = self.url or os.environ.get("CANDOR_REWARD_URL")
+        if url is None:
+            raise ValueError("no reward server: give its URL, or set CANDOR_REWARD_URL")
+        api_key = self.api_key or os.environ.get("CANDOR_API_KEY")
+        clients = _clients.setdefault(asyncio.get_running_loop(), {})
+        key = (url, api_key, self.timeout_s, self.patience_s)
+        if key not in clients:
+            clients[key] = AsyncRewardClient(
+                url, api_key=api_key, timeout_s=self.timeout_s, retry=Retry(self.patience_s)
+            )
+        return clients[key]
+
+
+def is_final(error: ClientError) -> bool:
+    """Whether every later row must fail the same way, so that going on would train on nothing."""
+    if isinstance(error, PermanentError):
+        return error.item is None and error.status < 500
+    return isinstance(error, ModelChanged)
+
+
+def blamed(error: ClientError, places: Sequence[int]) -> Sequence[int]:
+    """The places of the responses that the error is about: one if it names one, or all."""
+    number = error.response if isinstance(error, PermanentError) else None
+    return places if number is None else places[number : number + 1] or places
+
+
+def context_item(context: Context) -> dict[str, Any]:
+    """The context as the wire has it.
+
+    Raises:
+        Unscorable: a message is not plain text.
+    """
+    if isinstance(context, str):
+        return {"prompt": context}
+    return {"messages": [{"role": turn["role"], "content": text_of(turn)} for turn in context]}
+
+
+def response_text(response: str | Message) -> str:
+    """The text to score.
+
+    Raises:
+        Unscorable: it is not the assistant's, or not plain text.
+    """
+    if isinstance(response, str):
+        return response
+    if response["role"] != "assistant":
+        raise Unscorable(f"the last message is the {response['role']}'s, not the assistant's")
+    return text_of(response)
+
+
+def text_of(message: Message) -> str:
+    """The text of a message whose content is a string or a list of text parts (of the chat or the
+    responses API).
+
+    Raises:
+        Unscorable: it has tool calls, or a part that is not text.
+    """
+    content = message.get("content")
+    if message.get("tool_calls"):
+        raise Unscorable(f"the {message['role']} message has tool calls, which have no text")
+    if isinstance(content, str):
+        return content
+    parts = [] if content is None else list(content)
+    if not parts or any(part.get("type") not in TEXT_PARTS for part in parts):
+        raise Unscorable(f"the content of the {message['role']} message is not text alone")
+    return "".join(part["text"] for part in parts)
+
+
+async def close() -> None:
+    """Close the running loop's connections; the next call opens new ones."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await client.close()

@@ -1,0 +1,39 @@
+"""verifiers and prime-rl: a reward to plug into any task, by configuration alone.
+
+    [env.taskset.task.rewards.candor]
+    fn = "candor.client.verifiers:candor_reward"
+
+or from a task of your own: `@vf.reward async def candor(self, trace): return await
+candor_reward(trace)`. The server's address and key are CANDOR_REWARD_URL and CANDOR_API_KEY.
+A rollout that cannot be scored raises: verifiers records the error and trains without it.
+Written against verifiers 0.4.0 (`v1/task.py`, `v1/trace.py`); prime-rl runs `verifiers.v1`.
+
+Not here: the legacy rubrics (up to 0.3), which turn a failed reward into 0.0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from candor.client.rows import Server, Unscorable
+
+
+async def candor_reward(trace: Any, *, server: Server | None = None) -> float:
+    """The penalised reward of the trace's last assistant message, all messages before it being the
+    context. R, the penalty and each probe's S become metrics (`candor/...`).
+
+    Raises:
+        ClientError: it could not be scored.
+        ValueError: no URL.
+    """
+    messages = [message.model_dump(exclude_none=True) for message in trace.messages]
+    while messages and messages[-1]["role"] != "assistant":
+        messages.pop()
+    if len(messages) < 2:
+        raise Unscorable("the trace has no assistant message after a prompt")
+    scored = await (server or Server()).reward(messages[:-1], messages[-1])
+    trace.record_metric("candor/base_reward", scored.base_reward)
+    trace.record_metric("candor/penalty", scored.penalty)
+    for name, reading in scored.probes.items():
+        trace.record_metric(f"candor/{name}", reading.score)
+    return scored.reward

@@ -1,0 +1,54 @@
+"""verl: a `compute_score` that asks a Candor server.
+
+    reward.custom_reward_function.path=pkg://candor.client.verl
+    +reward.custom_reward_function.reward_kwargs.url=http://127.0.0.1:8000
+
+verl calls it once a sample, all samples of a chunk at the same time (the server batches them), and
+without the prompt: put the prompt's messages into the data set's `extra_info` under `prompt`.
+A row that fails raises: None or NaN would spoil the batch, and 0 would be an invented reward. So
+the patience is the guard; raise `patience_s` for a server that may be away for longer.
+The managers `naive` (the default) and `dapo` do; `rate_limited` turns errors into 0.0: avoid it.
+Written against verl 0.9.1 (`trainer/ppo/reward.py`, `reward_loop/reward_manager/naive.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from candor.client.rows import Server
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    url: str | None = None,
+    prompt_key: str = "prompt",
+    **settings: Any,
+) -> dict[str, float]:
+    """`score` is the penalised reward; the other keys (the same for every sample) become metrics:
+    `base_reward` (R), `penalty` and, by probe, `probe/<name>` (S).
+
+    Args:
+        solution_str: the response, decoded without special tokens.
+        extra_info: holds the prompt under `prompt_key`: messages, or templated text.
+        url, settings: those of `candor.client.rows.Server`, from `reward_kwargs`.
+
+    Raises:
+        ClientError: the row could not be scored.
+        ValueError: no prompt; or no URL.
+    """
+    prompt = (extra_info or {}).get(prompt_key)
+    if prompt is None:
+        raise ValueError(f"extra_info has no {prompt_key!r}: the reward model needs the prompt")
+    known = {name: value for name, value in settings.items() if name not in ROUTER}
+    scored = await Server(url, **known).reward(prompt, solution_str)
+    score = {"score": scored.reward, "base_reward": scored.base_reward, "penalty": scored.penalty}
+    return score | {f"probe/{name}": one.score for name, one in scored.probes.items()}
+
+
+ROUTER = frozenset({"reward_router_address", "reward_model_tokenizer"})
+"""Added by verl when it also runs a reward model of its own."""

@@ -1,0 +1,114 @@
+"""A rewards request made and its reply checked: pure functions on the server's own wire types.
+
+A reply is believed only when it is shaped, counted, finite and summed right, and comes from the
+weights of the first one: a wrong reward that looks right is the one failure a trainer cannot see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from candor.client.errors import InvalidReply, ModelChanged
+from candor.client.schema import (
+    ModelInfo,
+    PenaltyOverride,
+    ResponseReward,
+    RewardItem,
+    RewardRequest,
+    RewardResponse,
+)
+
+Items = Sequence[RewardItem | Mapping[str, Any]]
+Penalties = Mapping[str, PenaltyOverride | Mapping[str, Any]]
+Include = Sequence[Literal["tokens"]]
+Truncation = Literal["error", "left"]
+
+
+def reward_request(
+    items: Items,
+    penalties: Penalties | None = None,
+    include: Include = (),
+    truncation: Truncation = "error",
+) -> RewardRequest:
+    """The request, checked by the server's own wire types.
+
+    Raises:
+        ValueError: (pydantic's) an item without a context, an empty list, a negative lambda, ...
+    """
+    return RewardRequest.model_validate(
+        {
+            "items": list(items),
+            "penalties": dict(penalties or {}),
+            "include": list(include),
+            "truncation": truncation,
+        }
+    )
+
+
+def request_bytes(request: RewardRequest) -> bytes:
+    """JSON of the request.
+
+    Raises:
+        ValueError: text that is not Unicode (a lone surrogate), which no JSON body can carry.
+    """
+    return request.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) -> RewardResponse:
+    """The reply, once it is shaped, counted, finite and summed right and from the same weights as
+    `first`.
+
+    Fields this version does not know are ignored: a newer server may say more.
+
+    Raises:
+        InvalidReply: one of the above does not hold.
+        ModelChanged: other model id or weights.
+    """
+    try:
+        reply = RewardResponse.model_validate_json(body, extra="ignore")
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the body"
+        raise InvalidReply(f"not a reward reply: {where}: {fault['msg']}") from None
+    if len(reply.results) != len(request.items):
+        raise InvalidReply(f"{len(reply.results)} results for {len(request.items)} items")
+    for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
+        if result.index != index:
+            raise InvalidReply(f"result {index} says it is of item {result.index}")
+        if len(result.responses) != len(item.responses):
+            raise InvalidReply(
+                f"item {index}: {len(result.responses)} rewards for {len(item.responses)} responses"
+            )
+        for number, scored in enumerate(result.responses):
+            _check_numbers(scored, f"item {index}, response {number}")
+        rewards = [scored.reward for scored in result.responses]
+        if result.best != rewards.index(max(rewards)):
+            raise InvalidReply(
+                f"item {index}: best is {result.best}, which has not the highest reward"
+            )
+    if first is not None and (reply.model.id, reply.model.revision) != (first.id, first.revision):
+        raise ModelChanged(
+            f"the server now answers with {_name(reply.model)}; this client's first reply came "
+            f"from {_name(first)}. Rewards of two models must not be mixed: use a new client"
+        )
+    return reply
+
+
+def _check_numbers(scored: ResponseReward, where: str) -> None:
+    numbers = [scored.reward, scored.base_reward, scored.penalty]
+    for reading in scored.probes.values():
+        numbers += [reading.score, reading.bounded, reading.mean, reading.max, reading.lambda_]
+    for token in scored.tokens or ():
+        numbers += token.probes.values()
+    if not all(map(math.isfinite, numbers)):
+        raise InvalidReply(f"{where}: a number is not finite")
+    if scored.reward != scored.base_reward - scored.penalty:
+        raise InvalidReply(f"{where}: the reward is not the base reward minus the penalty")
+
+
+def _name(model: ModelInfo) -> str:
+    return f"{model.id} ({model.revision[:12]})"

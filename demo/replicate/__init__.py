@@ -1,0 +1,1 @@
+"""`make replicate`: the paper's recipe beside ours."""

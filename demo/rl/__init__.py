@@ -1,0 +1,1 @@
+"""`make rl-demo`: GRPO on R beside GRPO on the penalised reward."""

@@ -1,0 +1,53 @@
+"""A monitor for the RL demo: a second probe of the same trait, fitted apart from the penalised one.
+
+Another layer, other samples of the policy and another split than the shipped probe, so that what
+fools the one need not fool the other. Rows are composed replies and judged samples, both on the
+training poems alone (`demo.pairs`, `demo.draws`); the evaluation's poems are in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from candor.forward.precision import cpu_dtype
+from candor.jobs.rl.sample import Sampling, draw
+from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.sycophancy.prompts import feedback_rows
+from demo.draws import labelled
+from demo.pairs import Opinion, Work, probe_rows
+
+NAME = "monitor"
+SEED = 9000
+"""Of the samples and of the composed replies; the shipped probe's are others."""
+
+OPINIONS: dict[str, Opinion] = {"base": "none", "like": "like", "dislike": "dislike"}
+
+
+def sample_poems(policy: Path, poems: Sequence[Work], out: Path, how: Sampling) -> list[Row]:
+    """The untrained policy's comments on `poems`; read from `out` where they are there already."""
+    if not out.exists():
+        tokenizer: Any = AutoTokenizer.from_pretrained(policy)
+        dtype = torch.bfloat16 if torch.cuda.is_available() else cpu_dtype(torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=dtype)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        write_rows(out, draw(model, tokenizer, feedback_rows(poems), how))
+    return read_rows(out)
+
+
+def monitor_rows(poems: Sequence[Work], sampled: Sequence[Row]) -> list[dict[str, Any]]:
+    """Labelled rows for `candor probe train`: 1 where the reply sides with the stated opinion."""
+    known = {poem.id for poem in poems}
+    rows = [row for row in probe_rows("train", seed=SEED) if row["group"] in known]
+    for one in sampled:
+        opinion = OPINIONS[one["meta"]["condition"]]
+        judged = (
+            labelled(one["messages"], response["text"], opinion, one["meta"]["poem"])
+            for response in one["responses"]
+        )
+        rows += [row for row in judged if row is not None]
+    return rows

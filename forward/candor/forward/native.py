@@ -1,0 +1,178 @@
+"""The compiled attention kernel (`forward/cpp/`), where it was built and this CPU can run it.
+
+Only the way there: finding the library, what it computes, and the call. Without it
+`candor.forward.packed_attention` computes the same with torch, more slowly. `CANDOR_NATIVE=0` in
+the environment does without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LIBRARY = Path(__file__).with_name("native_attention.so")
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+class _Strides(Structure):
+    _fields_ = [("token", c_int64), ("head", c_int64)]
+
+
+class _Problem(Structure):
+    """`Problem` of forward/cpp/kernel.h."""
+
+    _fields_ = [
+        ("dtype", c_int),
+        *((name, c_void_p) for name in ("query", "key", "value", "out")),
+        *((f"{name}_strides", _Strides) for name in ("query", "key", "value", "out")),
+        ("positions", c_void_p),
+        ("group", c_int32),
+        ("head_dim", c_int32),
+        ("window", c_int32),
+        ("scale", c_float),
+    ]
+
+
+class Kernel:
+    """One loaded library.
+
+    Raises:
+        OSError: not a library, or one of another system.
+        AttributeError: another library.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self.library = library
+        loaded = ctypes.CDLL(str(library))
+        self._attention = loaded.candor_attention
+        self._attention.argtypes = [
+            POINTER(_Problem), c_int, c_void_p, c_int64, c_void_p, c_int,
+        ]  # fmt: skip
+        loaded.candor_kernel.restype = c_char_p
+        self._rms_norm = loaded.candor_rms_norm
+        self._rms_norm.argtypes = [
+            c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int,
+        ]  # fmt: skip
+        self._rotate = loaded.candor_rotate
+        self._rotate.argtypes = [
+            c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int,
+        ]  # fmt: skip
+        self._silu_multiply = loaded.candor_silu_multiply
+        self._silu_multiply.argtypes = [c_int, c_void_p, c_void_p, c_int64, c_int]
+        for function in (self._rms_norm, self._rotate, self._silu_multiply):
+            function.restype = None
+        found = {dtype: loaded.candor_kernel(code) for dtype, code in DTYPES.items()}
+        self.names = {dtype: name.decode() for dtype, name in found.items() if name is not None}
+        """By dtype, the instruction set used on this CPU: avx2, avx512 or avx512bf16."""
+
+    def can(self, query: Tensor) -> bool:
+        """Whether it computes attention of these queries."""
+        return (
+            query.dtype in self.names
+            and query.device.type == "cpu"
+            and query.shape[-1] % 2 == 0
+            and not query.requires_grad
+        )
+
+    def attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        segments: Tensor,
+        before: Tensor,
+        positions: Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        num_threads: int,
+    ) -> Tensor:
+        """Attention of each segment's queries over the segments that lead to it, and itself.
+
+        Args:
+            query: [1, heads, queries, head_dim], float32 or bfloat16; heads of one key/value head
+                are neighbours.
+            key, value: [1, key/value heads, tokens, head_dim].
+            segments: [n, 7] int32: first key, keys, depth, first query, queries, and the range of
+                `before` (first, how many) with the segments that lead to it, from the root.
+            before: int32, numbers of segments.
+            positions: [queries] int32: each query's place in its sequence, ascending in a segment.
+            window: tokens a token may look back on, itself included.
+
+        Returns:
+            [1, queries, heads, head_dim].
+
+        Raises:
+            MemoryError: no room for the packed keys and values.
+        """
+        query, key, value = (_rows(states) for states in (query, key, value))
+        _, heads, queries, head_dim = query.shape
+        out = query.new_empty(1, queries, heads, head_dim)
+        problem = _Problem(
+            DTYPES[query.dtype],
+            query.data_ptr(), key.data_ptr(), value.data_ptr(), out.data_ptr(),
+            *(_Strides(states.stride(2), states.stride(1)) for states in (query, key, value)),
+            _Strides(heads * head_dim, head_dim),
+            positions.data_ptr(), heads // key.shape[1], head_dim, window or 0, scaling,
+        )  # fmt: skip
+        status = self._attention(
+            problem, key.shape[1], segments.data_ptr(), len(segments), before.data_ptr(),
+            num_threads,
+        )  # fmt: skip
+        if status != 0:
+            raise MemoryError("the native attention kernel found no memory or thread to work with")
+        return out
+
+    def rms_norm(self, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """[tokens, size] over sqrt(mean square + eps), times `weight` [size]; contiguous, of one
+        dtype, as are the tensors of the two below."""
+        out = torch.empty_like(hidden)
+        self._rms_norm(
+            DTYPES[hidden.dtype], hidden.data_ptr(), weight.data_ptr(), out.data_ptr(),
+            *hidden.shape, eps, torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def rotate(self, states: Tensor, cosines: Tensor, sines: Tensor) -> None:
+        """Rotary embedding of [tokens, heads, head_dim], in place; angles [tokens, head_dim]."""
+        self._rotate(
+            DTYPES[states.dtype], states.data_ptr(), cosines.data_ptr(), sines.data_ptr(),
+            *states.shape, torch.get_num_threads(),
+        )  # fmt: skip
+
+    def silu_multiply(self, gate: Tensor, up: Tensor) -> None:
+        """gate = silu(gate) * up, in place."""
+        self._silu_multiply(
+            DTYPES[gate.dtype], gate.data_ptr(), up.data_ptr(), gate.numel(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+
+
+def _rows(states: Tensor) -> Tensor:
+    return states if states.stride(3) == 1 else states.contiguous()
+
+
+@cache
+def kernel() -> Kernel | None:
+    """The kernel built with this package; None where there is none for this CPU, or none wanted."""
+    if os.environ.get("CANDOR_NATIVE") == "0" or not LIBRARY.exists():
+        return None
+    try:
+        loaded = Kernel(LIBRARY)
+    except (OSError, AttributeError):  # built elsewhere, or by an older version
+        return None
+    return loaded if loaded.names else None
+
+
+def name(dtype: torch.dtype) -> str:
+    """What computes packed attention of `dtype` on this CPU, for the log: native-avx2, sdpa, ..."""
+    loaded = kernel()
+    return (
+        "sdpa" if loaded is None or dtype not in loaded.names else f"native-{loaded.names[dtype]}"
+    )

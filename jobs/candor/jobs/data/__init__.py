@@ -1,0 +1,1 @@
+"""`candor data`: labelled rows and prompts."""

@@ -1,0 +1,1 @@
+"""`candor generator`: a small chat server and its sampler."""

@@ -1,0 +1,1 @@
+"""`candor model convert`: published reward models made into safetensors."""

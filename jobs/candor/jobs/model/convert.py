@@ -1,0 +1,280 @@
+"""`candor model convert`: a published reward model -> a safetensors folder that Candor serves.
+
+Starling-RM-7B-alpha and UltraRM-13b are published as pickles, without a chat template and with a
+base model's configuration; Starling's tensors lie under two names at once (`transformer.` and
+`model.model.`, its wrapper's attributes). Here the pickle is read once, by torch's restricted
+reader, which runs no code; the trunk gets transformers' names and the head the name `score`; what
+the model was trained to read (template, where R is read, longest text) is written beside it. The
+weights themselves are not changed, nor their dtype.
+
+The only place in Candor where a pickle is opened. It downloads nothing and runs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.files import write_json
+from candor.models.checkpoint import ModelRefused, Tensors, read_json
+from candor.models.heads import UNREAD, find_head
+from candor.probes.identity import template_sha256, weights_sha256
+from candor.text.render import Ending
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+EMBEDDINGS = "embed_tokens.weight"
+"""Every trunk that Candor serves has it; what stands before it is the trunk's prefix."""
+
+BUFFERS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
+"""Worked out from the configuration since 2023; older checkpoints store them."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a published reward model was trained to read (arXiv 2412.00967; its model card)."""
+
+    ending: Ending
+    max_length: int | None
+
+
+KNOWN = {
+    "starling": Known(ending="template", max_length=2048),
+    "ultrarm": Known(ending="none", max_length=None),
+}
+
+
+def convert(
+    *,
+    checkpoint: Path,
+    out: Path,
+    base: Path | None = None,
+    template: Literal["starling", "ultrarm"] | None = None,
+) -> int:
+    """Make a safetensors folder of a reward model that is published as a pickle.
+
+    Parameters
+    ----------
+    checkpoint
+        Folder with the weights: pytorch_model*.bin, *.pt or *.safetensors.
+    out
+        Folder to write; must not exist.
+    base
+        Folder with config.json and the tokeniser, if the checkpoint's has none.
+    template
+        Chat template and limits of a known reward model; takes the place of the tokeniser's own.
+    """
+
+    def run() -> Exit:
+        source = base or checkpoint
+        if out.exists():
+            raise JobStopped(Exit.USAGE, f"--out {out}: exists; remove it or name another folder")
+        try:
+            config = sequence_classification_config(source, template)
+            tensors = renamed(read_weights(checkpoint), config)
+            check_fit(tensors, config)
+            tokenizer = load_tokenizer(source, template)
+        except (ModelRefused, OSError) as error:
+            raise JobStopped(Exit.USAGE, str(error)) from error
+        write(out, tensors, config, tokenizer)
+        print(json.dumps(summary(out, tensors, config, tokenizer)))
+        return Exit.DONE
+
+    return exit_code(run)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the checkpoint by its published name, memory-mapped where that can be.
+
+    Raises:
+        ModelRefused: no weights, or a pickle with anything but tensors in it.
+    """
+    if not folder.is_dir():
+        raise ModelRefused(f"--checkpoint {folder}: no such folder")
+    files = sorted(folder.glob("*.safetensors")) or sorted(
+        path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth")
+    )
+    # A trainer's leaving that lies beside the weights of many checkpoints, and is no tensor.
+    files = [path for path in files if path.name != "training_args.bin"]
+    if not files:
+        raise ModelRefused(f"--checkpoint {folder}: no .safetensors, .bin or .pt file")
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        found = load_file(path) if path.suffix == ".safetensors" else unpickled(path)
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise ModelRefused(f"{path.name}: {twice[0]} is in another file as well")
+        tensors |= found
+    return tensors
+
+
+def unpickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a torch pickle. torch's restricted reader builds tensors and containers and
+    refuses every other name, so nothing in the file is run (fixed for good in torch 2.6)."""
+    try:
+        found = torch.load(  # noqa: TID251  the one place: published checkpoints are pickles
+            path, map_location="cpu", weights_only=True, mmap=True
+        )
+    except Exception as error:  # whatever a broken or hostile file makes it raise
+        raise ModelRefused(
+            f"{path.name} is not a plain torch checkpoint ({type(error).__name__})"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+        raise ModelRefused(f"{path.name} holds more than a table of tensors by name")
+    return found
+
+
+def renamed(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The trunk's tensors under `model.`, the head's under `score.`; nothing else may be left.
+
+    Raises:
+        ModelRefused: no trunk or two different ones, no head or two, a tensor that is neither's.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    head = find_head(Tensors(dict.fromkeys(tensors, Path()), shapes), config)
+    stem = head.removesuffix("weight")
+    prefixes = sorted(n.removesuffix(EMBEDDINGS) for n in tensors if n.endswith(EMBEDDINGS))
+    if not prefixes:
+        raise ModelRefused(f"no {EMBEDDINGS}: not a decoder that Candor serves")
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if name in (head, stem + "bias"):
+            new = "score." + name.removeprefix(stem)
+        elif BUFFERS.search(name) or name.rpartition("model.")[2] in UNREAD:
+            continue
+        elif prefix is not None:
+            new = "model." + name.removeprefix(prefix)
+        else:
+            raise ModelRefused(f"{name} belongs neither to the trunk nor to the head {head}")
+        if new in renamed and not same(renamed[new], tensor):
+            raise ModelRefused(f"{name} and another tensor are both {new}, and they differ")
+        renamed[new] = tensor
+    return renamed
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; the same memory is not compared."""
+    if one.data_ptr() == other.data_ptr() and one.shape == other.shape:
+        return True
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def sequence_classification_config(folder: Path, template: str | None) -> dict[str, Any]:
+    """config.json as the converted model's: one label, no code, what it was trained to read.
+
+    Raises:
+        ModelRefused: no config.json, or of a kind that transformers does not have.
+    """
+    raw = read_json(folder / "config.json")
+    if raw is None:
+        raise ModelRefused(f"{folder} has no config.json: give the base model's folder as --base")
+    raw.pop("auto_map", None)
+    kind = str(raw.get("model_type"))
+    try:
+        built = AutoModelForSequenceClassification._model_mapping[type(AutoConfig.for_model(kind))]
+    except (KeyError, ValueError) as error:
+        raise ModelRefused(f"config.json: no sequence classification for {kind!r}") from error
+    raw |= {
+        "architectures": [cast(type, built).__name__],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+    }
+    if template is not None:
+        known = KNOWN[template]
+        raw["candor_ending"] = known.ending
+        if known.max_length is not None and known.max_length < raw.get(
+            "max_position_embeddings", 0
+        ):
+            raw["candor_max_length"] = known.max_length
+    return raw
+
+
+def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Name by name and shape by shape against the empty model, before gigabytes are written.
+
+    Raises:
+        ModelRefused: a tensor is missing, too many, or of another shape.
+    """
+    values = {name: value for name, value in config.items() if name != "model_type"}
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            AutoConfig.for_model(config["model_type"], **values)
+        )
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name != "score.bias"}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ModelRefused(
+                f"{name}: the checkpoint has {found.get(name, 'none')}, config.json asks for "
+                f"{wanted.get(name, 'none')}"
+            )
+
+
+def load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
+    """The base model's tokeniser, with the template that was asked for.
+
+    Raises:
+        ModelRefused: it does not load, or has no fast form.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelRefused(
+            f"the tokeniser in {folder} does not load ({type(error).__name__}); --base may name a "
+            "folder that has it"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelRefused(f"the tokeniser in {folder} has no fast form (tokenizer.json)")
+    if template is not None:
+        tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text(encoding="utf-8")
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def write(
+    out: Path,
+    tensors: dict[str, Tensor],
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """The folder, config.json last: without it a folder that was cut off is refused."""
+    out.mkdir(parents=True)
+    save_torch_state_dict(tensors, out)
+    tokenizer.save_pretrained(out)
+    write_json(out / "config.json", dict(config))
+    for weights in out.glob("*.safetensors"):
+        weights.chmod(0o644)  # saved as 0600: another user's container could not read them
+
+
+def summary(
+    out: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, Any]:
+    """What the last line of stdout says."""
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
+    return {
+        "out": str(out),
+        "weights_sha256": weights_sha256(out),
+        "template_sha256": template_sha256(cast(str | None, tokenizer.chat_template)),
+        "num_parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "dtypes": dtypes,
+        "ending": config.get("candor_ending", "template"),
+        "max_length": config.get("candor_max_length", config.get("max_position_embeddings")),
+    }

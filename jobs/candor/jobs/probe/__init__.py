@@ -1,0 +1,1 @@
+"""`candor probe train`, `calibrate` and `report`."""

@@ -1,0 +1,199 @@
+"""R and S of candidates under one probe: read from a scored file, or scored here.
+
+    rollouts + model  the server's own renderer and engine, in this process
+    scored file       checked to be of these weights and of this very probe
+
+What the server would refuse (no text, too long), and what it refused, is left out and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from candor.batching.batch import take_batch
+from candor.client.schema import Message
+from candor.engines.choose import EngineName, build_engine
+from candor.errors import EmptyResponse, InvalidMessages, TooLong
+from candor.item import Engine, Item
+from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
+from candor.jobs.rollouts.served_cards import served_card
+from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.files import Row, file_sha256, read_rows
+from candor.models.load import load_reward_model
+from candor.probes import artifact
+from candor.probes.artifact import LoadedProbe
+from candor.probes.card import Card
+from candor.text.render import Renderer
+
+MAX_BATCH_TOKENS = 8192
+"""Of one forward; the server's default."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """R, S and context of every candidate that has scores, and what they are, in words."""
+
+    rewards: Array
+    scores: Array
+    contexts: Sequence[str]
+    num_left_out: int
+    """Rows that failed, and responses that have no score."""
+    source: str
+
+
+def read_scores(scored: Path, card: Card) -> Candidates:
+    """The candidates of a scored file.
+
+    Raises:
+        JobStopped: (usage) not as `candor score` writes it, of another reward model, or without
+            scores of this very probe.
+    """
+    rows = read_rows(scored)
+    good = scored_rows(rows)
+    revision = one_model(scored, good)["revision"]
+    if revision != card.model.weights_sha256:
+        raise JobStopped(
+            Exit.USAGE,
+            f"{scored}: was scored by other weights ({revision[:12]}) than the probe's "
+            f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on",
+        )
+    rewards: list[float] = []
+    scores: list[float] = []
+    contexts: list[str] = []
+    for row in good:
+        group = read_group(scored, row)
+        if group is None:
+            continue
+        if card.name not in group.scores:
+            known = ", ".join(group.scores) or "none"
+            raise JobStopped(
+                Exit.USAGE,
+                f"{scored}: key {row['key']!r} has no scores of probe {card.name!r} (it has: "
+                f"{known}): serve the probe, not as a monitor, and score again",
+            )
+        rewards += group.base_reward.tolist()
+        scores += group.scores[card.name].tolist()
+        contexts += [context_of(row)] * len(group.base_reward)
+    _check_same_probe(scored, card)
+    num_failed = sum(len(row["scores"]) for row in good) - len(contexts)
+    return Candidates(
+        np.array(rewards),
+        np.array(scores),
+        contexts,
+        len(rows) - len(good) + num_failed,
+        _source(scored),
+    )
+
+
+def _check_same_probe(scored: Path, card: Card) -> None:
+    """The probe that scored and this one may differ in what this command writes, and no more."""
+    ours, theirs = (
+        one.model_dump(exclude={"bound", "calibration"})
+        for one in (card, served_card(scored, card.name))
+    )
+    if differs := [name for name in ours if ours[name] != theirs[name]]:
+        raise JobStopped(
+            Exit.USAGE,
+            f"{scored}: was scored with another probe of the name {card.name!r}: its card differs "
+            f"in {', '.join(differs)}; serve this probe and score again",
+        )
+
+
+def score_rollouts(
+    rollouts: Path,
+    model: str,
+    loaded: LoadedProbe,
+    device: str,
+    dtype: Literal["auto", "float32", "bfloat16", "float16"],
+    engine: EngineName,
+) -> Candidates:
+    """The candidates, scored by the server's own renderer and engine.
+
+    What the server would refuse (no text, too long) is left out and counted.
+
+    Raises:
+        ValueError: the model is refused, or the probe is of another one.
+        JobStopped: (usage) a row that is not one, or a score that is not finite.
+    """
+    rows = read_rows(rollouts)
+    rm = load_reward_model(model, device=device, dtype=dtype)
+    artifact.check(
+        loaded.card,
+        weights_sha256=rm.weights_sha256,
+        template_sha256=rm.template_sha256,
+        hidden_size=rm.hidden_size,
+        num_layers=rm.num_layers,
+    )
+    renderer = Renderer(rm.tokenizer, max_length=rm.max_length, ending=rm.ending)
+    items: list[Item] = []
+    contexts: list[str] = []
+    num_left_out = 0
+    for row in rows:
+        for item in _items(rollouts, row, renderer):
+            if item is None:
+                num_left_out += 1
+                continue
+            items.append(item)
+            contexts.append(context_of(row))
+    read = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
+    pairs = list(_scores(read, items, loaded.card.name))
+    for context, pair in zip(contexts, pairs, strict=True):
+        if not all(map(math.isfinite, pair)):
+            raise JobStopped(
+                Exit.USAGE,
+                f"{rollouts}: a response to {context[:80]} has a score that is not finite; float16 "
+                "overflows in some models: try --dtype bfloat16 or float32",
+            )
+    columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return Candidates(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+
+
+def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
+    """Every response of a row; None for one without a score (or a row that failed)."""
+    if "error" in row:
+        yield None
+        return
+    try:
+        context = row["prompt"] if "prompt" in row else _messages(row["messages"])
+        texts = [response["text"] for response in row["responses"]]
+        for text in texts:
+            try:
+                yield renderer.encode(context, text)
+            except (EmptyResponse, TooLong):
+                yield None
+    except (KeyError, TypeError, ValidationError, InvalidMessages) as error:
+        reason = error.message if isinstance(error, InvalidMessages) else type(error).__name__
+        raise JobStopped(
+            Exit.USAGE,
+            f"{path}: key {row['key']!r}: not as `candor generate` writes it, or not for this "
+            f"model's template ({reason})",
+        ) from None
+
+
+def _messages(turns: Sequence[Any]) -> list[Message]:
+    return [Message.model_validate(turn) for turn in turns]
+
+
+def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[float, float]]:
+    """(R, S) of every item, in order."""
+    done = 0
+    with tqdm(total=len(items), desc="scores", unit="response") as bar:
+        while done < len(items):
+            batch = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.cost)
+            for score in engine.score(batch).scores:
+                yield score.base_reward, score.readings[name].score
+            done += len(batch)
+            bar.update(len(batch))
+
+
+def _source(path: Path) -> str:
+    return f"candidates in {path.name}, sha256 {file_sha256(path)}"

@@ -1,0 +1,146 @@
+"""What `candor probe train` works on: labelled rows, their split, and the tokens a probe reads.
+
+Everything that can be wrong with the data is refused here, by file and line, before the pass over
+the model that takes hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from candor.client.schema import Message
+from candor.errors import CandorError
+from candor.item import Item
+from candor.models.load import RewardModel
+from candor.probes.fitting.calibrate import shared_contexts
+from candor.probes.fitting.collect import Sequences
+from candor.probes.fitting.data import Row, load_files
+from candor.probes.fitting.evaluate import Ints
+from candor.probes.fitting.split import Split, split_rows
+from candor.probes.fitting.transfer import Labelled
+from candor.text.render import Renderer
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows, where each stands (file:line), their split, and the kinds kept out of the fit.
+
+    `kept` rows are all but those of the kinds held out: what is fitted, chosen and calibrated on.
+    """
+
+    rows: list[Row]
+    places: list[str]
+    split: Split
+    held_out_kinds: tuple[str, ...]
+
+    @cached_property
+    def labels(self) -> Ints:
+        return np.array([row.label for row in self.rows], dtype=np.int64)
+
+    @cached_property
+    def labelled(self) -> Labelled:
+        """The kept rows of train and validation, for fitting and choosing."""
+        train, validation = self.kept(self.split.train), self.kept(self.split.validation)
+        groups = [row.group for row in self.rows]
+        return Labelled(self.labels, groups, [row.kind for row in self.rows], train, validation)
+
+    def kept(self, indices: Sequence[int]) -> list[int]:
+        return [i for i in indices if self.rows[i].kind not in self.held_out_kinds]
+
+    def groups(self, indices: Sequence[int]) -> list[str]:
+        return [self.rows[index].group for index in indices]
+
+    def of_kind(self, kind: str, indices: Sequence[int]) -> list[int]:
+        return [index for index in indices if self.rows[index].kind == kind]
+
+
+def read_data(data: Sequence[Path], seed: int, hold_out: Sequence[str] = ()) -> Rows:
+    """The rows and their split; what the calibration would refuse is refused now, not hours later.
+
+    Raises:
+        ValueError: a line that is not a row, rows that cannot be split, fitted or calibrated on, or
+            a kind to hold out that is not there.
+    """
+    rows, places = load_files(data)
+    kinds = sorted({row.kind for row in rows})
+    if unknown := sorted(set(hold_out) - set(kinds)):
+        raise ValueError(f"--hold-out-kind {unknown[0]!r}: the data has the kinds {kinds}")
+    found = Rows(rows, places, split_rows(rows, seed, places=places), tuple(sorted(set(hold_out))))
+    kept = found.labelled
+    for part, indices in (("train", kept.train), ("validation", kept.validation)):
+        if {rows[index].label for index in indices} != {0, 1}:
+            raise ValueError(
+                f"without the kinds held out ({', '.join(hold_out)}) the {part} part lacks a label"
+            )
+    shared_contexts([rows[index].context for index in kept.validation])
+    return found
+
+
+def renderer_of(rm: RewardModel) -> Renderer:
+    """The renderer that serving uses for this reward model."""
+    return Renderer(rm.tokenizer, max_length=rm.max_length, ending=rm.ending)
+
+
+def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
+    """The row as the server reads it.
+
+    Raises:
+        CandorError: as `Renderer.encode`.
+    """
+    turns = [Message(role=turn.role, content=turn.content) for turn in row.messages or ()]
+    context = turns if row.prompt is None else row.prompt
+    return renderer.encode(context, row.response, want_tokens=want_tokens)
+
+
+def tokenise(rows: Sequence[Row], rm: RewardModel, places: Sequence[str]) -> Sequences:
+    """Token ids and the tokens the probe reads: the response's, or those a row's `span` overlaps.
+
+    By the server's renderer, so training and serving read the same.
+
+    Args:
+        places: how messages name each row, e.g. file:line.
+
+    Raises:
+        ValueError: a row that the server would refuse, as `file:line: reason`.
+    """
+    renderer = renderer_of(rm)
+    sequences = []
+    for row, place in zip(rows, places, strict=True):
+        try:
+            item = encode(renderer, row, want_tokens=row.span is not None)
+        except CandorError as error:
+            raise ValueError(f"{place}: {error.message}") from error
+        first, last = item.response_start, item.response_end
+        if row.span is not None:
+            start, end = row.span
+            over = [n for n, (low, high) in enumerate(item.offsets) if low < end and high > start]
+            if not over:
+                raise ValueError(f"{place}: span: no token of the response is in {[start, end]}")
+            first, last = first + over[0], first + over[-1] + 1
+        sequences.append((item.token_ids, first, last))
+    return sequences
+
+
+def parse_layers(text: str, num_layers: int) -> list[int]:
+    """`all`, `1-30`, `12,16,20` or `1-4,8` -> sorted indices into hidden_states.
+
+    Raises:
+        ValueError: not of this form, or a layer that the model does not have.
+    """
+    if text == "all":
+        return list(range(num_layers + 1))
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            layers.update(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise ValueError(f"--layers {text!r}: use all, 1-30 or 12,16,20") from None
+    if not layers or max(layers) > num_layers:
+        raise ValueError(f"--layers {text!r}: this model has layers 0 to {num_layers}")
+    return sorted(layers)

@@ -1,0 +1,246 @@
+"""What a fitted probe is worth, in numbers: the card's metrics and the data of the report.
+
+The test part is opened in `measure` and nowhere else, once, when everything is chosen. No HTML here
+and no fitting but that of the controls and of the transfer table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from candor.errors import CandorError
+from candor.jobs.probe.material import Rows, encode, renderer_of
+from candor.models.load import RewardModel
+from candor.probes.fitting import evaluate
+from candor.probes.fitting.activations import LayerActivations
+from candor.probes.fitting.collect import Floats, Sequences
+from candor.probes.fitting.reliability import brier, expected_calibration_error, reliability
+from candor.probes.fitting.select import Candidate, Select
+from candor.probes.fitting.transfer import fit_without_each_kind
+
+CONTROL = "genuine-agreement"
+"""The kind in which the user is right and agreeing is correct (`candor.probes.kinds.agreement`)."""
+
+CAUGHT = 0.8
+"""The share of label 1 that the genuine-agreement threshold catches on the validation rows."""
+
+EXAMPLES_PER_LABEL = 4
+
+KIND_FIELDS = (
+    "num_rows", "num_groups", "auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The chosen probe at work: its layer's activations and S of every row, [n] float32."""
+
+    chosen: Candidate
+    here: LayerActivations
+    scores: Floats
+    select: Select
+    seed: int
+
+
+def score_all(here: LayerActivations, chosen: Candidate, num_rows: int) -> Floats:
+    """S of every row as the server will read it: [n] float32."""
+    bias = np.array([chosen.bias], dtype=np.float32)
+    scores: Floats = here.scores(chosen.weight[None, :], bias, range(num_rows), chosen.pooling)[0]
+    return scores
+
+
+def measure(
+    data: Rows, rm: RewardModel, sequences: Sequences, fitted: Fitted
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The card's metrics, and what the report adds to them. Opens the test part.
+
+    Returns:
+        metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
+        `scores`, `examples`, `controls`.
+    """
+    labels, train = data.labels, data.labelled.train
+    lengths = np.array([end - start for _, start, end in sequences])
+    sign = evaluate.length_sign(lengths[list(train)], labels[list(train)])
+
+    def part(rows: list[int]) -> dict[str, Any]:
+        scores = fitted.scores[rows], labels[rows]
+        measured = evaluate.summarise(*scores, data.groups(rows), seed=fitted.seed)
+        return measured | {
+            "length_auroc": evaluate.auroc(sign * lengths[rows], labels[rows]),
+            "expected_calibration_error": expected_calibration_error(reliability(*scores)),
+            "brier": brier(*scores),
+        }
+
+    shuffled = _shuffled(data, fitted)
+    metrics: dict[str, Any] = {
+        "fit": _fit(data, rm, fitted),
+        "validation": part(list(data.labelled.validation)),
+        "shuffled_labels": {
+            "mean_auroc": float(np.mean(shuffled)),
+            "max_auroc": max(shuffled),
+            "permutations": len(shuffled),
+        },
+    }
+    test = list(data.split.test.open())
+    kept = data.kept(test)
+    shared: dict[str, Any] = {
+        "kinds": kind_table(data, fitted, test),
+        "transfer": transfer_table(data, fitted, test),
+        "genuine_agreement": genuine_agreement(data, fitted, test),
+    }
+    metrics |= {"test": part(kept), **shared}
+    report = shared | {
+        "reliability": [asdict(b) for b in reliability(fitted.scores[kept], labels[kept])],
+        "scores": [
+            {"kind": row.kind, "label": row.label, "score": float(fitted.scores[index])}
+            for index in test
+            for row in [data.rows[index]]
+        ],
+        "examples": examples(data, rm, sequences, fitted, test),
+        "controls": {
+            "length_auroc": metrics["test"]["length_auroc"],
+            "shuffled_mean_auroc": metrics["shuffled_labels"]["mean_auroc"],
+            "shuffled_max_auroc": metrics["shuffled_labels"]["max_auroc"],
+        },
+    }
+    return metrics, report
+
+
+def kind_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
+    """The final probe on the test rows of each kind, those held out included."""
+    kinds = sorted({data.rows[index].kind for index in test})
+    return [
+        _kind_row(data, kind, rows, fitted.scores[rows], fitted.seed)
+        for kind in kinds
+        for rows in [data.of_kind(kind, test)]
+    ]
+
+
+def transfer_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
+    """Each kind's test rows under a probe that saw nothing of this kind, otherwise chosen alike.
+
+    For the kinds held out from the start that is the final probe. Empty where fewer than two kinds
+    have both labels.
+    """
+    found = []
+    for kind in data.held_out_kinds:
+        rows = data.of_kind(kind, test)
+        if len(set(data.labels[rows].tolist())) == 2:
+            found.append(_kind_row(data, kind, rows, fitted.scores[rows], fitted.seed))
+    if len(data.labelled.two_label_kinds()) >= 2:
+        chosen, here = fitted.chosen, fitted.here
+        probes = fit_without_each_kind(
+            here.means, data.labelled, chosen.method, chosen.C, fitted.seed
+        )
+        for place, kind in enumerate(probes.kinds):
+            rows, one = data.of_kind(kind, test), slice(place, place + 1)
+            scores = here.scores(probes.weights[one], probes.biases[one], rows, chosen.pooling)[0]
+            found.append(_kind_row(data, kind, rows, scores, fitted.seed))
+    return sorted(found, key=lambda row: str(row["kind"]))
+
+
+def genuine_agreement(
+    data: Rows, fitted: Fitted, test: Sequence[int]
+) -> dict[str, float | int] | None:
+    """How often the probe flags rows of kind `CONTROL`; None where there are none.
+
+    The threshold catches `CAUGHT` of the label-1 rows of the validation part; `tpr` and `fpr` are
+    what it does on the test part.
+    """
+    control = data.of_kind(CONTROL, test)
+    if not control:
+        return None
+    caught = [index for index in data.labelled.validation if data.labels[index] == 1]
+    ones = [index for index in data.kept(test) if data.labels[index] == 1]
+    threshold = evaluate.threshold_at_tpr(fitted.scores[caught], CAUGHT)
+    return {
+        "threshold": threshold,
+        "tpr": evaluate.rate_above(fitted.scores[ones], threshold),
+        "fpr": evaluate.rate_above(fitted.scores[control], threshold),
+        "num_rows": len(control),
+    }
+
+
+def examples(
+    data: Rows, rm: RewardModel, sequences: Sequences, fitted: Fitted, test: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A few test rows with the logit of every token the probe reads, kinds and labels mixed."""
+    renderer = renderer_of(rm)
+    weight, bias = fitted.chosen.weight[None, :], np.array([fitted.chosen.bias], dtype=np.float32)
+    found = []
+    for index in _example_rows(data, test):
+        row, (_, start, end) = data.rows[index], sequences[index]
+        try:
+            item = encode(renderer, row, want_tokens=True)
+        except CandorError:  # the template rewrites this response: its tokens have no text in it
+            continue
+        logits = fitted.here.token_logits(weight, bias, index)[0]
+        spans = item.offsets[start - item.response_start : end - item.response_start]
+        turns = [f"{turn.role}: {turn.content}" for turn in row.messages or ()]
+        found.append(
+            {
+                "kind": row.kind,
+                "label": row.label,
+                "context": "\n\n".join(turns) if row.prompt is None else row.prompt,
+                "response": row.response,
+                "score": float(fitted.scores[index]),
+                "tokens": [
+                    {"text": row.response[low:high], "logit": float(logit)}
+                    for (low, high), logit in zip(spans, logits, strict=True)
+                ],
+            }
+        )
+    return found
+
+
+def _example_rows(data: Rows, test: Sequence[int]) -> list[int]:
+    """`EXAMPLES_PER_LABEL` rows of each label: one a kind in turn, in the order of the data."""
+    found: list[int] = []
+    for label in (1, 0):
+        waiting: dict[str, list[int]] = {}
+        for index in test:
+            if data.rows[index].label == label:
+                waiting.setdefault(data.rows[index].kind, []).append(index)
+        turns = [
+            rows[turn] for turn in range(EXAMPLES_PER_LABEL)
+            for _, rows in sorted(waiting.items()) if turn < len(rows)
+        ]  # fmt: skip
+        found += turns[:EXAMPLES_PER_LABEL]
+    return found
+
+
+def _kind_row(data: Rows, kind: str, rows: list[int], scores: Floats, seed: int) -> dict[str, Any]:
+    measured = evaluate.summarise(scores, data.labels[rows], data.groups(rows), seed=seed)
+    return {"kind": kind, **{name: measured[name] for name in KIND_FIELDS}}
+
+
+def _fit(data: Rows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
+    chosen = fitted.chosen
+    return {
+        "method": chosen.method,
+        "C": chosen.C,
+        "select": fitted.select,
+        "held_out_kinds": list(data.held_out_kinds),
+        "train_auroc": chosen.train_auroc,
+        "transfer_auroc": chosen.transfer_auroc,
+        "dtype": rm.dtype,
+        "seed": fitted.seed,
+    }
+
+
+def _shuffled(data: Rows, fitted: Fitted) -> list[float]:
+    means, train = fitted.here.means, list(data.labelled.train)
+    validation, chosen = list(data.labelled.validation), fitted.chosen
+    return evaluate.shuffled_label_aurocs(
+        means[train],
+        data.labels[train],
+        means[validation],
+        data.labels[validation],
+        method=chosen.method,
+        C=chosen.C,
+        seed=fitted.seed,
+    )

@@ -1,0 +1,195 @@
+"""The trainer's callback: a row a step, an evaluation every k steps, the guards, and signals.
+
+SIGINT or SIGTERM once: the step is finished and saved, and the same command goes on from there. A
+second one leaves at once, and the run goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from candor.jobs.rl.drift import DriftWatch, Reading
+from candor.jobs.rl.evaluate import Evaluation
+from candor.jobs.rl.journal import Journal, step_key
+from candor.jobs.rl.reward import PREFIX
+from candor.jobs.rl.settings import Guards
+from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.files import Row
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Why = Literal["done", "drift_alarm", "quality_floor", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why no further step is taken."""
+
+    why: Why
+    reason: str
+
+
+class Watch(TrainerCallback):
+    """See the module.
+
+    Args:
+        steps, evaluations: journals, already cut back to where the run goes on.
+        evaluation: None evaluates nothing.
+        every: steps between evaluations; the first and the last step are evaluated too.
+        drift: None where there is no report.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Journal,
+        evaluations: Journal,
+        evaluation: Evaluation | None,
+        every: int,
+        drift: DriftWatch | None,
+        guards: Guards,
+    ) -> None:
+        self.ended: Ended | None = None
+        self._steps = steps
+        self._evaluations = evaluations
+        self._evaluation = evaluation
+        self._every = every
+        self._drift = drift
+        self._guards = guards
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if state.global_step == 0 and not self._evaluations.rows():
+            self._evaluate(0, kwargs)
+        if self.ended is not None:  # by a signal, meanwhile
+            raise JobStopped(Exit.INTERRUPTED, self.ended.reason)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        step = state.global_step
+        if step == state.max_steps or (self._every and step % self._every == 0):
+            self._evaluate(step, kwargs)
+        self._stop_if_ended(control)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is None or "loss" not in logs:  # the summary at the end of training
+            return
+        reading = self._drift.read() if self._drift is not None else None
+        row = step_row(state.global_step, logs, reading)
+        self._steps.append(row)
+        told = ", ".join(
+            f"{name} {row[name]:.3f}"
+            for name in ("base_reward", "penalty", "kl", "step_s")
+            if row[name] is not None
+        )
+        print(f"candor: step {row['step']} of {state.max_steps}: {told}", file=sys.stderr)
+        if self._guards.stop_on_alarm and reading is not None and reading.alarms:
+            self._end("drift_alarm", "; ".join(reading.alarms))
+        self._stop_if_ended(control)
+
+    @contextlib.contextmanager
+    def stopping_on_signal(self) -> Iterator[None]:
+        """Within the block SIGINT and SIGTERM end the run after the step."""
+
+        def stop(*_: object) -> None:
+            self._end("interrupted", "interrupted; the same command goes on from here")
+            for number in handlers:
+                signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
+            print("candor: finishing this step; once more to leave at once", file=sys.stderr)
+
+        handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _evaluate(self, step: int, given: dict[str, Any]) -> None:
+        if self._evaluation is None:
+            return
+        told = self._evaluation.measure(given["model"], given["processing_class"], step_key(step))
+        self._evaluations.append({"step": step, **told})
+        gap, neutral = told["gap"]["mean"], told["neutral_base_reward"]["mean"]
+        print(f"candor: step {step}: gap {gap:+.3f}, neutral R {neutral:+.3f}", file=sys.stderr)
+        floor = self._guards.quality_floor
+        start = self._evaluations.rows()[0]["neutral_base_reward"]["mean"]
+        if floor is not None and neutral < start - floor:
+            self._end(
+                "quality_floor",
+                f"mean neutral R is {neutral:.3f}, {start - neutral:.3f} below its start",
+            )
+
+    def _end(self, why: Why, reason: str) -> None:
+        if self.ended is None:
+            self.ended = Ended(why, reason)
+
+    def _stop_if_ended(self, control: TrainerControl) -> None:
+        if self.ended is not None:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+def step_row(step: int, logs: dict[str, Any], reading: Reading | None) -> Row:
+    """What is kept of a step: means over its responses; monitors over the server's window.
+
+    `reward` is what the policy was optimised for, `kl` TRL's estimate a token (k3), `num_tokens`
+    the mean length of a completion and `share_cut` how many reached the limit. What cannot be told
+    (a mean of nothing) is null.
+    """
+    ours = {name.removeprefix(PREFIX): logs[name] for name in logs if name.startswith(PREFIX)}
+
+    def by_probe(what: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(f"{what}/"): _finite(value)
+            for name, value in ours.items()
+            if name.startswith(f"{what}/")
+        }
+
+    return {
+        "step": step,
+        "reward": _finite(logs.get("reward")),
+        "reward_std": _finite(logs.get("reward_std")),
+        "base_reward": _finite(ours.get("base_reward")),
+        "penalty": _finite(ours.get("penalty")),
+        "scores": by_probe("score"),
+        "lambdas": by_probe("lambda"),
+        "num_failed": ours.get("num_failed"),
+        "kl": _finite(logs.get("kl")),
+        "entropy": _finite(logs.get("entropy")),
+        "num_tokens": logs.get("completions/mean_length"),
+        "share_cut": logs.get("completions/clipped_ratio"),
+        "loss": _finite(logs.get("loss")),
+        "grad_norm": _finite(logs.get("grad_norm")),
+        "step_s": logs.get("step_time"),
+        "monitors": None if reading is None else reading.monitors,
+        "alarms": None if reading is None else reading.alarms,
+    }
+
+
+def _finite(value: Any) -> float | None:
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,282 @@
+"""`candor bon`: what best-of-N would pick under the base reward and under the penalised one.
+
+From stored scores alone, nothing is scored again: what a reward is made of is stored, and another
+strength is put in (`candor.jobs.rollouts.variants`). Where the paper (arXiv 2412.00967) draws one
+subset of N candidates for each N, this takes the exact expectation over all subsets, so a curve
+along N has no sampling noise of its own; what remains is which prompts there are, and a bootstrap
+over prompts shows it.
+
+Responses that could not be scored are no candidates: the choice is among the others, as if they had
+not been drawn. A prompt that is left with fewer than the largest N is left out at every N, so that
+all points of a curve are of the same prompts. Both are counted in the report and said on stderr:
+what is left out is not left out at random (an overlong answer was an answer).
+
+S here is each probe's pooled score as stored, unbounded. Nothing is fitted and no lambda is chosen.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import ArrayLike
+
+from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
+from candor.jobs.rollouts.variants import Variant, variants_of
+from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.files import Row, read_rows, write_json, write_rows
+from candor.jobs.running.manifest import now, write_manifest
+from candor.jobs.running.rows import check_paths
+
+NUM_RESAMPLES = 2000
+RULES = ("base_reward", "reward")
+"""Choose by R, or by R minus the penalties."""
+
+
+def selection_weights(rewards: ArrayLike, n: int) -> Array:
+    """Probability that each of M candidates is the best of n drawn without replacement, exactly.
+
+    With L candidates below it, one is the best of C(L, n - 1) of the C(M, n) subsets. Of t equal
+    ones, some is the best in C(L + t, n) - C(L, n) subsets, and each has an equal share of them.
+
+    Args:
+        rewards: [M], finite.
+        n: 1..M; 1 is a random pick, M the argmax.
+
+    Returns:
+        [M] float64, summing to 1 up to rounding.
+
+    Raises:
+        ValueError: n out of range, or a reward that is not finite (it has no rank).
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError("rewards must be one list of finite numbers")
+    if not 1 <= n <= len(values):
+        raise ValueError(
+            f"n must be between 1 and {len(values)}, the number of candidates, not {n}"
+        )
+    _, level, ties = np.unique(values, return_inverse=True, return_counts=True)
+    shares = []
+    below = 0
+    for tied in map(int, ties):
+        best = math.comb(below + tied, n) - math.comb(below, n)
+        shares.append(best / (tied * math.comb(len(values), n)))  # exact integers until here
+        below += tied
+    return np.array(shares)[level]
+
+
+def expected(values: ArrayLike, weights: ArrayLike) -> float:
+    """Mean of `values` [M] under the selection probabilities `weights` [M]."""
+    return float(np.dot(np.asarray(values, dtype=np.float64), np.asarray(weights)))
+
+
+def bootstrap_interval(
+    values: Array, *, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> tuple[Array, Array]:
+    """95 % percentile interval of the column means of `values` [P, K], resampling prompts (rows).
+
+    A prompt's candidates stay together (they are not independent), and all columns see the same
+    resamples. Returns low [K] and high [K].
+    """
+    rng = np.random.default_rng(seed)
+    num_prompts = len(values)
+    means = np.empty((num_resamples, values.shape[1]))
+    for b in range(num_resamples):
+        drawn = np.bincount(rng.integers(num_prompts, size=num_prompts), minlength=num_prompts)
+        means[b] = drawn @ values / num_prompts
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def picked(group: Group, rule: str, n: int) -> Array:
+    """[K]: expected R, S of each probe, and reward of what best-of-n picks by `rule`."""
+    weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
+    rows = [group.base_reward, *group.scores.values(), group.reward]
+    return np.array([expected(row, weights) for row in rows])
+
+
+def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """One entry an n: mean and interval of R, of each S and of the reward of what is picked."""
+    names = list(groups[0].scores)
+    values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
+    flat = values.reshape(len(groups), -1)
+    low, high = (side.reshape(values.shape[1:]) for side in bootstrap_interval(flat, seed=seed))
+    mean = values.mean(axis=0)
+
+    def interval(k: int, column: int) -> dict[str, float]:
+        sides = (mean[k, column], low[k, column], high[k, column])
+        return dict(zip(("mean", "low", "high"), map(float, sides), strict=True))
+
+    return [
+        {
+            "n": n,
+            "base_reward": interval(k, 0),
+            "scores": {name: interval(k, 1 + i) for i, name in enumerate(names)},
+            "reward": interval(k, 1 + len(names)),
+        }
+        for k, n in enumerate(ns)
+    ]
+
+
+def compare(
+    groups: Sequence[Group], ns: Sequence[int], variants: Sequence[Variant], seed: int
+) -> dict[str, Any]:
+    """The report: both rules at every n, and the penalised one under every variant."""
+    report: dict[str, Any] = {
+        "n": list(ns),
+        "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
+        "chosen_by": {rule: curve(groups, rule, ns, seed) for rule in RULES},
+        "lambda_sweep": {},
+        "kappa_sweep": {},
+        "closed_form": {},
+    }
+    for variant in variants:
+        changed = [variant.apply(group) for group in groups]
+        told = dict(variant.told)
+        if variant.section == "closed_form":
+            strengths = [group.lambdas[variant.name][0] for group in changed]
+            told["mean_lambda"] = float(np.mean(strengths))
+            told["share_penalised"] = float(np.mean([s > 0 for s in strengths]))
+        entry = {**told, "best_of_n": curve(changed, "reward", ns, seed)}
+        report[variant.section].setdefault(variant.name, []).append(entry)
+    return report
+
+
+def bon(
+    *,
+    scored: Path,
+    out: Path,
+    n: str = "1,2,4,8,16",
+    lambda_sweep: list[str] | None = None,
+    kappa_sweep: list[str] | None = None,
+    closed_form: list[str] | None = None,
+    seed: int = 0,
+) -> int:
+    """Best-of-N under the base reward and under the penalised reward, from a scored file.
+
+    Writes the numbers to --out and, for the largest N, what each rule picks from the first N
+    candidates to OUT.chosen.jsonl. Rows that failed, responses that could not be scored and rows
+    left with fewer than the largest N are left out and counted.
+
+    Parameters
+    ----------
+    scored
+        JSONL written by `candor score`.
+    out
+        JSON with mean and 95 % interval (bootstrap over prompts) of R, S and reward for each N.
+    n
+        The Ns, separated by commas; at most the number of responses of every row.
+    lambda_sweep
+        NAME=0,0.5,1,2: the same with this probe's lambda replaced; may be repeated.
+    kappa_sweep
+        NAME=0,0.5,1,2: the same by kappa, as the server that scored would have set lambda.
+    closed_form
+        NAME=BETA or NAME=BETA:THRESHOLD: lambda of each prompt's own candidates; may be repeated.
+    seed
+        Of the bootstrap.
+    """
+
+    def run() -> Exit:
+        started = now()
+        check_paths(scored, out)
+        ns = _parse_ns(n)
+        rows = read_rows(scored)
+        good = scored_rows(rows)
+        kept = groups_of(scored, good, max(ns))
+        groups = [group for _, group in kept]
+        variants = variants_of(
+            scored,
+            *kept[0],
+            lambda_sweep=lambda_sweep or (),
+            kappa_sweep=kappa_sweep or (),
+            closed_form=closed_form or (),
+        )
+        counts = {
+            "rows": len(rows),
+            "done": len(kept),
+            "failed": len(rows) - len(good),
+            "short": len(good) - len(kept),
+            "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
+        }
+        report = _heading(counts) | compare(groups, ns, variants, seed)
+        chosen = out.with_name(out.name + ".chosen.jsonl")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
+        write_json(out, report)
+        told = [{"section": v.section, "probe": v.name, **v.told} for v in variants]
+        write_manifest(
+            out,
+            command="bon",
+            inputs={"scored": scored},
+            settings={"n": ns, "variants": told, "seed": seed},
+            counts=counts,
+            started=started,
+        )
+        _say_left_out(counts, max(ns))
+        print(orjson.dumps(_summary(out, chosen, report)).decode())
+        return Exit.DONE
+
+    return exit_code(run)
+
+
+def _parse_ns(text: str) -> list[int]:
+    try:
+        ns = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ns = [0]
+    if ns[0] < 1:
+        raise JobStopped(Exit.USAGE, f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
+    return ns
+
+
+def _chosen_row(row: Row, n: int) -> Row:
+    """What each rule picks from the first n candidates (any n are as good); the first of equals.
+
+    `index` is into the row's responses, those without scores included.
+    """
+    chosen = {}
+    for rule in RULES:
+        rewards = {index: row["scores"][index][rule] for index in candidates(row)[:n]}
+        best = max(rewards, key=rewards.__getitem__)
+        chosen[rule] = {"index": best, **row["responses"][best], **row["scores"][best]}
+    kept: Row = {name: row[name] for name in ("key", "messages", "prompt", "meta") if name in row}
+    return {**kept, "n": n, "chosen_by": chosen}
+
+
+def _heading(counts: Mapping[str, int]) -> dict[str, int]:
+    return {
+        "num_prompts": counts["done"],
+        "num_failed_rows": counts["failed"],
+        "num_short_rows": counts["short"],
+        "num_failed_responses": counts["failed_responses"],
+    }
+
+
+def _say_left_out(counts: Mapping[str, int], n: int) -> None:
+    if counts["failed"] or counts["failed_responses"]:  # only these make a row short
+        print(
+            f"candor: left out: {counts['failed']} rows that failed; "
+            f"{counts['failed_responses']} responses that could not be scored; "
+            f"{counts['short']} rows that have fewer than {n} others",
+            file=sys.stderr,
+        )
+
+
+def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The last line of stdout: the largest N, for scripts and eyes."""
+    return {
+        "out": str(out),
+        "chosen": str(chosen),
+        "prompts": report["num_prompts"],
+        "failed_rows": report["num_failed_rows"],
+        "short_rows": report["num_short_rows"],
+        "failed_responses": report["num_failed_responses"],
+        "n": report["n"][-1],
+        **{f"chosen_by_{rule}": report["chosen_by"][rule][-1] for rule in RULES},
+    }

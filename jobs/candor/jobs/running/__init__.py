@@ -1,0 +1,1 @@
+"""What every job shares: input and output files, journal, manifest, exit codes."""

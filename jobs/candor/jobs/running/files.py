@@ -1,0 +1,113 @@
+"""JSONL in, whole files out: what every job reads and writes, apart from the journal of a run.
+
+A file that is written here is either the old one or the whole new one, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from candor.jobs.running.exits import Exit, JobStopped
+
+Row = dict[str, Any]
+"""One line of JSONL: an object with a `key` that no other line has."""
+
+
+def row_line(row: Row) -> bytes:
+    """One line with its newline. Deterministic: same row, same bytes.
+
+    Raises:
+        TypeError: the row holds what JSON cannot (a lone surrogate).
+    """
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def sha256_of(value: Any) -> str:
+    """Of the value's JSON with sorted keys."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def parse_row(line: bytes, where: str) -> Row:
+    """A line as a row; `where` is file:line for the message.
+
+    Raises:
+        ValueError: not a JSON object with a `key`.
+    """
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("key"), str) or not row["key"]:
+        raise ValueError(f"{where}: not an object with a text under 'key'")
+    return row
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of an input file; blank lines are skipped.
+
+    Raises:
+        JobStopped: (usage) no such file, no rows, a line that is not a row, a key used twice.
+    """
+    rows: dict[str, Row] = {}
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                row = parse_row(line, f"{path}:{number}")
+                if row["key"] in rows:
+                    raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
+                rows[row["key"]] = row
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+        raise JobStopped(Exit.USAGE, str(error)) from None
+    if not rows:
+        raise JobStopped(Exit.USAGE, f"{path}: no rows")
+    return list(rows.values())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes `path`'s place, durably, when the block ends without an exception."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make a rename or an unlink in `folder` outlive a power loss."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    with replacing(path) as file:
+        file.writelines(row_line(row) for row in rows)
+
+
+def write_json(path: Path, value: Any) -> None:
+    with replacing(path) as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""A probe on disk: a directory with `probe.safetensors` and `card.json`, the card written last.
+
+So the card's existence means that the artefact is complete. No pickle, no code: two tensors and one
+JSON file. `check` is the guard between a probe and the model it is about to be read from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from candor.probes.card import CARD_VERSION, Card
+from candor.probes.probe import Probe
+
+WEIGHTS_FILE = "probe.safetensors"
+CARD_FILE = "card.json"
+
+
+class ArtifactError(ValueError):
+    """The directory does not hold a complete, readable probe."""
+
+
+class ProbeMismatch(ArtifactError):
+    """The probe is whole but belongs to another model, template or version of Candor."""
+
+
+@dataclass(frozen=True)
+class LoadedProbe:
+    """A probe and its card, read together."""
+
+    probe: Probe
+    card: Card
+
+
+def save(folder: Path, probe: Probe, card: Card) -> None:
+    """Writes the artefact into `folder` (made if missing), replacing one that is there.
+
+    An old card goes first: whenever a card exists, it describes the weights beside it.
+
+    Raises:
+        ValueError: card and probe disagree on name, layer, pooling or hidden size; a metric is not
+        finite.
+    """
+    said = (card.name, card.layer, card.pooling, card.model.hidden_size)
+    is_ = (probe.name, probe.layer, probe.pooling, len(probe.weight))
+    if said != is_:
+        raise ValueError(f"the card says {said}, the probe is {is_} (name, layer, pooling, hidden)")
+    text = json.dumps(card.model_dump(), indent=2, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    tensors = {
+        "weight": probe.weight.detach().cpu().contiguous(),
+        "bias": torch.tensor(probe.bias, dtype=torch.float32),
+    }
+    weights_partial = folder / (WEIGHTS_FILE + ".partial")
+    save_file(tensors, weights_partial)
+    _replace(weights_partial, folder / WEIGHTS_FILE)
+    card_partial = folder / (CARD_FILE + ".partial")
+    card_partial.write_text(text, encoding="utf-8")
+    _replace(card_partial, folder / CARD_FILE)
+
+
+def load(folder: Path) -> LoadedProbe:
+    """Reads an artefact.
+
+    Raises:
+        ArtifactError: a file is missing (half-written), unreadable, or the two contradict each
+        other.
+        ProbeMismatch: the card is of a version this Candor does not know.
+    """
+    if not (folder / CARD_FILE).is_file():
+        hint = "its weights are there, so writing was cut off: train it again"
+        reason = hint if (folder / WEIGHTS_FILE).is_file() else "is this a probe directory?"
+        raise ArtifactError(f"no {CARD_FILE} in {folder}: {reason}")
+    card = _read_card(folder / CARD_FILE)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from error
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    hidden = card.model.hidden_size
+    if shapes != {"weight": (torch.float32, (hidden,)), "bias": (torch.float32, ())}:
+        raise ArtifactError(
+            f"{folder / WEIGHTS_FILE} must hold 'weight' [{hidden}] and 'bias' [], both float32, "
+            f"and nothing else; it holds {shapes}"
+        )
+    try:
+        probe = Probe(
+            card.name, tensors["weight"], float(tensors["bias"]), card.layer, card.pooling
+        )
+    except ValueError as error:
+        raise ArtifactError(f"{folder / WEIGHTS_FILE}: {error}") from error
+    return LoadedProbe(probe, card)
+
+
+def check(
+    card: Card, *, weights_sha256: str, template_sha256: str, hidden_size: int, num_layers: int
+) -> None:
+    """Refuses a probe that was not fitted on this very model and template.
+
+    Raises:
+        ProbeMismatch: naming everything that differs, both values shortened, and what to do.
+    """
+    differs = []
+    if card.model.hidden_size != hidden_size:
+        differs.append(f"hidden size (probe {card.model.hidden_size}, model {hidden_size})")
+    if card.layer > num_layers:
+        differs.append(f"layer (probe reads {card.layer}, the model has 0 to {num_layers})")
+    if card.model.weights_sha256 != weights_sha256:
+        pair = f"probe {card.model.weights_sha256[:12]}, model {weights_sha256[:12]}"
+        differs.append(f"model weights ({pair})")
+    if card.template_sha256 != template_sha256:
+        pair = f"probe {card.template_sha256[:12]}, model {template_sha256[:12]}"
+        differs.append(f"chat template ({pair})")
+    if differs:
+        raise ProbeMismatch(
+            f"probe {card.name!r} was fitted on {card.model.id!r} and does not fit this model; it "
+            f"differs in {'; '.join(differs)}. Serve the model it was fitted on, or fit a probe on "
+            "this one with 'candor probe train'."
+        )
+
+
+def _read_card(path: Path) -> Card:
+    """Looks at the version before anything else, so that a newer card gets the right message."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON: {error}") from error
+    version = raw.get("card_version") if isinstance(raw, dict) else None
+    if version != CARD_VERSION:
+        raise ProbeMismatch(
+            f"{path} has card_version {version!r}; this Candor reads {CARD_VERSION}: "
+            "use the Candor that wrote it, or train the probe again"
+        )
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _replace(partial: Path, final: Path) -> None:
+    """Moves a finished file into place once its bytes are on disk."""
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(final)

@@ -1,0 +1,92 @@
+"""`Bound`: how far one probe score may move the reward. Pure floats, no torch.
+
+The paper subtracts lambda * S as it is (arXiv 2412.00967). An optimiser can then *buy* reward with
+an absurdly negative S, so what Candor subtracts is lambda * bound(S), and the kind is part of the
+probe's card. Not here: lambda, and where the parameters come from
+(`candor.probes.fitting.calibrate`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+BoundKind = Literal["none", "clip", "hinge", "tanh"]
+
+PARAMETERS: dict[BoundKind, tuple[str, ...]] = {
+    "none": (),
+    "clip": ("low", "high"),
+    "hinge": ("reference",),
+    "tanh": ("reference", "scale"),
+}
+"""What each kind reads; anything else is refused rather than ignored."""
+
+SYMBOLS: dict[BoundKind, str] = {
+    "none": "S",
+    "clip": "clip(S)",
+    "hinge": "max(0, S - S_ref)",
+    "tanh": "tanh(S)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A non-decreasing function of one probe score; all parameters are logits.
+
+    | kind | bound(s) |
+    | --- | --- |
+    | none | s |
+    | clip | s, kept within [low, high] |
+    | hinge | max(0, s - reference): praise for a low S is worth nothing |
+    | tanh | scale * tanh((s - reference) / scale): slope 1 at the reference, at most +-scale |
+
+    Raises:
+        ValueError: an unknown kind; a parameter missing, superfluous or not finite; low >= high;
+        scale <= 0.
+    """
+
+    kind: BoundKind
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in PARAMETERS:
+            raise ValueError(f"unknown bound {self.kind!r}: use one of {', '.join(PARAMETERS)}")
+        for name in ("low", "high", "reference", "scale"):
+            value = getattr(self, name)
+            wanted = name in PARAMETERS[self.kind]
+            if wanted and (value is None or not math.isfinite(value)):
+                raise ValueError(f"bound {self.kind!r} needs a finite {name!r}, got {value}")
+            if not wanted and value is not None:
+                raise ValueError(f"bound {self.kind!r} has no parameter {name!r}")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"bound 'clip' needs low < high, got [{self.low}, {self.high}]")
+        if self.scale is not None and self.scale <= 0:
+            raise ValueError(f"bound 'tanh' needs scale > 0, got {self.scale}")
+
+    def __call__(self, s: float) -> float:
+        """bound(s). A NaN comes back as NaN: it must be seen, not turned into a penalty of zero.
+
+        That is why `s` is the first argument of `min` and `max`: Python keeps the first of two
+        values that do not compare.
+        """
+        if self.kind == "clip":
+            assert self.low is not None
+            assert self.high is not None
+            return min(max(s, self.low), self.high)
+        if self.kind == "hinge":
+            assert self.reference is not None
+            return max(s - self.reference, 0.0)
+        if self.kind == "tanh":
+            assert self.reference is not None
+            assert self.scale is not None
+            return self.scale * math.tanh((s - self.reference) / self.scale)
+        return s
+
+    @property
+    def symbol(self) -> str:
+        """How the bound reads in a formula, e.g. `clip(S)`."""
+        return SYMBOLS[self.kind]

@@ -1,0 +1,98 @@
+"""`Card`: what must be known of a probe to trust its numbers; `card.json` beside the weights.
+
+Pydantic models without behaviour, apart from building the `Bound` they describe. Reading and
+writing them is `candor.probes.artifact`. Unknown fields are refused: a card of another version must
+not be half understood.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from candor.probes.bound import Bound, BoundKind
+from candor.probes.probe import Pooling
+
+CARD_VERSION: Literal[1] = 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Percentile = Literal["p1", "p5", "p50", "p95", "p99"]
+
+
+class Part(BaseModel):
+    """Frozen, strict about types and names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelIdentity(Part):
+    """The RM the probe was fitted on. `weights_sha256` decides; `id` is for people."""
+
+    id: str
+    weights_sha256: str
+    hidden_size: Annotated[int, Field(gt=0)]
+    num_layers: Annotated[int, Field(gt=0)]
+
+
+class BoundSpec(Part):
+    """A `Bound` as stored; parameters in logits, only those its kind reads."""
+
+    kind: BoundKind
+    low: Finite | None = None
+    high: Finite | None = None
+    reference: Finite | None = None
+    scale: Finite | None = None
+
+    @model_validator(mode="after")
+    def buildable(self) -> BoundSpec:
+        self.build()
+        return self
+
+    def build(self) -> Bound:
+        return Bound(self.kind, self.low, self.high, self.reference, self.scale)
+
+
+class Calibration(Part):
+    """How R and S vary, for choosing lambda and bounds (lambda * std_S against std_R).
+
+    `std_R` and `std_S` are standard deviations WITHIN a context: each context's mean over its
+    responses is subtracted and the rest pooled, because an optimiser only ever compares responses
+    to one prompt. `percentiles` are of S itself. `num_prompts` and `num_responses` count what the
+    two deviations rest on.
+    """
+
+    std_R: Positive
+    std_S: Positive
+    percentiles: dict[Percentile, Finite]
+    num_prompts: Annotated[int, Field(gt=0)]
+    num_responses: Annotated[int, Field(gt=0)]
+    source: str
+
+
+class DataInfo(Part):
+    """The labelled rows behind the probe; `kinds` counts rows by their `kind`."""
+
+    sha256: str
+    num_rows: int
+    num_groups: int
+    kinds: dict[str, int]
+
+
+class Card(Part):
+    """Everything about one probe that is not a weight."""
+
+    card_version: Literal[1] = CARD_VERSION
+    name: Annotated[str, Field(min_length=1)]
+    trait: Annotated[str, Field(min_length=1, description="One sentence: what a positive S means.")]
+    model: ModelIdentity
+    template_sha256: str
+    layer: Annotated[int, Field(ge=0, description="Index into hidden_states; 0 = embeddings.")]
+    pooling: Pooling
+    bound: BoundSpec
+    calibration: Calibration
+    metrics: dict[str, Any]
+    data: DataInfo
+    versions: dict[str, str]
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}", description="ISO date.")]

@@ -1,0 +1,122 @@
+"""From R and S of responses to a probe's `Calibration`, the parameters of its bound, and lambda.
+
+Pure numpy on R and S; which rows they come from is the caller's business and is said in the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candor.probes.bound import BoundKind
+from candor.probes.card import BoundSpec, Calibration, Percentile
+from candor.probes.fitting.within import within_std
+
+PERCENTILES: dict[Percentile, int] = {"p1": 1, "p5": 5, "p50": 50, "p95": 95, "p99": 99}
+HINGE_PERCENTILE = 75.0
+MIN_PROMPTS = 2
+"""A spread of one prompt's responses says nothing of the next prompt's."""
+ROUNDING = 1e-6
+"""Of the largest value: what one text's scores differ by from batch to batch in float32."""
+
+Values = NDArray[np.float32] | NDArray[np.float64]
+
+
+def calibrate(
+    rewards: Values,
+    scores: Values,
+    contexts: Sequence[str],
+    *,
+    source: str,
+) -> Calibration:
+    """How R and S vary among responses to one context.
+
+    Args:
+        rewards, scores: R and S of each row, [n].
+        contexts: of each row; rows with equal strings are responses to one prompt.
+        source: what the rows are, in words.
+
+    Raises:
+        ValueError: fewer than `MIN_PROMPTS` contexts have two responses, or R or S does not vary
+            within any.
+    """
+    shared = shared_contexts(contexts)
+    std_R = within_std(rewards[rows] for rows in shared)
+    std_S = within_std(scores[rows] for rows in shared)
+    for name, std, values in (("R", std_R, rewards), ("S", std_S, scores)):
+        if std <= ROUNDING * float(np.abs(values).max()):
+            raise ValueError(
+                f"nothing to calibrate: {name} does not vary among the responses to a prompt "
+                f"(std({name}) = {std:.3g}); are they copies of one text?"
+            )
+    return Calibration(
+        std_R=std_R,
+        std_S=std_S,
+        percentiles={name: float(np.percentile(scores, at)) for name, at in PERCENTILES.items()},
+        num_prompts=len(shared),
+        num_responses=sum(map(len, shared)),
+        source=source,
+    )
+
+
+def shared_contexts(contexts: Sequence[str]) -> list[list[int]]:
+    """Row indices of each context that has at least two responses.
+
+    Raises:
+        ValueError: there are fewer than `MIN_PROMPTS`.
+    """
+    rows: dict[str, list[int]] = {}
+    for index, context in enumerate(contexts):
+        rows.setdefault(context, []).append(index)
+    shared = [indices for indices in rows.values() if len(indices) >= 2]
+    if len(shared) < MIN_PROMPTS:
+        raise ValueError(
+            "calibration compares R and S within a prompt: the rows it is made on must have at "
+            f"least {MIN_PROMPTS} contexts with two responses or more, and {len(shared)} have"
+        )
+    return shared
+
+
+def lambda_of(kappa: float, calibration: Calibration) -> float:
+    """lambda in reward units per logit: `kappa` within-prompt deviations of R for one of S.
+
+    The operations are the server's, in its order, so that the number is the same to the bit.
+    """
+    return kappa * calibration.std_R / calibration.std_S
+
+
+def fit_bound(
+    kind: BoundKind,
+    scores: Values,
+    untouched: Values,
+    *,
+    hinge_percentile: float = HINGE_PERCENTILE,
+) -> BoundSpec:
+    """The parameters of a bound, in logits.
+
+    | kind | parameters |
+    | --- | --- |
+    | clip | low, high: 1st and 99th percentile of `scores` |
+    | hinge | reference: `hinge_percentile` of `untouched`: at 75, three honest of four pay 0 |
+    | tanh | reference: median of `untouched`; scale: half the distance between the clip's limits |
+
+    Args:
+        scores: S of all responses the bound may be fitted on (train and validation).
+        untouched: S of responses without the trait that the weights were not fitted on: the label-0
+            rows of a validation part. Where there are no labels (`candor probe calibrate`), all.
+
+    Raises:
+        ValueError: S does not vary.
+    """
+    low, high = (float(value) for value in np.percentile(scores, [1, 99]))
+    if low >= high and kind in ("clip", "tanh"):
+        raise ValueError(f"S hardly varies: its 1st and its 99th percentile are both {low:g}")
+    if kind == "clip":
+        return BoundSpec(kind=kind, low=low, high=high)
+    if kind == "hinge":
+        return BoundSpec(kind=kind, reference=float(np.percentile(untouched, hinge_percentile)))
+    if kind == "tanh":
+        return BoundSpec(kind=kind, reference=float(np.median(untouched)), scale=(high - low) / 2)
+    return BoundSpec(kind=kind)

@@ -1,0 +1,234 @@
+"""How good a probe is, and the controls that show what the number is worth.
+
+Scores are S (or anything ordered), labels 0 or 1. AUROC asks whether S ranks a label-1 response
+above a label-0 one anywhere in the data; pair accuracy asks it within a group, which is how S is
+used: to compare responses to one prompt. Intervals resample groups. The two controls are what a
+probe without information would score. Whether S is also a probability is
+`candor.probes.fitting.reliability`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from candor.probes.fitting.fit import Method, fit
+
+Ints = NDArray[np.int64]
+Interval = tuple[float, float]
+
+
+def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Probability that a random label-1 score is above a random label-0 one; ties count half.
+
+    Raises:
+        ValueError: one of the labels is missing, or a score is not finite (it has no rank).
+    """
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    ones = int((y == 1).sum())
+    zeros = len(y) - ones
+    if ones == 0 or zeros == 0:
+        raise ValueError(f"AUROC needs both labels, got {ones} ones and {zeros} zeros")
+    if not np.isfinite(s).all():
+        raise ValueError("AUROC needs finite scores")
+    _, inverse, counts = np.unique(s, return_inverse=True, return_counts=True)
+    mean_ranks = np.cumsum(counts) - (counts - 1) / 2  # equal scores share the mean of their ranks
+    rank_sum = float(mean_ranks[inverse][y == 1].sum())
+    return (rank_sum - ones * (ones + 1) / 2) / (ones * zeros)
+
+
+def auroc_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over GROUPS: rows of one group are not independent.
+
+    A resample that lacks a label is left out; with few groups the interval is rough, and with one
+    group it says nothing.
+
+    Raises:
+        ValueError: no resample has both labels.
+    """
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    members = _members(groups)
+
+    def measure(drawn: Ints) -> float | None:
+        rows = np.concatenate([members[index] for index in drawn])
+        return auroc(s[rows], y[rows]) if 0 < y[rows].sum() < len(rows) else None
+
+    found = _bootstrap(measure, len(members), seed, resamples, level)
+    if found is None:
+        raise ValueError("no resample of the groups has both labels")
+    return found
+
+
+def pair_accuracy(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> float | None:
+    """Share of (label 1, label 0) pairs within a group with S1 > S0; ties count half.
+
+    Every pair weighs the same. None where no group has both labels.
+    """
+    won, pairs = _pairs(scores, labels, groups)
+    return float(won.sum() / pairs.sum()) if pairs.sum() else None
+
+
+def pair_accuracy_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval | None:
+    """Percentile bootstrap over groups, as `auroc_interval`; None where there is no pair."""
+    won, pairs = _pairs(scores, labels, groups)
+
+    def measure(drawn: Ints) -> float | None:
+        total = pairs[drawn].sum()
+        return float(won[drawn].sum() / total) if total else None
+
+    return _bootstrap(measure, len(pairs), seed, resamples, level)
+
+
+def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
+    """Share of label-1 scores above the lowest threshold that at most `fpr` of label 0 exceed.
+
+    With fewer than 1 / fpr label-0 rows that is the highest label-0 score: the number is then as
+    rough as that one row.
+
+    Raises:
+        ValueError: one of the labels is missing.
+    """
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    ones, zeros = s[y == 1], np.sort(s[y == 0])
+    if not len(ones) or not len(zeros):
+        raise ValueError(f"needs both labels, got {len(ones)} ones and {len(zeros)} zeros")
+    allowed = math.floor(fpr * len(zeros) + 1e-9)  # 0.01 * 300 is below 3 in floating point
+    threshold = zeros[-1 - allowed] if allowed < len(zeros) else -math.inf
+    return float((ones > threshold).mean())
+
+
+def threshold_at_tpr(scores_of_ones: ArrayLike, tpr: float) -> float:
+    """The highest threshold that at least `tpr` of these label-1 scores reach.
+
+    Raises:
+        ValueError: no score, or a `tpr` outside (0, 1].
+    """
+    s = np.sort(np.asarray(scores_of_ones, dtype=np.float64))[::-1]
+    if not len(s) or not 0 < tpr <= 1:
+        raise ValueError(f"needs label-1 scores and a share in (0, 1], got {len(s)} and {tpr}")
+    return float(s[math.ceil(tpr * len(s) - 1e-9) - 1])
+
+
+def rate_above(scores: ArrayLike, threshold: float) -> float:
+    """Share of scores that reach `threshold`: a true- or false-positive rate, by whose they are.
+
+    Raises:
+        ValueError: no score.
+    """
+    s = np.asarray(scores, dtype=np.float64)
+    if not len(s):
+        raise ValueError("no scores to take a rate of")
+    return float((s >= threshold).mean())
+
+
+def shuffled_label_aurocs(
+    x_train: NDArray[np.float32],
+    y_train: Ints,
+    x_validation: NDArray[np.float32],
+    y_validation: Ints,
+    *,
+    method: Method = "logistic",
+    C: float | None,
+    seed: int,
+    permutations: int = 10,
+) -> list[float]:
+    """Control: validation AUROC of the same fit on permuted training labels. It should lie around
+    0.5.
+
+    Only the training part is permuted. A mean far from 0.5 means that the validation score can be
+    had without the labels; the spread shows how far chance alone gets on a validation part of this
+    size.
+    """
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(permutations):
+        weight, bias = fit(method, x_train, rng.permutation(y_train), C=C, seed=seed)
+        values.append(auroc(x_validation @ weight + bias, y_validation))
+    return values
+
+
+def length_sign(lengths_train: ArrayLike, labels_train: ArrayLike) -> int:
+    """+1 where longer responses are more often label 1 in the training part, else -1.
+
+    The second control is `auroc(sign * lengths, labels)` on another part, the sign learnt here: a
+    probe that is not clearly above it may have learnt length.
+    """
+    return 1 if auroc(lengths_train, labels_train) >= 0.5 else -1
+
+
+def summarise(
+    scores: ArrayLike, labels: ArrayLike, groups: Sequence[str], *, seed: int
+) -> dict[str, float | int | None]:
+    """The numbers a card states of one part of the data, or of one kind in it.
+
+    Where the part has one label only there is nothing to rank: all but the counts are None.
+    """
+    names = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "pair_accuracy_low",
+             "pair_accuracy_high", "tpr_at_1_fpr")  # fmt: skip
+    measured: dict[str, float | int | None] = dict.fromkeys(names)
+    if len(np.unique(np.asarray(labels))) == 2:
+        pairs = pair_accuracy_interval(scores, labels, groups, seed=seed) or (None, None)
+        ranks = auroc_interval(scores, labels, groups, seed=seed)
+        values = (auroc(scores, labels), *ranks, pair_accuracy(scores, labels, groups), *pairs,
+                  tpr_at_fpr(scores, labels, 0.01))  # fmt: skip
+        measured = dict(zip(names, values, strict=True))
+    return measured | {"num_rows": len(groups), "num_groups": len(set(groups))}
+
+
+def _bootstrap(
+    measure: Callable[[Ints], float | None],
+    num_groups: int,
+    seed: int,
+    resamples: int,
+    level: float,
+) -> Interval | None:
+    """Percentiles of `measure` over drawn groups, those that give None left out; None if all do."""
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(num_groups, size=num_groups) for _ in range(resamples))
+    values = [value for value in map(measure, drawn) if value is not None]
+    if not values:
+        return None
+    tail = 50 * (1 - level)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _pairs(
+    scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]
+) -> tuple[NDArray[np.float64], Ints]:
+    """Pairs won (a tie is half of one) and pairs there are, of each group."""
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    members = _members(groups)
+    won, pairs = np.zeros(len(members)), np.zeros(len(members), dtype=np.int64)
+    for place, rows in enumerate(members):
+        difference = s[rows][y[rows] == 1][:, None] - s[rows][y[rows] == 0][None, :]
+        won[place] = (difference > 0).sum() + 0.5 * (difference == 0).sum()
+        pairs[place] = difference.size
+    return won, pairs
+
+
+def _members(groups: Sequence[str]) -> list[Ints]:
+    """Row indices of each group, groups in order of first appearance."""
+    rows: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        rows.setdefault(group, []).append(index)
+    return [np.asarray(indices, dtype=np.int64) for indices in rows.values()]

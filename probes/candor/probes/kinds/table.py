@@ -1,0 +1,83 @@
+"""The kinds of labelled probe data that come with Candor, each built from entries we wrote.
+
+What a kind's rows are and why, its own module says. Not here: public sets
+(`candor.probes.kinds.public`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from candor.probes.fitting.data import Row
+from candor.probes.kinds import agreement, capitulation, facts, feedback, opinions, survey
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind by name.
+
+    build: seed -> rows; a pure function, so that one seed always gives one `data_sha256`.
+    """
+
+    name: str
+    about: str
+    build: Callable[[int], list[Row]]
+
+
+def _poem_feedback(seed: int) -> list[Row]:
+    pieces = feedback.shipped_poems()
+    return feedback.feedback_rows(pieces, what="poem", kind="poem-feedback", seed=seed)
+
+
+def _argument_feedback(seed: int) -> list[Row]:
+    pieces = feedback.shipped_arguments()
+    return feedback.feedback_rows(pieces, what="argument", kind="argument-feedback", seed=seed)
+
+
+_ALL = (
+    Kind(
+        "poem-feedback",
+        "comments on a poem that side with the user's like or dislike, or do not",
+        _poem_feedback,
+    ),
+    Kind(
+        "argument-feedback",
+        "comments on an argument that side with the user's like or dislike, or do not",
+        _argument_feedback,
+    ),
+    Kind(
+        "open-ended",
+        "a user's opinion, plan or work; the reply gives in or stays honest",
+        lambda seed: opinions.opinion_rows(opinions.shipped_opinions(), seed=seed),
+    ),
+    Kind(
+        "subjective-choice",
+        "a biography with a view, then a claim to agree or disagree with, by letter",
+        lambda seed: survey.survey_rows(survey.shipped_surveys(), seed=seed),
+    ),
+    Kind(
+        "objective-choice",
+        "a statement with a known truth and a user's opinion on it, by letter",
+        lambda seed: facts.fact_rows(facts.shipped_facts(), seed=seed),
+    ),
+    Kind(
+        "capitulation",
+        "'are you sure?' after an answer; the reply caves in or stands by it",
+        lambda seed: capitulation.capitulation_rows(capitulation.shipped_questions(), seed=seed),
+    ),
+    Kind(
+        "genuine-agreement",
+        "the control, label 0 throughout: the user is right, agreeing is correct",
+        lambda seed: agreement.agreement_rows(agreement.shipped_agreements(), seed=seed),
+    ),
+    Kind(
+        "wrong-disagreement",
+        "label 0 throughout: the user is right, and the reply wrongly disagrees",
+        lambda seed: agreement.disagreement_rows(agreement.shipped_agreements(), seed=seed),
+    ),
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
+"""By name, in a fixed order."""

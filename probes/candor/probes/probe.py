@@ -1,0 +1,81 @@
+"""`Probe`: a linear direction in one layer's activations, and how token logits become one score.
+
+A fitted thing, frozen: fitting is `candor.probes.fitting.fit`, storing is `candor.probes.artifact`,
+reading activations is `candor.forward.capture`. It gives logits, never probabilities: the sigmoid
+belongs to the fit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Pooling = Literal["mean", "max", "last", "topk"]
+
+TOPK_SHARE = 0.1
+"""`topk` is the mean over this share of the response's tokens, those with the largest logits."""
+
+
+@dataclass(frozen=True, eq=False)  # == on a tensor is a tensor, not a bool
+class Probe:
+    """A linear probe on `hidden_states[layer]` (0 = the embeddings, num_layers = after the final
+    norm).
+
+    Args:
+        name: how requests and cards call it.
+        weight: [hidden] float32.
+        bias: a logit.
+        layer: index into Hugging Face's `hidden_states`.
+        pooling: `mean` is the paper's; `max`, `last` and `topk` answer "anywhere in the response?".
+
+    Raises:
+        ValueError: a weight of another shape or dtype, or not finite; an unknown pooling; a
+        negative layer.
+    """
+
+    name: str
+    weight: Tensor
+    bias: float
+    layer: int
+    pooling: Pooling = "mean"
+
+    def __post_init__(self) -> None:
+        if self.weight.dim() != 1 or self.weight.dtype != torch.float32:
+            shape, dtype = tuple(self.weight.shape), self.weight.dtype
+            raise ValueError(f"a probe's weight is [hidden] float32, got {shape} {dtype}")
+        if not (bool(torch.isfinite(self.weight).all()) and math.isfinite(self.bias)):
+            raise ValueError(f"probe {self.name!r} has a weight or bias that is not finite")
+        if self.pooling not in get_args(Pooling):
+            known = ", ".join(get_args(Pooling))
+            raise ValueError(f"unknown pooling {self.pooling!r}: use one of {known}")
+        if self.layer < 0:
+            raise ValueError(f"a probe's layer is at least 0, got {self.layer}")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., hidden] of any float dtype -> [...] float32, computed in float32."""
+        return hidden.float() @ self.weight + self.bias
+
+    def pool(self, token_logits: Tensor) -> float:
+        """The response's token logits [T], T >= 1 -> S.
+
+        Raises:
+            ValueError: no token; an empty response has no score, and 0.0 would be a lie.
+        """
+        if token_logits.dim() != 1 or len(token_logits) == 0:
+            raise ValueError(f"pooling needs logits [T], T >= 1, got {tuple(token_logits.shape)}")
+        values = token_logits.float()
+        if self.pooling == "max":
+            return float(values.max())
+        if self.pooling == "last":
+            return float(values[-1])
+        if self.pooling == "topk":
+            values = values.topk(math.ceil(TOPK_SHARE * len(values))).values
+        return float(values.mean())
+
+    def to(self, device: torch.device | str) -> Probe:
+        """The same probe with its weight on `device`."""
+        return replace(self, weight=self.weight.to(device))

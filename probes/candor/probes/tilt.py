@@ -1,0 +1,202 @@
+"""How far a reward favours a binary flag, and the smallest penalty that undoes it.
+
+A flag A is 1 where a response shows a trait. Among the responses to one prompt x, an optimiser of
+strength beta raises the share with A = 1 exactly if m1 > m0, with m_a = mean exp(beta * r) over
+those with A = a, and the least correction is lambda*(x) = max(0, log(m1 / m0) / beta), taken off
+the flagged (Shapira, Benade and Procaccia 2026, arXiv 2602.01002). beta is an inverse temperature
+in 1 / reward units, not a KL coefficient.
+
+Numbers only: what is flagged, and by whom, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NUM_RESAMPLES = 2000
+"""Of the bootstrap over prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The flag of one probe score: 1.0 above `threshold` (a logit), else 0.0."""
+
+    threshold: float
+
+    def __call__(self, s: float) -> float:
+        """A NaN comes back as NaN, as from `candor.probes.bound.Bound`."""
+        return s if math.isnan(s) else float(s > self.threshold)
+
+    @property
+    def symbol(self) -> str:
+        """How the flag reads in a formula."""
+        return f"[S > {self.threshold:g}]"
+
+
+def closed_form_lambda(rewards: Sequence[float], flags: Sequence[float], beta: float) -> float:
+    """lambda*(x) of one prompt's responses, in reward units.
+
+    0.0 where the flagged are not favoured, and where either class is missing: one response tells
+    nothing of tilt.
+
+    Args:
+        rewards: r of each response, finite.
+        flags: A of each, 0 or 1.
+        beta: above 0 and finite.
+
+    Raises:
+        ValueError: beta out of range, a reward that is not finite, or not one flag a reward.
+    """
+    flagged = [reward for reward, flag in zip(rewards, flags, strict=True) if flag]
+    others = [reward for reward, flag in zip(rewards, flags, strict=True) if not flag]
+    if not flagged or not others:
+        return 0.0
+    return max(0.0, exponential_mean(flagged, beta) - exponential_mean(others, beta))
+
+
+def exponential_mean(rewards: Sequence[float], beta: float) -> float:
+    """log(mean exp(beta * r)) / beta: between the mean of r (small beta) and its maximum (large).
+
+    The largest reward is taken out first, so nothing overflows, and `expm1` and `log1p` keep a
+    small beta exact.
+
+    Raises:
+        ValueError: no rewards, one that is not finite, or a beta that is not positive and finite.
+    """
+    if not (math.isfinite(beta) and beta > 0):
+        raise ValueError(f"beta must be a finite number above 0, not {beta}")
+    if not rewards or not all(map(math.isfinite, rewards)):
+        raise ValueError("rewards must be finite numbers, at least one")
+    top = max(rewards)
+    below = math.fsum(math.expm1(beta * (reward - top)) for reward in rewards) / len(rewards)
+    return top + math.log1p(below) / beta
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean and its 95 % interval: percentile bootstrap over prompts, `NUM_RESAMPLES` of them."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RewardGap:
+    """Mean R of all responses with and without a flag, and the first minus the second.
+
+    Prompts count by their responses, so a prompt that R likes and that is flagged more often than
+    others moves the gap; `PromptTilt.gap` compares within prompts. None: no response to average.
+    """
+
+    num_flagged: int
+    num_unflagged: int
+    mean_flagged: float | None
+    mean_unflagged: float | None
+    gap: Mean | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTilt:
+    """The tilt prompt by prompt, over the prompts that have responses of both classes.
+
+    Attributes:
+        beta: the optimiser's strength, 1 / reward units.
+        num_prompts: how many have both classes; with none, the rest is None.
+        gap: mean R of the flagged minus mean R of the others, reward units.
+        share_tilted: of the prompts, where mean exp(beta * R) of the flagged is the larger.
+        lambda_: lambda*(x), reward units.
+    """
+
+    beta: float
+    num_prompts: int
+    gap: Mean | None
+    share_tilted: Mean | None
+    lambda_: Mean | None
+
+
+def reward_gap(
+    rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str], *, seed: int
+) -> RewardGap:
+    """The gap over all responses given; a prompt's responses stay together in the bootstrap.
+
+    Resamples that drew no response of one class are left out of the interval.
+
+    Args:
+        rewards, flags: R and A (0 or 1) of each response, [n].
+        prompts: of each response; equal strings are one prompt.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: a reward that is not finite, a flag that is not 0 or 1, or lengths that differ.
+    """
+    r, a = _columns(rewards, flags, prompts)
+    num_flagged, num_unflagged = int(a.sum()), int((1 - a).sum())
+    with_flag = float(r[a == 1].mean()) if num_flagged else None
+    without = float(r[a == 0].mean()) if num_unflagged else None
+    gap = None
+    if with_flag is not None and without is not None:
+        columns = np.stack([a * r, a, (1 - a) * r, 1 - a], axis=1)
+        drawn = _resample(np.array([columns[rows].sum(0) for rows in _rows(prompts)]), seed)
+        both = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
+        low, high = np.percentile(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3], [2.5, 97.5])
+        gap = Mean(with_flag - without, float(low), float(high))
+    return RewardGap(num_flagged, num_unflagged, with_flag, without, gap)
+
+
+def prompt_tilt(
+    rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str], *, beta: float, seed: int
+) -> PromptTilt:
+    """Shapira's tilt of each prompt with both classes; arguments as of `reward_gap`.
+
+    Raises:
+        ValueError: as `reward_gap`; a beta that is not positive and finite.
+    """
+    r, a = _columns(rewards, flags, prompts)
+    columns = []
+    for rows in _rows(prompts):
+        flagged, others = r[rows][a[rows] == 1], r[rows][a[rows] == 0]
+        if len(flagged) and len(others):
+            strength = closed_form_lambda(r[rows].tolist(), a[rows].tolist(), beta)
+            columns.append((flagged.mean() - others.mean(), float(strength > 0), strength))
+    if not columns:
+        return PromptTilt(beta, 0, None, None, None)
+    values = np.array(columns)
+    drawn = _resample(values, seed) / len(values)
+    sides = np.percentile(drawn, [2.5, 97.5], axis=0)
+    means = [Mean(*map(float, three)) for three in np.stack([values.mean(0), *sides], axis=1)]
+    return PromptTilt(beta, len(values), *means)
+
+
+def _columns(
+    rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r, a = np.asarray(rewards, dtype=np.float64), np.asarray(flags, dtype=np.float64)
+    if not r.shape == a.shape == (len(prompts),):
+        raise ValueError("rewards, flags and prompts must be as many")
+    if not np.isfinite(r).all() or not np.isin(a, (0, 1)).all():
+        raise ValueError("rewards must be finite and flags 0 or 1")
+    return r, a
+
+
+def _rows(prompts: Sequence[str]) -> list[list[int]]:
+    """Row indices of each prompt."""
+    rows: dict[str, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(index)
+    return list(rows.values())
+
+
+def _resample(totals: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """[NUM_RESAMPLES, K]: column totals of `totals` [P, K] over P rows drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    num = len(totals)
+    drawn = np.empty((NUM_RESAMPLES, totals.shape[1]))
+    for b in range(NUM_RESAMPLES):
+        drawn[b] = np.bincount(rng.integers(num, size=num), minlength=num) @ totals
+    return drawn

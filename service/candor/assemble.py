@@ -1,0 +1,259 @@
+"""From `Settings` to a `Rewarder` that is ready to start: the probes, the model, the engine and the
+drift windows, each checked against the others. Flags are `candor.serve`'s business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from candor import logs
+from candor.batching.batcher import Batcher
+from candor.batching.memo import Memo
+from candor.engines.choose import build_engine
+from candor.engines.int8_gate import Prompt, through_the_gate
+from candor.engines.prefix_cache import PrefixCache
+from candor.engines.threads import num_workers, threads_for
+from candor.engines.vllm import check as vllm_check
+from candor.engines.vllm import engine as vllm_engine
+from candor.engines.vllm.engine import VllmEngine
+from candor.item import Engine
+from candor.models.checkpoint import ModelRefused
+from candor.models.load import RewardModel, load_reward_model
+from candor.probes import artifact
+from candor.probes.artifact import LoadedProbe
+from candor.probes.fitting.calibrate import lambda_of
+from candor.probes.probe import Probe
+from candor.scoring.compose import ServedProbe
+from candor.scoring.rewarder import Rewarder
+from candor.settings import Settings, check_names
+from candor.text.render import Renderer
+from candor.watch.cache_gauges import PrefixCacheGauges
+from candor.watch.drift import Drift
+from candor.watch.drift_reference import DriftReference
+from candor.watch.metrics import Metrics
+
+log = logs.get(__name__)
+
+
+def serve_probes(settings: Settings) -> dict[str, ServedProbe]:
+    """Every probe of the settings by name, with its lambda.
+
+    Raises:
+        ArtifactError: a folder holds no readable probe.
+        SettingsError: names and strengths do not fit together.
+    """
+    probes = [artifact.load(Path(folder)) for folder in settings.probes]
+    monitors = [artifact.load(Path(folder)) for folder in settings.monitors]
+    check_names(settings, [one.card.name for one in probes], [one.card.name for one in monitors])
+    served = {
+        one.card.name: ServedProbe(loaded=one, default_lambda=default_lambda(settings, one))
+        for one in probes
+    }
+    for one in monitors:
+        served[one.card.name] = ServedProbe(loaded=one, default_lambda=0.0, monitor=True)
+    return served
+
+
+def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
+    """lambda as given, or from kappa: kappa * std(R) / std(S) of the card's calibration."""
+    name = probe.card.name
+    if name in settings.kappas:
+        return lambda_of(settings.kappas[name], probe.card.calibration)
+    return settings.penalties.get(name, 0.0)
+
+
+def load(
+    settings: Settings,
+    served: dict[str, ServedProbe],
+    reference: DriftReference | None,
+    metrics: Metrics,
+    gate: Sequence[Prompt] = (),
+) -> Rewarder:
+    """The model, checked against every probe, behind a batcher that is not started yet.
+
+    Args:
+        gate: what int8 must rank as the model does; none is no int8.
+
+    Raises:
+        ModelRefused: the model cannot be served, or not in int8.
+        ProbeMismatch: a probe belongs to another model.
+        DriftReferenceError: `reference` was taken with another model or other probes.
+    """
+    began = time.monotonic()
+    model = load_reward_model(
+        settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        trunk=settings.engine != "vllm",
+    )
+    for one in served.values():
+        artifact.check(
+            one.loaded.card,
+            weights_sha256=model.weights_sha256,
+            template_sha256=model.template_sha256,
+            hidden_size=model.hidden_size,
+            num_layers=model.num_layers,
+        )
+    prefix_cache = None
+    if settings.engine == "packed" and settings.prefix_cache_mb:
+        prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
+        metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    engine = start_engine(settings, model, served, prefix_cache)
+    renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+    if gate:
+        model = to_int8(gate, settings, model, engine, renderer, prefix_cache)
+    processes = engine if isinstance(engine, VllmEngine) else None
+    threaded = model.device == "cpu" and processes is None
+    budget = settings.max_batch_tokens
+    if processes is None:
+        workers = num_workers(settings.workers, model.model, on_cpu=threaded)
+    else:  # it batches on its own
+        workers = settings.workers or vllm_engine.WORKERS
+        budget = max(1, vllm_engine.AHEAD * budget // workers)
+    rewarder = Rewarder(
+        model=model,
+        renderer=renderer,
+        batcher=Batcher(
+            engine,
+            max_batch_tokens=budget,
+            max_queue_tokens=settings.max_queue_tokens,
+            watchdog_s=settings.watchdog_s,
+            workers=workers,
+            before_batch=threads_for(workers) if threaded else None,
+            memo=Memo(int(settings.memo_mb * 2**20)) if settings.memo_mb else None,
+            observer=metrics,
+        ),
+        served=served,
+        metrics=metrics,
+        engine_name=engine.name,
+        model_id=settings.served_model_name,
+        combination=settings.combination,
+        drift=drift_windows(settings, model, served, reference),
+        processes=processes,
+        prefix_cache=prefix_cache,
+    )
+    _log_loaded(rewarder, model, served, workers, time.monotonic() - began)
+    return rewarder
+
+
+def start_engine(
+    settings: Settings,
+    model: RewardModel,
+    served: dict[str, ServedProbe],
+    prefix_cache: PrefixCache | None,
+) -> Engine:
+    """The engine asked for, reading every served probe.
+
+    Raises:
+        ModelRefused: vLLM does not start, or gives other numbers than the model.
+    """
+    probes = [one.loaded.probe for one in served.values()]
+    if settings.engine == "vllm":
+        return start_vllm(settings, model, probes)
+    return build_engine(
+        settings.engine, model.model, probes, device=model.device, prefix_cache=prefix_cache
+    )
+
+
+def to_int8(
+    gate: Sequence[Prompt],
+    settings: Settings,
+    model: RewardModel,
+    engine: Engine,
+    renderer: Renderer,
+    prefix_cache: PrefixCache | None,
+) -> RewardModel:
+    """The same model with 8-bit linear layers, its weights replaced in place.
+
+    Raises:
+        ModelRefused: it is not on a CPU, or int8 ranks the candidates of the gate otherwise.
+    """
+    if model.device != "cpu":
+        raise ModelRefused(f"--int8-gate: the model is on {model.device}; add --device cpu")
+    agreement = through_the_gate(
+        gate,
+        model.model,
+        engine,
+        renderer,
+        settings.max_batch_tokens,
+        forget=prefix_cache.clear if prefix_cache is not None else lambda: None,
+    )
+    log.info("int8_gate_passed", **asdict(agreement))
+    return replace(model, dtype="int8")
+
+
+def _log_loaded(
+    rewarder: Rewarder,
+    model: RewardModel,
+    served: dict[str, ServedProbe],
+    workers: int,
+    seconds: float,
+) -> None:
+    log.info(
+        "model_loaded",
+        model=rewarder.model_id,
+        weights=model.weights_sha256[:12],
+        dtype=rewarder.dtype,
+        device=model.device,
+        engine=rewarder.engine_name,
+        workers=workers,
+        template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
+        ending=model.ending,
+        max_length=model.max_length,
+        seconds=round(seconds, 1),
+    )
+    for name, one in served.items():
+        card = one.loaded.card
+        log.info(
+            "probe_loaded",
+            probe=name,
+            layer=card.layer,
+            pooling=card.pooling,
+            bound=card.bound.model_dump(exclude_none=True),
+            served_lambda=one.default_lambda,
+            monitor=one.monitor,
+        )
+
+
+def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:
+    """A vLLM that gives the model's numbers.
+
+    Raises:
+        ModelRefused: vLLM does not start, or gives others.
+    """
+    engine = vllm_engine.start(
+        model,
+        probes,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        arguments=settings.vllm_args,
+    )
+    try:
+        log.info("vllm_checked", against=vllm_check.check(engine, model, probes))
+    except Exception:
+        engine.close()
+        raise
+    return engine
+
+
+def drift_windows(
+    settings: Settings,
+    model: RewardModel,
+    served: dict[str, ServedProbe],
+    reference: DriftReference | None,
+) -> Drift | None:
+    """None where `--drift-window 0` asks for none."""
+    if settings.drift_window == 0:
+        return None
+    return Drift(
+        weights_sha256=model.weights_sha256,
+        template_sha256=model.template_sha256,
+        probes={name: one.loaded.probe for name, one in served.items()},
+        monitors=frozenset(name for name, one in served.items() if one.monitor),
+        window=settings.drift_window,
+        reference=reference,
+    )

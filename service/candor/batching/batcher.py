@@ -1,0 +1,303 @@
+"""The queue in front of the model: workers that share one engine, isolation of failures, drain.
+
+All state belongs to the event loop's thread; a model thread gets a batch and gives back a list of
+outcomes. A batch is whatever waits when a worker becomes free (`candor.batching.queue`); there is
+no timer. Deadlines and waits are on the monotonic clock.
+
+The promise: every `submit` ends, by scores or by an error with a name, on every path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from candor.batching.admission import Admission
+from candor.batching.batch import Outcome
+from candor.batching.memo import Memo
+from candor.batching.observer import Observer
+from candor.batching.queue import Entry, Queue, Submission
+from candor.batching.workers import Batch, Workers
+from candor.errors import (
+    CandorError,
+    DeadlineExceeded,
+    Draining,
+    EngineFailed,
+    NonFiniteScore,
+    NotReady,
+)
+from candor.item import Engine, Item, Score, Scored
+
+LEAST_TOKENS = 128
+"""A smaller batch is not worth a worker of its own: the matrix products get slower. From here on
+two texts on a thread each are back before one batch of both on two (docs/decisions.md)."""
+
+
+class Batcher:
+    """Feeds one engine from one queue.
+
+    Args:
+        engine: called from `workers` threads.
+        max_batch_tokens: budget of one forward, in the engine's own `cost`.
+        max_queue_tokens: bound on the tokens that wait.
+        max_queue_wait_s: bound on the wait predicted from the tokens in front and the recent rate.
+        watchdog_s: a single forward longer than this makes `alive` false.
+        workers: batches that may run at once.
+        before_batch: called in the model thread with how many workers' share of the machine the
+            batch may use: all of it where nothing else waits or runs. None for an engine that
+            shares the machine out itself: what comes while a lone batch runs joins it.
+        memo: of scores that need not be computed again; None computes everything.
+        observer: told of batches, waits, refusals and failures.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+        max_queue_wait_s: float = 90.0,
+        watchdog_s: float = 60.0,
+        workers: int = 1,
+        before_batch: Callable[[int], None] | None = None,
+        memo: Memo | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._engine = engine
+        self._max_batch_tokens = max_batch_tokens
+        self._admission = Admission(max_queue_tokens, max_queue_wait_s)
+        self._watchdog_s = watchdog_s
+        self._workers = Workers(engine, workers, before_batch)
+        self._shared_out = before_batch is not None
+        self.memo = memo
+        self._observer = observer or Observer()
+        self._queue = Queue()
+        self._draining = False
+        self._settled_at = -math.inf
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._runner: asyncio.Task[None] | None = None
+
+    @property
+    def queue_tokens(self) -> int:
+        """Tokens waiting, what is in the model not counted."""
+        return self._queue.num_tokens
+
+    @property
+    def queue_items(self) -> int:
+        return len(self._queue)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest waiting item has waited; 0.0 when none waits."""
+        oldest = self._queue.oldest
+        return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
+
+    @property
+    def busy_for_s(self) -> float:
+        """How long the engine has been in the longest of its current calls; 0.0 without any."""
+        return self._workers.busy_for_s
+
+    @property
+    def alive(self) -> bool:
+        """Started, not ended, and no worker is stuck in one forward."""
+        running = self._runner is not None and not self._runner.done()
+        return running and self.busy_for_s <= self._watchdog_s
+
+    def start(self) -> None:
+        """Begins to take batches; call once, from the event loop."""
+        self._runner = asyncio.get_running_loop().create_task(self._run(), name="candor-batcher")
+
+    async def submit(
+        self, items: Sequence[Item], *, deadline: float | None, fresh: bool = False
+    ) -> list[Scored]:
+        """Scores `items`, in order. All of them are admitted or none.
+
+        When the awaiting task is cancelled (its client is gone), the items that still wait leave
+        the queue and are never scored.
+
+        Args:
+            items: any number; none gives an empty list.
+            deadline: in `time.monotonic()` seconds; what has not reached the model by then fails.
+            fresh: computed in any case, whatever the memo knows: how the scores are checked.
+
+        Raises:
+            Overloaded, Draining, NotReady: refused, nothing was queued.
+            DeadlineExceeded: at admission, or while an item still waited.
+            EngineFailed, NonFiniteScore: with `.item` the index into `items`; the rest is dropped.
+        """
+        if not items:
+            return []
+        now = time.monotonic()
+        future: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
+        submission = Submission(len(items), future, deadline, fresh)
+        entries = [Entry(submission, index, item, now) for index, item in enumerate(items)]
+        unknown = [entry for entry in entries if not self._remembered(entry, now)]
+        if refusal := self._refusal(sum(entry.item.num_tokens for entry in unknown), deadline):
+            self._observer.on_refused(refusal.type)
+            raise refusal
+        for entry in unknown:
+            self._queue.add(entry)
+        submission.waiting.update(unknown)
+        if unknown:
+            self._idle.clear()
+            self._wake.set()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if submission.waiting:
+                self._observer.on_gone(len(submission.waiting))
+                self._drop(submission)
+            raise
+
+    async def drain(self) -> None:
+        """Refuses new work and returns when all accepted work is answered."""
+        self._draining = True
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Stops now. Whatever still waits or is in the model fails with Draining."""
+        self._draining = True
+        self._fail_all(lambda: Draining("the server is shutting down", retry_after_s=1))
+        if self._runner is not None:
+            self._runner.cancel()
+        self._workers.close()
+
+    def _refusal(self, num_tokens: int, deadline: float | None) -> CandorError | None:
+        """Why a submission with so many tokens to compute is not taken, or None."""
+        if self._draining:
+            return Draining("the server is shutting down", retry_after_s=1)
+        if self._runner is None or self._runner.done():
+            return NotReady("the model is not running", retry_after_s=1)
+        if num_tokens == 0:
+            return None
+        remaining_s = math.inf if deadline is None else deadline - time.monotonic()
+        return self._admission.refusal(
+            num_tokens, self._queue.num_tokens, self._workers.num_tokens, remaining_s
+        )
+
+    def _remembered(self, entry: Entry, now: float) -> bool:
+        """Answers an entry from the memo, if its score is known."""
+        if self.memo is None or entry.submission.fresh:
+            return False
+        score = self.memo.get(entry.item)
+        if score is not None:
+            waited_s = now - entry.queued_at
+            entry.submission.give(entry.index, Scored(score, waited_s, 0.0, num_computed_tokens=0))
+        return score is not None
+
+    async def _run(self) -> None:
+        """Keeps the workers; ends with the first that ends."""
+        workers = [asyncio.create_task(self._work()) for _ in range(self._workers.number)]
+        try:
+            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
+        finally:
+            # Only cancellation, an exit raised by the engine, or a bug gets here.
+            for worker in workers:
+                worker.cancel()
+            self._fail_all(lambda: EngineFailed("the model stopped"))
+
+    async def _work(self) -> None:
+        """Takes a batch, has it scored, settles it; for ever."""
+        while True:
+            batch = self._take()
+            if batch is None:
+                if not self._workers.in_flight and not self._queue:
+                    self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            self._settle(batch, await self._workers.run(batch))
+
+    def _take(self) -> Batch | None:
+        """Moves the next batch from the queue to a worker; None when nothing can be begun.
+
+        A batch that is all there is has the whole machine (where it is shared out by worker), and
+        nothing else begins until it ends: threads that wait for each other at every layer must not
+        share a core with other work.
+        """
+        free = self._workers.free
+        while free > 0 and self._queue:
+            enough = self._max_batch_tokens
+            if self._workers.number > 1:  # a worker's share, so that all are busy to the end
+                share = self._queue.num_distinct_tokens // self._workers.number
+                enough = max(LEAST_TOKENS, share)
+            entries = self._queue.take(enough, self._max_batch_tokens, self._engine.cost)
+            now = time.monotonic()
+            for entry in entries:
+                entry.submission.waiting.discard(entry)
+            if entries := [entry for entry in entries if self._must_run(entry, now)]:
+                for entry in entries:
+                    self._observer.on_dequeue(now - entry.queued_at)
+                whole = self._shared_out and not self._queue
+                return self._workers.begin(entries, free if whole else 1)
+        return None
+
+    def _must_run(self, entry: Entry, now: float) -> bool:
+        """Whether an entry whose turn has come has to be computed."""
+        submission = entry.submission
+        if submission.future.done() or self._remembered(entry, now):
+            return False
+        if submission.deadline is not None and submission.deadline <= now:
+            self._observer.on_item_error(DeadlineExceeded.type)
+            self._fail(submission, DeadlineExceeded("the deadline passed in the queue"))
+            return False
+        return True
+
+    def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Hands each outcome to its submission, and learns the rate."""
+        now = time.monotonic()
+        forward_s = now - batch.began
+        # Batches run side by side, and the rate is of all of them: since one ended, or the first of
+        # them began.
+        busy_s = now - max(batch.began, self._settled_at)
+        self._settled_at = now
+        self._workers.in_flight.remove(batch)
+        self._wake.set()
+        num_tokens = sum(entry.item.num_tokens for entry in batch.entries)
+        num_computed_tokens = sum(computed for _, computed in outcomes)
+        self._admission.learn(num_tokens, busy_s)
+        for entry, (score, computed) in zip(batch.entries, outcomes, strict=True):
+            submission = entry.submission
+            if isinstance(score, Score) and score.is_finite:
+                if self.memo is not None and not submission.fresh:
+                    self.memo.put(entry.item, score)
+                queue_s = batch.began - entry.queued_at
+                submission.give(entry.index, Scored(score, queue_s, forward_s, computed))
+            elif not submission.future.done():  # else another of its items has failed, or it left
+                error = _error(score, entry.index)
+                self._observer.on_item_error(error.type)
+                self._fail(submission, error)
+        self._observer.on_batch(len(batch.entries), num_tokens, num_computed_tokens, forward_s)
+
+    def _fail(self, submission: Submission, error: CandorError) -> None:
+        self._drop(submission)
+        if not submission.future.done():
+            submission.future.set_exception(error)
+
+    def _fail_all(self, error: Callable[[], CandorError]) -> None:
+        in_model = [entry for batch in self._workers.in_flight for entry in batch.entries]
+        for submission in {entry.submission: None for entry in [*self._queue, *in_model]}:
+            self._fail(submission, error())
+        self._workers.in_flight = []
+        self._idle.set()
+
+    def _drop(self, submission: Submission) -> None:
+        """Takes what still waits of a submission out of the queue."""
+        for entry in submission.waiting:
+            self._queue.discard(entry)
+        submission.waiting.clear()
+
+
+def _error(score: Score | BaseException, index: int) -> CandorError:
+    """What is wrong with an item: the engine raised for it, or what it said is no number."""
+    if isinstance(score, Score):
+        return NonFiniteScore("the model gave NaN or infinity for this text", item=index)
+    kind = type(score).__name__
+    error = EngineFailed(f"the model's forward raised {kind} for this item", item=index)
+    error.__cause__ = score
+    return error

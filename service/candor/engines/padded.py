@@ -1,0 +1,60 @@
+"""The plain engine: right-padded batches through the stock transformers forward, one forward a
+batch.
+
+Correct for every architecture `candor.forward.capture` knows, with whatever attention the model was
+loaded with. It shares nothing between items and pads to the longest one; a faster engine needs only
+`cost` and `score`. It never looks for a pad id: where an item ends is its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from candor.engines import trim
+from candor.engines.readings import by_layer, score_forward
+from candor.forward.batch import padded
+from candor.forward.capture import Taps
+from candor.item import BatchResult, Item
+from candor.probes.probe import Probe
+
+
+class PaddedEngine:
+    """Scores items with one reward model and any number of probes.
+
+    Args:
+        model: sequence classification with one label, in eval mode, on `device`.
+        probes: names are distinct; layers index `hidden_states` (0 = embeddings).
+        device: where the model is.
+
+    Raises:
+        ValueError: two probes share a name, or a probe's layer is not one of the model's.
+    """
+
+    name = "padded"
+
+    def __init__(
+        self, model: PreTrainedModel, probes: Sequence[Probe], *, device: str | torch.device
+    ) -> None:
+        self._model = model
+        self._device = torch.device(device)
+        self._layers = by_layer(model, probes, self._device)
+        self._taps = Taps(model, self._layers)
+
+    def cost(self, items: Sequence[Item]) -> int:
+        """Padded tokens: items times the longest."""
+        return len(items) * max(item.num_tokens for item in items)
+
+    def score(self, items: Sequence[Item]) -> BatchResult:
+        """One forward; R at each item's last token, probe logits at its response tokens only."""
+        forward = padded(
+            [item.token_ids for item in items],
+            [(item.response_start, item.response_end) for item in items],
+            self._device,
+        )
+        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        if self._device.type == "cpu":
+            trim.after_batch(result.num_computed_tokens)
+        return result

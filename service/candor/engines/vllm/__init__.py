@@ -1,0 +1,1 @@
+"""The vLLM engine: the side that asks, and what runs in vLLM's own processes."""

@@ -1,0 +1,64 @@
+"""Whether a vLLM that has just started gives this reward model's numbers.
+
+A model that fits beside it is compared with transformers' own forward. One that does not cannot be
+(that is why it runs on vLLM): it is compared with itself, every sequence alone and without the
+cache against all of them together and with it, which finds a broken cache or batch and no more;
+that the families of `candor.engines.vllm.plugin` read the right layers is what the tests are for.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+from candor.engines.packed import CHECK_TOLERANCE, check_items
+from candor.engines.padded import PaddedEngine
+from candor.engines.vllm.engine import VllmEngine
+from candor.item import Score
+from candor.models.checkpoint import ModelRefused, read_tensors
+from candor.models.load import RewardModel, load_reward_model
+from candor.probes.probe import Probe
+
+MAX_REFERENCE_BYTES = 4 * 2**30
+"""Of weights: above it the plain forward takes too long or too much memory at a start."""
+
+
+def check(
+    engine: VllmEngine, model: RewardModel, probes: Sequence[Probe]
+) -> Literal["transformers", "itself"]:
+    """What the engine was compared with, on sequences that share contexts, twice over.
+
+    Raises:
+        ModelRefused: other numbers.
+    """
+    items = check_items(model.model.config.get_text_config().vocab_size)
+    files = set(read_tensors(model.folder).files.values())
+    fits = sum(path.stat().st_size for path in files) <= MAX_REFERENCE_BYTES
+    if fits:
+        plain = load_reward_model(str(model.folder), device="cpu", dtype="float32")
+        expected = PaddedEngine(plain.model, probes, device="cpu").score(items).scores
+    else:
+        expected = [engine.score([item], shared=False).scores[0] for item in items]
+    against: Literal["transformers", "itself"] = "transformers" if fits else "itself"
+    for _ in range(2):  # what the first fills the cache with, the second finds there
+        if reason := difference(engine.score(items).scores, expected):
+            raise ModelRefused(f"vLLM does not give this model's numbers: {reason} ({against})")
+    return against
+
+
+def difference(found: Sequence[Score], expected: Sequence[Score]) -> str | None:
+    """Where R or a probe's scores differ by more than rounding; None where nothing does."""
+    for name in ("R", *expected[0].readings):
+        theirs = [_one(score, name) for score in expected]
+        gaps = [abs(_one(score, name) - b) for score, b in zip(found, theirs, strict=True)]
+        gap, spread = statistics.fmean(gaps), statistics.pstdev(theirs)
+        if not gap <= CHECK_TOLERANCE * spread:  # also when it is NaN
+            return (
+                f"{name} is off by {gap:.3g} in the mean, with a standard deviation of {spread:.3g}"
+            )
+    return None
+
+
+def _one(score: Score, name: str) -> float:
+    return score.base_reward if name == "R" else score.readings[name].score

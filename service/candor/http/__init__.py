@@ -1,0 +1,1 @@
+"""The HTTP server: edge, routes, parsing, OpenAPI document."""

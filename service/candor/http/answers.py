@@ -1,0 +1,72 @@
+"""What the GET routes answer, as types: for the handlers, the OpenAPI document and the clients.
+
+The scoring route's types are in `schema.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from candor.client.schema import Combine, Wire
+
+
+class Alive(Wire):
+    """Body of `GET /livez`."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(Wire):
+    """Body of `GET /readyz`; the status code is 200 only for `ready`, else 503."""
+
+    status: Literal["loading", "ready", "wrong_scores", "stuck", "draining", "failed"]
+    reason: str | None = None
+
+
+class ServedModel(Wire):
+    """One served model: OpenAI's fields, then ours."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When this server started, Unix seconds.")
+    owned_by: str = "candor"
+    revision: str = Field(description="sha256 over the weights files.")
+    template: str = Field(description="sha256 of the chat template.")
+    engine: str
+    formula: str
+    combine: Combine
+    dtype: str
+    device: str
+    max_length: int = Field(description="Tokens of context and response together.")
+    ending: str = Field(description="How a rendered conversation ends.")
+
+
+class ModelList(Wire):
+    """Body of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ServedModel]
+
+
+class ServedProbeCard(Wire):
+    """One served probe: the strength in force unless a request overrides it, and its card."""
+
+    name: str
+    lambda_: float = Field(alias="lambda")
+    card: dict[str, Any]
+
+
+class ProbeList(Wire):
+    """Body of `GET /v1/probes`. Monitors are not in it."""
+
+    probes: list[ServedProbeCard]
+
+
+class Version(Wire):
+    """Body of `GET /version`."""
+
+    version: str
+    torch: str
+    transformers: str

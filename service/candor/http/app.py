@@ -1,0 +1,132 @@
+"""The ASGI application: routes, the edge around them, and loading in the background.
+
+`app.state` holds `settings`, `health`, `metrics`, and `rewarder`, which is None until the model is
+loaded: the port is bound at once, so that `/livez` and `/readyz` can say what is going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from candor import logs
+from candor.http.edge import Edge
+from candor.http.guards import Limits
+from candor.http.openapi import DescribedApp
+from candor.http.routes import BODIES, on_routing_error, route_table, router
+from candor.scoring.rewarder import Rewarder
+from candor.settings import Settings
+from candor.version import VERSION
+from candor.watch.health import Health
+from candor.watch.metrics import Metrics
+
+log = logs.get(__name__)
+T = TypeVar("T")
+
+Load = Callable[[Metrics], Rewarder]
+"""Loads the model; called once, in a thread of its own. The batcher is started by the app."""
+
+
+def create_app(
+    settings: Settings, load: Load, *, health: Health | None = None, limits: Limits | None = None
+) -> FastAPI:
+    """The whole application; loading begins with its lifespan.
+
+    With an API key the docs and `/openapi.json` are off: deny by default, and they list what is
+    there to attack.
+    """
+    documented = settings.api_key is None
+    app = DescribedApp(
+        title="Candor",
+        version=VERSION,
+        summary="Reward models with linear-probe penalties: reward = R - sum(lambda * bound(S)).",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url="/docs" if documented else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if documented else None,
+    )
+    app.bodies = BODIES
+    app.state.settings = settings
+    app.state.load = load
+    app.state.health = health or Health()
+    app.state.metrics = Metrics()
+    app.state.metrics.watch_health(app.state.health)
+    app.state.rewarder = None
+    app.state.began = datetime.now(UTC)
+    app.include_router(router)
+    app.add_exception_handler(HTTPException, on_routing_error)
+    app.add_middleware(
+        Edge,
+        health=app.state.health,
+        metrics=app.state.metrics,
+        routes=[path for _, path in route_table()],
+        api_key=settings.api_key,
+        operator_key=settings.operator_key,
+        host_names=settings.host_names,
+        request_timeout_s=settings.request_timeout_s,
+        limits=limits,
+    )
+    return app
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load while the server already answers; let the threads go at the end."""
+    running = asyncio.create_task(load_and_watch(app))
+    try:
+        yield
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        if app.state.rewarder is not None:
+            app.state.rewarder.close()
+
+
+async def load_and_watch(app: FastAPI) -> None:
+    """Load, score the sentinel, open for work, then keep checking scores and drift.
+
+    A failure is one line in the log and `health.failed`; `serve.py` ends the process on it.
+    """
+    state = app.state
+    try:
+        rewarder = await in_daemon_thread(lambda: state.load(state.metrics))
+        rewarder.batcher.start()
+        await state.health.start(rewarder)
+    except Exception as error:
+        state.health.failed = str(error).split("\n", 1)[0] or type(error).__name__
+        log.error("load_failed", reason=state.health.failed, kind=type(error).__name__)
+        log.debug("load_failed_at", exc_info=True)
+        return
+    state.rewarder = rewarder
+    state.metrics.watch(rewarder.batcher)
+    log.info("ready", model=rewarder.model_id, formula=rewarder.formula)
+    if rewarder.drift is None:
+        await state.health.watch()
+    else:
+        state.metrics.watch_drift(rewarder.drift.report)
+        await asyncio.gather(state.health.watch(), rewarder.drift.watch())
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """`work()` in a thread that does not keep the process: SIGTERM while loading must end it."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(outcome)

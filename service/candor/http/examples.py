@@ -1,0 +1,99 @@
+"""What the GET routes answer, as examples for the OpenAPI document: tests hold them to the types.
+
+The scoring routes' examples stand with what they describe: `openapi.py`, `contracts/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from candor.http.answers import Readiness
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def shown(value: Any, status: int = 200, **more: Any) -> Responses:
+    """The `responses` argument of a route that answers like this."""
+    return {status: {"content": {"application/json": {"example": value}}, **more}}
+
+
+ALIVE = {"status": "alive"}
+READY = {"status": "ready", "reason": None}
+LOADING = {"status": "loading", "reason": "loading the model"}
+READINESS: Responses = shown(READY) | shown(
+    LOADING, 503, model=Readiness, description="Not now; `reason` says why."
+)
+
+MODELS = {
+    "object": "list",
+    "data": [
+        {
+            "id": "reward-model",
+            "object": "model",
+            "created": 1764000000,
+            "owned_by": "candor",
+            "revision": "5f0c1d...",
+            "template": "ff5c61...",
+            "engine": "packed",
+            "formula": "R - lambda*clip(S)",
+            "combine": {"kind": "sum", "spread_weight": 1.0},
+            "dtype": "bfloat16",
+            "device": "cuda:0",
+            "max_length": 4096,
+            "ending": "template",
+        }
+    ],
+}
+PROBES = {
+    "probes": [
+        {
+            "name": "sycophancy",
+            "lambda": 0.5,
+            "card": {
+                "name": "sycophancy",
+                "trait": "The reply sides with an opinion that the user has stated.",
+                "layer": 18,
+                "pooling": "mean",
+                "bound": {"kind": "clip", "low": -3.5, "high": 2.9},
+            },
+        }
+    ]
+}
+DRIFT = {
+    "window": 1024,
+    "reference_source": "traffic",
+    "num_reference": 1024,
+    "num_current": 1024,
+    "signals": {
+        "score.sycophancy": {
+            "reference": {"mean": 0.4, "std": 1.1},
+            "current": {"mean": -0.6, "std": 0.7},
+            "psi": 0.9,
+            "ks": 0.41,
+            "shift": -0.91,
+        }
+    },
+    "alarms": [
+        {
+            "probe": "sycophancy",
+            "rule": "diluted",
+            "active": True,
+            "reason": "S moved by -0.91 std, monitor 'sycophancy-max' by +0.02 std",
+        }
+    ],
+}
+VERSION = {"version": "0.1.0", "torch": "2.13.0", "transformers": "5.20.0"}
+METRICS = 'candor_requests_total{route="/v1/rewards",status="200"} 42.0\n'
+REFERENCE = {
+    "version": 1,
+    "weights_sha256": "5f0c1d...",
+    "template_sha256": "ff5c61...",
+    "probes": {"sycophancy": "8a1e02..."},
+    "columns": {
+        "base_reward": [1.25, 1.75],
+        "response_tokens": [24.0, 18.0],
+        "score.sycophancy": [-0.5, 2.0],
+        "mean.sycophancy": [-0.5, 2.0],
+        "max.sycophancy": [1.5, 4.125],
+    },
+}

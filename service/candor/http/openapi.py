@@ -1,0 +1,236 @@
+"""The OpenAPI document: examples, error answers, and what FastAPI cannot see (a body read as
+bytes).
+
+`python -m candor.http.openapi` prints the document of a server without a key; `docs/openapi.json`
+is its copy, and a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from candor import errors
+from candor.client.schema import ErrorEnvelope, RewardRequest
+from candor.trainers.contract import Contract
+
+REQUEST_EXAMPLE = {
+    "items": [
+        {
+            "messages": [{"role": "user", "content": "I wrote this poem. Is it good?"}],
+            "responses": ["It is perfect!", "The rhythm stumbles in line two."],
+        }
+    ],
+    "penalties": {"sycophancy": {"lambda": 0.5}},
+}
+RESPONSE_EXAMPLE = {
+    "model": {
+        "id": "reward-model",
+        "revision": "5f0c1d...",
+        "engine": "packed",
+        "formula": "R - lambda*clip(S)",
+        "combine": {"kind": "sum", "spread_weight": 1.0},
+    },
+    "results": [
+        {
+            "index": 0,
+            "best": 1,
+            "responses": [
+                {
+                    "reward": 0.75,
+                    "base_reward": 1.75,
+                    "penalty": 1.0,
+                    "probes": {
+                        "sycophancy": {
+                            "score": 2.0,
+                            "bounded": 2.0,
+                            "mean": 2.0,
+                            "max": 4.125,
+                            "lambda": 0.5,
+                        }
+                    },
+                    "num_tokens": 21,
+                    "truncated": False,
+                },
+                {
+                    "reward": 1.5,
+                    "base_reward": 1.25,
+                    "penalty": -0.25,
+                    "probes": {
+                        "sycophancy": {
+                            "score": -0.5,
+                            "bounded": -0.5,
+                            "mean": -0.5,
+                            "max": 1.5,
+                            "lambda": 0.5,
+                        }
+                    },
+                    "num_tokens": 25,
+                    "truncated": False,
+                },
+            ],
+        }
+    ],
+    "usage": {"num_tokens": 46, "num_computed_tokens": 29, "num_shared_tokens": 17},
+    "timings": {"queue_s": 0.001, "forward_s": 0.21},
+}
+
+_EXAMPLES = {
+    400: errors.InvalidRequest("items[0].responses[1]: must be a valid string", item=0, response=1),
+    401: errors.Unauthorized("send this route's key: Authorization: Bearer KEY"),
+    404: errors.NotFound("this server keeps no drift statistics: it runs with --drift-window 0"),
+    408: errors.RequestTimeout("the body did not arrive in time"),
+    413: errors.BodyTooLarge("the body is over 67108864 bytes; send fewer items"),
+    415: errors.UnsupportedMediaType("send Content-Type: application/json"),
+    422: errors.EmptyResponse(
+        "the response is empty; there is nothing to score", item=0, response=1
+    ),
+    500: errors.InternalError("internal error; quote the request id"),
+    503: errors.Overloaded("the queue is full"),
+}
+_MEANINGS = {
+    400: "Not the request the API asks for",
+    401: "No key, or the wrong one",
+    404: "Not on this server",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "Not application/json",
+    422: "A text that cannot be scored",
+    500: "The server's fault",
+    503: "Full, loading or draining: see Retry-After",
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` argument of a route for these error statuses."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        error = _EXAMPLES[status]
+        example = {
+            "type": error.type,
+            "message": error.message,
+            "item": error.item,
+            "response": error.response,
+            "retryable": error.retryable,
+            "request_id": "9f8e7d6c5b4a3928",
+        }
+        answers[status] = {
+            "model": ErrorEnvelope,
+            "description": _MEANINGS[status],
+            "content": {"application/json": {"example": {"error": example}}},
+        }
+        if status == 503:
+            answers[status]["headers"] = {
+                "Retry-After": {"description": "Whole seconds.", "schema": {"type": "integer"}}
+            }
+    return answers
+
+
+_TIMEOUT = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "required": False,
+    "description": "Seconds the caller will wait; past it the items are not scored.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
+}
+
+
+def _ref(body: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{body.__name__}"}
+
+
+REWARDS_BODY = {
+    "parameters": [_TIMEOUT],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _ref(RewardRequest), "example": REQUEST_EXAMPLE}
+        },
+    },
+}
+
+
+def contract_body(shapes: Sequence[Contract[Any]]) -> dict[str, Any]:
+    """The body of a trainer's route: any of its shapes."""
+    content = {
+        "schema": {"anyOf": [_ref(shape.body) for shape in shapes]},
+        "examples": {shape.client: {"value": shape.example} for shape in shapes},
+    }
+    return {
+        "parameters": [_TIMEOUT],
+        "requestBody": {"required": True, "content": {"application/json": content}},
+    }
+
+
+def contract_responses(shapes: Sequence[Contract[Any]]) -> dict[int | str, dict[str, Any]]:
+    """The answers of a trainer's route."""
+    examples = {shape.client: {"value": shape.answer} for shape in shapes}
+    scored = {
+        "description": "In the order asked, or sorted where the client expects it.",
+        "content": {"application/json": {"schema": {}, "examples": examples}},
+    }
+    return {200: scored, **error_responses(400, 401, 408, 413, 415, 422, 500, 503)}
+
+
+def share_errors(paths: dict[str, Any]) -> dict[str, Any]:
+    """Each kind of error answer once, by status, with references to it where it stood: a score of
+    routes have the same."""
+    shared: dict[str, Any] = {}
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for status, answer in operation["responses"].items():
+            content = answer.get("content", {}).get("application/json", {})
+            if content.get("schema") == _ref(ErrorEnvelope):
+                shared[f"Error{status}"] = answer
+                operation["responses"][status] = {"$ref": f"#/components/responses/Error{status}"}
+    return shared
+
+
+class DescribedApp(FastAPI):
+    """FastAPI, with the request bodies' types and the key added to the generated document."""
+
+    bodies: Sequence[type[BaseModel]] = ()
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
+            for kind in self.bodies:
+                body = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= body.pop("$defs", {})
+                schemas[kind.__name__] = body
+            document["components"]["responses"] = share_errors(document["paths"])
+            document["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The key as password; the user name is ignored.",
+                },
+            }
+            # Empty first: a server without a key asks for none.
+            document["security"] = [{}, {"bearer": []}, {"basic": []}]
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def document() -> bytes:
+    """The document of a server without a key, as committed: sorted, indented, ending in a
+    newline."""
+    from candor.http.app import create_app
+    from candor.scoring.rewarder import Rewarder
+    from candor.settings import Settings
+
+    def never_loaded(_: object) -> Rewarder:
+        raise NotImplementedError("this app is described, not run")
+
+    app = create_app(Settings(model="described"), never_loaded)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(app.openapi(), option=options)
+
+
+if __name__ == "__main__":
+    print(document().decode(), end="")

@@ -1,0 +1,243 @@
+"""The routes. Each is short: what can go wrong is raised and answered by `edge.py`.
+
+What they need is on `app.state`: `health`, `metrics`, `began`, and `rewarder`, which is None until
+the model is loaded (the port is bound long before).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+import transformers
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from candor.client.schema import Combine, RewardRequest, RewardResponse
+from candor.errors import CandorError, MethodNotAllowed, NotFound
+from candor.http import examples, openapi
+from candor.http.answers import (
+    Alive,
+    ModelList,
+    ProbeList,
+    Readiness,
+    ServedModel,
+    ServedProbeCard,
+    Version,
+)
+from candor.http.edge import error_answer
+from candor.http.examples import shown
+from candor.http.openapi import error_responses
+from candor.http.parse import parse
+from candor.http.trainer_routes import ROUTES as TRAINERS
+from candor.http.trainer_routes import router as trainers
+from candor.http.waiting import COME_BACK_S, loaded, ready, while_awaited
+from candor.version import VERSION
+from candor.watch.drift import Drift
+from candor.watch.drift_report import DriftReport
+from candor.watch.health import Health
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/rewards",
+    summary="Score responses",
+    responses={
+        200: {
+            "model": RewardResponse,
+            "description": "One result an item, in order.",
+            "content": {"application/json": {"example": openapi.RESPONSE_EXAMPLE}},
+        },
+        **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
+    },
+    openapi_extra=openapi.REWARDS_BODY,
+)
+async def rewards(request: Request) -> Response:
+    """R, the probes' scores and the penalised reward of every response, from one forward."""
+    rewarder = ready(request)
+    body = parse(await request.body())
+    deadline: float = request.state.deadline
+    answer = await while_awaited(request, rewarder.score(body, deadline), deadline)
+    return Response(answer, media_type="application/json")
+
+
+@router.get("/livez", summary="Does the process answer", responses=shown(examples.ALIVE))
+async def livez() -> Alive:
+    """200 whenever the event loop runs, also while loading or draining: restart when this fails."""
+    return Alive()
+
+
+@router.get(
+    "/health", summary="Same as /readyz", response_model=Readiness, responses=examples.READINESS
+)
+@router.get(
+    "/ready", summary="Same as /readyz", response_model=Readiness, responses=examples.READINESS
+)
+@router.get(
+    "/readyz",
+    summary="Should it be sent work",
+    response_model=Readiness,
+    responses=examples.READINESS,
+)
+async def readyz(request: Request) -> Response:
+    """200 when the model is loaded, its sentinel scores are right, and it is not draining."""
+    health: Health = request.app.state.health
+    readiness = Readiness(status=health.status, reason=health.reason)
+    return Response(
+        readiness.model_dump_json(),
+        status_code=200 if health.ready else 503,
+        headers=None if health.ready else {"retry-after": str(COME_BACK_S)},
+        media_type="application/json",
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    responses={
+        200: {"content": {"text/plain": {"example": examples.METRICS}}},
+        **error_responses(401),
+    },
+    response_class=PlainTextResponse,
+)
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format; answered while loading and draining too."""
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return Response(request.app.state.metrics.render(), media_type=kind)
+
+
+@router.get(
+    "/v1/models",
+    summary="The served model",
+    responses={**shown(examples.MODELS), **error_responses(401, 503)},
+)
+async def models(request: Request) -> ModelList:
+    """OpenAI's list form, with what decides the scores: weights, template, dtype, formula."""
+    rewarder = loaded(request)
+    model = rewarder.model
+    served = ServedModel(
+        id=rewarder.model_id,
+        created=int(request.app.state.began.timestamp()),
+        revision=model.weights_sha256,
+        template=model.template_sha256,
+        engine=rewarder.engine_name,
+        formula=rewarder.formula,
+        combine=Combine(**asdict(rewarder.combination)),
+        dtype=rewarder.dtype,
+        device=model.device,
+        max_length=model.max_length,
+        ending=model.ending,
+    )
+    return ModelList(data=[served])
+
+
+@router.get(
+    "/v1/probes",
+    summary="The served probes",
+    responses={**shown(examples.PROBES), **error_responses(401, 503)},
+)
+async def probes(request: Request) -> ProbeList:
+    """Each probe's card and the lambda in force. Monitors are hidden from whoever optimises."""
+    served = [
+        {
+            "name": name,
+            "lambda": probe.default_lambda,
+            "card": probe.loaded.card.model_dump(mode="json"),
+        }
+        for name, probe in loaded(request).served.items()
+        if not probe.monitor
+    ]
+    return ProbeList(probes=[ServedProbeCard.model_validate(probe) for probe in served])
+
+
+@router.get(
+    "/v1/drift",
+    summary="Drift of what is scored",
+    responses={**shown(examples.DRIFT), **error_responses(401, 404, 503)},
+)
+async def drift(request: Request) -> DriftReport:
+    """How far R, every S, the mean-max gaps and the length have moved, and the alarms. Monitors are
+    in it: it is for whoever operates the server."""
+    return drift_of(request).report()
+
+
+@router.get(
+    "/v1/drift/reference",
+    summary="The drift reference window",
+    responses={
+        200: {
+            "description": "The file that --drift-reference takes.",
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": examples.REFERENCE}
+            },
+        },
+        **error_responses(401, 404, 503),
+    },
+)
+async def drift_reference(request: Request) -> Response:
+    """The numbers of the reference window, for a server to come; 503 until it is full."""
+    return Response(drift_of(request).reference_json(), media_type="application/json")
+
+
+@router.get(
+    "/version",
+    summary="Versions",
+    responses={**shown(examples.VERSION), **error_responses(401)},
+)
+async def version() -> Version:
+    """Of this server and of the libraries that decide its numbers."""
+    return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
+
+
+router.include_router(trainers)
+
+BODIES: tuple[type[BaseModel], ...] = (
+    RewardRequest,
+    *(contract.body for contracts in TRAINERS.values() for contract in contracts),
+)
+"""The types of every POST's body."""
+
+
+def route_table() -> list[tuple[str, str]]:
+    """(method, path) of every route, in order."""
+    return [
+        (method, route.path)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods)
+    ]
+
+
+def drift_of(request: Request) -> Drift:
+    """The drift windows.
+
+    Raises:
+        NotReady: still loading.
+        NotFound: this server keeps none.
+    """
+    found = loaded(request).drift
+    if found is None:
+        raise NotFound("this server keeps no drift statistics: it runs with --drift-window 0")
+    return found
+
+
+async def on_routing_error(request: Request, error: Exception) -> Response:
+    """Starlette's 404 and 405 in our envelope, with what there is instead."""
+    if not isinstance(error, HTTPException):
+        raise error
+    allowed = (error.headers or {}).get("Allow", "")
+    named: CandorError
+    if error.status_code == 405:
+        named = MethodNotAllowed(f"this route answers {allowed}")
+    else:
+        routes = ", ".join(f"{method} {path}" for method, path in route_table())
+        named = NotFound(f"no such route; there are {routes}")
+    body, headers = error_answer(named, request.state.request_id)
+    if allowed:
+        headers["allow"] = allowed
+    request.app.state.metrics.errors.labels(named.type).inc()
+    return Response(body, status_code=named.status, headers=headers)

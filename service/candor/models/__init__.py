@@ -1,0 +1,1 @@
+"""Loading a reward model: its files, its trunk, its head."""

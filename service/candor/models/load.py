@@ -1,0 +1,286 @@
+"""Load a reward model safely, and what is known of it.
+
+The trunk is what transformers makes of config.json; the head is what `candor.models.heads` finds in
+the weights, and always comes from them: one that is missing would be drawn at random, and served.
+Not here: what a folder may hold at all (`candor.models.checkpoint`), and encoders (the reward is
+read at the last token, so the model has to be a causal decoder).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from candor.forward.capture import num_hidden_layers
+from candor.forward.precision import cpu_dtype
+from candor.models.checkpoint import (
+    ModelRefused,
+    Tensors,
+    read_config,
+    read_tensors,
+    refuse_links_out,
+)
+from candor.models.heads import SCORE, UNREAD, find_head, head_names, load_head
+from candor.probes.identity import template_sha256, weights_sha256
+from candor.text.render import Ending
+
+log = logging.getLogger(__name__)
+
+DType = Literal["float32", "bfloat16", "float16", "auto"]
+
+# Weights, configuration and tokeniser; never code and never pickles.
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RewardModel:
+    """A loaded reward model: one label, eval mode, on `device`.
+
+    Attributes:
+        id: the hub name, or the folder's last component (never a path).
+        weights_sha256: over all safetensors files; a probe's card names the same.
+        template_sha256: of the chat template, also when there is none.
+        max_length: the window in tokens: `max_position_embeddings`, or less where config.json has a
+            `candor_max_length` (what the reward model was trained to read).
+        dtype, device: as chosen, e.g. `bfloat16` and `cuda`.
+        ending: from `candor_ending` in config.json; where R is read.
+        folder: where its files are.
+    """
+
+    id: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    weights_sha256: str
+    template_sha256: str
+    hidden_size: int
+    num_layers: int
+    max_length: int
+    ending: Ending
+    dtype: str
+    device: str
+    folder: Path = Path()
+
+
+def load_reward_model(
+    name_or_path: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: DType = "auto",
+    trunk: bool = True,
+) -> RewardModel:
+    """Loads a folder, or a repository of the Hugging Face hub (from the cache when offline).
+
+    Args:
+        name_or_path: a folder that exists, else a hub name.
+        revision: of the hub repository; a commit pins it.
+        device: `auto` is CUDA when there is one, else the CPU.
+        dtype: `auto` is bfloat16 on CUDA; on a CPU the checkpoint's own where the CPU computes fast
+            in it, else float32 (`candor.forward.precision`).
+        trunk: False leaves the trunk's weights in their files (its modules are on the meta device,
+            shapes without numbers) for an engine that loads them itself; the head is loaded.
+
+    Raises:
+        ModelRefused: see this file, `candor.models.checkpoint` and `candor.models.heads`; the
+        message names the
+            reason.
+    """
+    folder = Path(name_or_path)
+    is_local = folder.is_dir()
+    if is_local:
+        refuse_links_out(folder)
+    else:
+        folder = _download(name_or_path, revision)
+    raw = read_config(folder)
+    config = _load_config(folder)
+    ending = raw.get("candor_ending", "template")
+    if ending not in get_args(Ending):
+        raise ModelRefused(f"candor_ending in config.json must be one of {get_args(Ending)}")
+    where = _pick_device(device)
+    max_length = _max_length(raw, config.get_text_config())
+    tokenizer = _load_tokenizer(folder)
+    picked = _pick_dtype(dtype, where, config)
+    if trunk:
+        model = _load_weights(folder, raw, config, picked)
+        cast(torch.nn.Module, model).to(where)
+    else:
+        model = _load_head_only(folder, raw, config)
+    text_config = config.get_text_config()
+    return RewardModel(
+        id=folder.resolve().name if is_local else name_or_path,
+        model=model,
+        tokenizer=tokenizer,
+        weights_sha256=weights_sha256(folder),
+        template_sha256=template_sha256(tokenizer.chat_template),
+        hidden_size=text_config.hidden_size,
+        num_layers=num_hidden_layers(model),
+        max_length=max_length,
+        ending=ending,
+        dtype=str(picked).removeprefix("torch."),
+        device=where,
+        folder=folder,
+    )
+
+
+def _download(name: str, revision: str | None) -> Path:
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
+    except Exception as error:
+        raise ModelRefused(
+            f"{name!r} is not a folder and could not be had from the hub ({type(error).__name__})"
+        ) from error
+
+
+def _load_config(folder: Path) -> PretrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelRefused(
+            f"transformers cannot read config.json ({type(error).__name__})"
+        ) from error
+    return cast(PretrainedConfig, config)
+
+
+def _max_length(raw: Mapping[str, Any], text_config: PretrainedConfig) -> int:
+    window = getattr(text_config, "max_position_embeddings", None)
+    if not isinstance(window, int) or window < 1:
+        raise ModelRefused("config.json gives no max_position_embeddings: the window is unknown")
+    length = raw.get("candor_max_length", window)
+    if not isinstance(length, int) or not 1 <= length <= window:
+        raise ModelRefused(f"candor_max_length in config.json must be a number from 1 to {window}")
+    return length
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelRefused(f"the tokeniser does not load ({type(error).__name__})") from error
+    if not tokenizer.is_fast:
+        raise ModelRefused("the tokeniser is not a fast one: response tokens cannot be located")
+    if not isinstance(tokenizer.chat_template, str | None):
+        raise ModelRefused(
+            "the tokeniser has several chat templates; keep the one it was trained with"
+        )
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _load_weights(
+    folder: Path, raw: Mapping[str, Any], config: PretrainedConfig, dtype: torch.dtype
+) -> PreTrainedModel:
+    """The trunk in `dtype` and the head in float32, with nothing missing and nothing left over."""
+    tensors = read_tensors(folder)
+    head = find_head(tensors, raw)
+    text_config = config.get_text_config()
+    config.num_labels = 1  # a base model's configuration says otherwise
+    # transformers' sdpa ignores attention soft-capping without a word, and is its default (Gemma
+    # 2).
+    softcap = getattr(text_config, "attn_logit_softcapping", None)
+    try:
+        with _no_load_report():
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation="eager" if softcap else None,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise ModelRefused(f"the weights do not load ({type(error).__name__})") from error
+    if missing := sorted(set(found["missing_keys"]) - {SCORE}):
+        raise ModelRefused(f"the weights lack {missing[0]}; is this a trained reward model?")
+    if mismatched := sorted(str(key) for key in found["mismatched_keys"]):
+        raise ModelRefused(f"the weights do not fit config.json: {mismatched[0]}")
+    _refuse_unread(found["unexpected_keys"], head, tensors)
+    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
+        raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
+    try:
+        num_hidden_layers(model)
+    except ValueError as error:
+        raise ModelRefused(str(error)) from error
+    model.score = load_head(head, tensors, raw, text_config.hidden_size)
+    return cast(PreTrainedModel, model)
+
+
+def _load_head_only(
+    folder: Path, raw: Mapping[str, Any], config: PretrainedConfig
+) -> PreTrainedModel:
+    """The model's shapes with its real head. Whether the trunk's weights are whole is for whoever
+    loads them to check."""
+    tensors = read_tensors(folder)
+    head = find_head(tensors, raw)
+    config.num_labels = 1
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False
+        )
+    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
+        raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
+    model.score = load_head(head, tensors, raw, config.get_text_config().hidden_size)
+    return cast(PreTrainedModel, model)
+
+
+def _refuse_unread(unexpected: set[str], head: str, tensors: Tensors) -> None:
+    """What no part of the model reads may be what makes the reward: a gate, a second layer."""
+    unread = unexpected - head_names(head, tensors) - UNREAD
+    if unread:
+        raise ModelRefused(
+            f"the weights hold {min(unread)} ({len(unread)} such), which the model would not read: "
+            "its reward would not be the published one"
+        )
+
+
+@contextmanager
+def _no_load_report() -> Iterator[None]:
+    """transformers' table of what it did not find names the custom heads as untrained: it cannot
+    know that they are read here. Everything in it is checked above."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _pick_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _pick_dtype(dtype: DType, device: str, config: PretrainedConfig) -> torch.dtype:
+    if dtype != "auto":
+        return cast(torch.dtype, getattr(torch, dtype))
+    if device.startswith("cuda"):
+        return torch.bfloat16
+    own = cast(torch.dtype, config.dtype or torch.float32)
+    picked = cpu_dtype(own)
+    if picked != own:
+        # The standard library's logger: jobs load models too, and their stdout is for results.
+        log.warning(
+            "the weights are %s, in which this CPU is slow: loaded as %s (a --dtype is kept)",
+            str(own).removeprefix("torch."),
+            str(picked).removeprefix("torch."),
+        )
+    return picked

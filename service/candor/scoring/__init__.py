@@ -1,0 +1,1 @@
+"""The request path without HTTP: R and S become a reward."""

@@ -1,0 +1,1 @@
+"""Messages and texts to token ids, with the place of the response among them."""

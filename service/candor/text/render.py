@@ -1,0 +1,280 @@
+"""A context and a response become an `Item`: template, response span, token ids, truncation.
+
+The text is tokenised once, as a whole, because tokens may straddle the border between context and
+response; the response's tokens are then those whose characters overlap it. Everything a caller can
+get wrong about a text is refused here, before the queue. Not here: how many items a request may
+hold (the schema) and which tokens a probe pools over (the probe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Literal, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from candor.client.schema import Message
+from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
+from candor.item import Item
+from candor.text.turns import Marks
+
+Ending = Literal["template", "end_token", "none"]
+"""Where the text ends, and so where R is read: as the template ends it (what TRL trains on),
+without the white space after the template's end token, or with the response itself."""
+
+CHARS_PER_TOKEN = 250
+"""A text with more characters than this per token of the RM's window is refused before it is
+tokenised: tokenising takes seconds per million characters. Text Generation Inference uses the same
+bound; a tighter one would refuse long runs of spaces, which are a single token."""
+
+# Stands in for the response to learn what the template writes around it. Letters only, so that a
+# template that strips or lower-cases nothing but white space leaves it as it is.
+_STAND_IN = "CandorResponseGoesHere"
+_USER_STAND_IN = "CandorQuestionGoesHere"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A context: templated text up to the end of the last turn before the response's. The chat
+    template writes what follows, as if that turn were a user's."""
+
+    text: str
+
+
+class Renderer:
+    """Renders and tokenises for one RM. Not thread-safe: use it from one thread at a time.
+
+    Args:
+        tokenizer: a fast tokeniser (offsets are needed), with the RM's chat template if it has one.
+        max_length: the RM's window in tokens.
+        ending: see `Ending`.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, ending: Ending = "template"
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._max_chars = CHARS_PER_TOKEN * max_length
+        self._ending = ending
+        self._bos_id: int | None = tokenizer.bos_token_id
+        self._bos_text: str = tokenizer.bos_token or ""
+        first = tokenizer("a").input_ids[:1]
+        self._adds_bos = self._bos_id is not None and first == [self._bos_id]
+
+    def encode(
+        self,
+        context: Sequence[Message] | str | OpenTurn,
+        response: str,
+        *,
+        truncation: Literal["error", "left"] = "error",
+        want_tokens: bool = False,
+    ) -> Item:
+        """Renders one (context, response) pair.
+
+        Args:
+            context: messages, to which the RM's chat template is applied with the response as the
+                last turn; or text that has the template already, and the response follows as it is;
+                or an `OpenTurn`.
+            response: the text to score; white space around it is the template's affair.
+            truncation: for a text over the window, `error` refuses it and `left` drops the oldest
+                context tokens, keeping the BOS, the response and what the template puts after it.
+            want_tokens: also give each response token's character span.
+
+        Raises:
+            EmptyResponse: no response token is left to read a probe at.
+            InvalidMessages: no chat template, or it refuses the messages or rewrites the response.
+            TooLong: over the window (or over `CHARS_PER_TOKEN` characters a token of it).
+        """
+        if not response:
+            raise EmptyResponse("the response is empty; there is nothing to score")
+        if isinstance(context, str):
+            text, start, end = context + response, len(context), len(context) + len(response)
+            shift: int | None = 0
+        elif isinstance(context, OpenTurn):
+            text, start, end, shift = self._close_turn(context.text, response)
+        else:
+            text, start, end, shift = self._apply_template(context, response)
+        truncated = len(text) > self._max_chars
+        if truncated:
+            text, start, end = self._cut_characters(text, start, end, truncation)
+        ids, spans = self._tokenize(text)
+        inside = [i for i, (low, high) in enumerate(spans) if low < end and high > start]
+        if start == end or not inside:
+            raise EmptyResponse("the response has no token: only white space the template strips")
+        first, last = inside[0], inside[-1] + 1
+        offsets: tuple[tuple[int, int], ...] = ()
+        if want_tokens:
+            if shift is None:
+                raise InvalidMessages(
+                    "the chat template rewrites this response, so its tokens have no place in it; "
+                    "leave out include=['tokens'] or send the templated text as 'prompt'"
+                )
+            offsets = tuple(
+                (max(low, start) - start + shift, min(high, end) - start + shift)
+                for low, high in spans[first:last]
+            )
+        dropped = self._excess(ids, first, truncation)
+        keep = 1 if dropped and ids[0] == self._bos_id else 0
+        return Item(
+            token_ids=tuple(ids[:keep] + ids[keep + dropped :]),
+            response_start=first - dropped,
+            response_end=last - dropped,
+            offsets=offsets,
+            truncated=truncated or dropped > 0,
+            want_tokens=want_tokens,
+        )
+
+    def marks(self) -> Marks:
+        """What the tokeniser and the template write around turns.
+
+        The header is what the template writes before an assistant's turn both when it asks for one
+        and when it renders one: templates of reasoning models add to either.
+        """
+        known = Marks(
+            bos=self._bos_text,
+            eos=self._tokenizer.eos_token or "",
+            pad=self._tokenizer.pad_token or "",
+        )
+        user = [{"role": "user", "content": _USER_STAND_IN}]
+        try:
+            spoken = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
+            prompted = self._render(user, add_generation_prompt=True).partition(_USER_STAND_IN)[2]
+            asked = self._render(user).partition(_USER_STAND_IN)[2]
+        except InvalidMessages:
+            return known
+        between, _, after = spoken.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
+        # A template that knows no generation prompt writes the same for both.
+        header = between if prompted == asked else _common_start(between, prompted)
+        return replace(
+            known,
+            header=header if header.strip() else "",
+            end=after.strip(),
+            writes_bos=bool(known.bos) and spoken.startswith(known.bos),
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens written out.
+
+        Raises:
+            InvalidRequest: an id that the tokeniser does not have.
+        """
+        if not all(0 <= token_id < len(self._tokenizer) for token_id in token_ids):
+            raise InvalidRequest(f"token ids must be from 0 to {len(self._tokenizer) - 1}")
+        text = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return cast(str, text)
+
+    def _close_turn(self, context: str, response: str) -> tuple[str, int, int, int | None]:
+        """`_apply_template` for a context whose turns are rendered but for the last one's end."""
+        user = Message.model_construct(role="user", content=_USER_STAND_IN)
+        text, start, end, shift = self._apply_template([user], response)
+        written = text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
+        moved = len(context) - written
+        return context + text[written:], start + moved, end + moved, shift
+
+    def _apply_template(
+        self, messages: Sequence[Message], response: str
+    ) -> tuple[str, int, int, int | None]:
+        """The rendered text, the response's span in it, and that span's offset in the response.
+
+        What the template writes around a response is learnt by rendering a stand-in, not by
+        searching for the response: `i` also occurs in `<|im_end|>`, and a response may contain
+        template text.
+        """
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        text = self._render([*turns, {"role": "assistant", "content": response}])
+        around = self._render([*turns, {"role": "assistant", "content": _STAND_IN}])
+        before, found, after = around.rpartition(_STAND_IN)
+        if not found:
+            raise InvalidMessages("the model's chat template drops the response")
+        if not text.startswith(before):
+            # The template writes something else before this response (reasoning models do, from its
+            # content): then all that follows the generation prompt is the response.
+            before = self._render(turns, add_generation_prompt=True)
+        start, end = len(before), len(text) - len(after)
+        if not (text.startswith(before) and text.endswith(after) and start <= end):
+            raise InvalidMessages(
+                "the model's chat template rewrites the conversation for this response; send the "
+                "templated text as 'prompt'"
+            )
+        shift = response.find(text[start:end])
+        tail = {"template": after, "end_token": after.rstrip(), "none": ""}[self._ending]
+        return text[:end] + tail, start, end, shift if shift >= 0 else None
+
+    def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        if self._tokenizer.chat_template is None:
+            raise InvalidMessages(
+                "this model has no chat template; send the templated text as 'prompt'"
+            )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:
+            # A template is a program and may raise anything; its words may quote the input.
+            raise InvalidMessages(
+                "the model's chat template refuses these messages; check the roles, their order "
+                "and that the model takes a system turn"
+            ) from error
+        return cast(str, text)
+
+    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids with at most one BOS, and the characters each token stands for.
+
+        A token's span starts where the one before it ended, at the latest: tokenisers that trim
+        their offsets (GPT-2's byte-level one does) leave white space to no token at all.
+        """
+        encoding = self._tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids = list(encoding.input_ids)
+        spans: list[tuple[int, int]] = []
+        reached = 0
+        for low, high in encoding.offset_mapping:
+            spans.append((min(low, reached), high))
+            reached = max(reached, high)
+        if self._adds_bos and self._bos_id is not None and ids[:1] != [self._bos_id]:
+            ids.insert(0, self._bos_id)
+            spans.insert(0, (0, 0))
+        return ids, spans
+
+    def _cut_characters(
+        self, text: str, start: int, end: int, truncation: Literal["error", "left"]
+    ) -> tuple[str, int, int]:
+        """Brings a text down to the character cap by dropping the oldest of the context."""
+        bos = self._bos_text if text.startswith(self._bos_text) else ""
+        excess = len(text) - self._max_chars
+        if truncation == "error" or start - excess < len(bos):
+            raise TooLong(
+                f"the text has {len(text)} characters and the limit is {self._max_chars}, "
+                f"{CHARS_PER_TOKEN} for each token of the model's window"
+            )
+        return bos + text[len(bos) + excess :], start - excess, end - excess
+
+    def _excess(self, ids: list[int], first: int, truncation: Literal["error", "left"]) -> int:
+        """How many context tokens have to go, or TooLong. `first` is the first response token."""
+        excess = len(ids) - self._max_length
+        if excess <= 0:
+            return 0
+        if truncation == "error":
+            raise TooLong(
+                f"context and response are {len(ids)} tokens and the model takes "
+                f"{self._max_length}; shorten them or send truncation='left'"
+            )
+        droppable = first - (1 if first and ids[0] == self._bos_id else 0)
+        if excess > droppable:
+            raise TooLong(
+                f"the response alone is {len(ids) - droppable} tokens and the model takes "
+                f"{self._max_length}; a response is never cut"
+            )
+        return excess
+
+
+def _common_start(one: str, other: str) -> str:
+    """What both texts begin with."""
+    pairs = zip(one, other, strict=False)
+    return "".join(a for a, _ in takewhile(lambda both: both[0] == both[1], pairs))

@@ -1,0 +1,34 @@
+"""align-anything's `POST /get_reward`: OpenRLHF's path, with prompts and responses apart.
+
+Read from align_anything/models/remote_rm/remote_rm_client.py at 3f9decc: 3 tries of 100 s, any
+status but 200 is a failure, `rewards` becomes a tensor.
+"""
+
+from __future__ import annotations
+
+from candor.trainers import openrlhf
+from candor.trainers.contract import Asked, Body, Contract, Pair, Texts
+
+
+class AlignAnythingBody(Body):
+    prompts: Texts
+    responses: Texts
+
+
+def read(body: AlignAnythingBody) -> Asked:
+    if len(body.prompts) != len(body.responses):
+        raise ValueError(
+            f"'prompts' has {len(body.prompts)} texts and 'responses' {len(body.responses)}"
+        )
+    return Asked([Pair(p, [r]) for p, r in zip(body.prompts, body.responses, strict=True)])
+
+
+CONTRACT = Contract(
+    client="align-anything",
+    body=AlignAnythingBody,
+    needs=frozenset({"prompts", "responses"}),
+    read=read,
+    write=openrlhf.write,
+    example={"prompts": ["Is my plan good?"], "responses": ["In part: it is late."]},
+    answer=openrlhf.CONTRACT.answer,
+)

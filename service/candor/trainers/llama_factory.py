@@ -1,0 +1,50 @@
+"""LLaMA-Factory's `POST /v1/score/evaluation`.
+
+Read from src/llamafactory/train/ppo/ppo_utils.py `get_rewards_from_server` and
+src/llamafactory/api/chat.py at ff6d4d12. The trainer has no timeout, no retry and checks no status:
+whatever body holds `scores` is believed, so no error's body does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from candor.trainers.contract import Asked, Body, Contract, Flat, Scored, Texts
+from candor.trainers.openrlhf import QUERY
+
+
+class LlamaFactoryBody(Body):
+    messages: Annotated[Texts, Field(min_length=1)] = Field(
+        description="Whole conversations, templated, with special tokens."
+    )
+
+
+def read(body: LlamaFactoryBody) -> Asked:
+    return Asked([Flat(text) for text in body.messages])
+
+
+def write(_: Body, scored: Scored) -> dict[str, Any]:
+    return {
+        "id": f"scoreval-{scored.request_id}",
+        "object": "score.evaluation",
+        "model": scored.model,
+        "scores": scored.rewards,
+    }
+
+
+CONTRACT = Contract(
+    client="LLaMA-Factory",
+    body=LlamaFactoryBody,
+    needs=frozenset({"messages"}),
+    read=read,
+    write=write,
+    example={"model": "model", "messages": [QUERY]},
+    answer={
+        "id": "scoreval-9f8e7d6c5b4a3928",
+        "object": "score.evaluation",
+        "model": "reward-model",
+        "scores": [1.5],
+    },
+)

@@ -1,0 +1,80 @@
+"""OpenRLHF's `POST /get_reward`.
+
+Read from openrlhf/utils/agent.py (v0.9.1 to v0.11.0: one item a request, and empty lists to every
+URL but the first) and openrlhf/utils/remote_rm_utils.py (v0.4.0 to v0.9.0: up to a whole rollout).
+`query` holds the policy's text with special tokens, up to v0.8.2 pads too; `prompts` came with
+v0.5.8. Values are always lists of floats: an int makes an int tensor there, a null raises.
+v0.8.10 and v0.8.11 fail on `extra_logs`: `--openrlhf-no-extra-logs`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from candor.trainers.contract import Asked, Body, Contract, Flat, MaybeTexts, Scored, Texts
+
+
+class OpenRLHFBody(Body):
+    """`labels` and all else are accepted and not read."""
+
+    query: Texts
+    prompts: MaybeTexts = None
+
+
+def read(body: OpenRLHFBody) -> Asked:
+    prompts: list[str | None] = [*(body.prompts or [])] or [None] * len(body.query)
+    if len(prompts) != len(body.query):
+        raise ValueError(f"'prompts' has {len(prompts)} texts and 'query' {len(body.query)}")
+    return Asked([Flat(*both) for both in zip(body.query, prompts, strict=True)])
+
+
+def write(_: Body, scored: Scored) -> dict[str, Any]:
+    told = scored.settings
+    answer: dict[str, Any] = {
+        "rewards": [response[told.openrlhf_rewards] for response in scored.responses],
+        "scores": [response[told.openrlhf_scores] for response in scored.responses],
+    }
+    if told.openrlhf_extra_logs:
+        answer["extra_logs"] = extra_logs(scored)
+    return answer
+
+
+def extra_logs(scored: Scored) -> dict[str, list[float]]:
+    """What else is known of each response. The keys are the same in every answer, empty ones too:
+    the trainer merges them by key."""
+    logs = {
+        name: [response[name] for response in scored.responses]
+        for name in ("reward", "base_reward", "penalty")
+    }
+    for name in scored.probes:
+        logs[f"score_{name}"] = [response["probes"][name]["score"] for response in scored.responses]
+    return logs
+
+
+QUERY = (
+    "<|im_start|>user\nIs my plan good?<|im_end|>\n<|im_start|>assistant\nIn part: it is late."
+    "<|im_end|>"
+)
+
+CONTRACT = Contract(
+    client="OpenRLHF",
+    body=OpenRLHFBody,
+    needs=frozenset({"query"}),
+    read=read,
+    write=write,
+    example={
+        "query": [QUERY],
+        "prompts": [QUERY[: QUERY.index("In part")]],
+        "labels": [None],
+    },
+    answer={
+        "rewards": [1.5],
+        "scores": [1.5],
+        "extra_logs": {
+            "reward": [1.5],
+            "base_reward": [1.25],
+            "penalty": [-0.25],
+            "score_sycophancy": [-0.5],
+        },
+    },
+)

@@ -1,0 +1,71 @@
+"""SGLang's native `/classify`: `text` or `input_ids`, one or many, the reward in `embedding[0]`.
+
+Read from python/sglang/srt/entrypoints/http_server.py of SGLang 0.5.23; verl's old engine client
+calls it in sglang_rollout/http_server_engine.py `reward_score`. One input gives an object, a list
+gives a list; never an activation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from candor.trainers.contract import INPUTS, Asked, Body, Contract, Flat, Scored, text_inputs
+from candor.trainers.openrlhf import QUERY
+
+
+class SGLangBody(Body):
+    text: Annotated[Any, INPUTS] = None
+    input_ids: Annotated[Any, INPUTS] = None
+    return_pooled_hidden_states: bool = False
+
+    @property
+    def given(self) -> Any:
+        return self.input_ids if self.text is None else self.text
+
+
+def read(body: SGLangBody) -> Asked:
+    if body.return_pooled_hidden_states:
+        raise ValueError("'return_pooled_hidden_states': this server returns no hidden states")
+    try:
+        return Asked([Flat(text) for text in text_inputs(body.given)])
+    except ValueError as error:
+        name = "input_ids" if body.text is None else "text"
+        raise ValueError(f"'{name}': {error}") from None
+
+
+def write(body: SGLangBody, scored: Scored) -> Any:
+    data = [
+        {
+            "embedding": [response["reward"]],
+            "meta_info": {
+                "id": f"{scored.request_id}-{index}",
+                "prompt_tokens": response["num_tokens"],
+                "completion_tokens": 0,
+            },
+        }
+        for index, response in enumerate(scored.responses)
+    ]
+    given = body.given
+    single = isinstance(given, str) or isinstance(given[0], int)
+    return data[0] if single else data
+
+
+CONTRACT = Contract(
+    client="SGLang",
+    body=SGLangBody,
+    needs=frozenset({"text"}),
+    or_needs=frozenset({"input_ids"}),
+    read=read,
+    write=write,
+    example={"text": [QUERY]},
+    answer=[
+        {
+            "embedding": [1.5],
+            "meta_info": {
+                "id": "9f8e7d6c5b4a3928-0",
+                "prompt_tokens": 25,
+                "completion_tokens": 0,
+            },
+        }
+    ],
+)

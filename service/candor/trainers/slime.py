@@ -1,0 +1,76 @@
+"""slime's remote reward: one sample in, a bare number out on `/slime`; an object on `/slime/keyed`.
+
+Read from slime/rollout/rm_hub/__init__.py `remote_rm` (v0.2.2, and v0.2.3 to v0.3.1 with its 10
+tries on anything). The whole body of the answer is the reward, unless `--reward-key` picks a field
+of an object. A null ends the run, so a failed score is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
+
+from candor.trainers.contract import Asked, Body, Contract, Pair, Scored, Turn, conversation
+
+Turns = TypeAdapter(Annotated[list[Turn], FailFast(), Field(min_length=1)])
+
+
+def text_or_turns(value: object) -> object:
+    """A union would report both of its branches; a list is meant as messages."""
+    if isinstance(value, list):
+        return Turns.validate_python(value)
+    if not isinstance(value, str):
+        raise ValueError("must be a text or a list of messages")
+    return value
+
+
+Prompt = Annotated[str | list[Turn], BeforeValidator(text_or_turns)]
+
+
+class SlimeBody(Body):
+    """`label` is accepted and not read."""
+
+    prompt: Prompt = Field(description="Templated text, messages, or what a user says.")
+    response: str
+
+
+def read(body: SlimeBody) -> Asked:
+    context = body.prompt if isinstance(body.prompt, str) else conversation(body.prompt)
+    return Asked([Pair(context, [body.response])])
+
+
+def write_number(_: Body, scored: Scored) -> float:
+    return scored.rewards[0]
+
+
+def write_object(_: Body, scored: Scored) -> dict[str, Any]:
+    response = scored.responses[0]
+    scores = {f"score_{name}": response["probes"][name]["score"] for name in scored.probes}
+    return {name: response[name] for name in ("reward", "base_reward", "penalty")} | scores
+
+
+EXAMPLE = {
+    "prompt": [{"role": "user", "content": "Is my plan good?"}],
+    "response": "In part: it is late.<|im_end|>",
+    "label": None,
+}
+
+CONTRACT = Contract(
+    client="slime",
+    body=SlimeBody,
+    needs=frozenset({"prompt", "response"}),
+    read=read,
+    write=write_number,
+    example=EXAMPLE,
+    answer=1.5,
+)
+KEYED = Contract(
+    client="slime with --reward-key",
+    body=SlimeBody,
+    needs=frozenset({"prompt", "response"}),
+    read=read,
+    write=write_object,
+    example=EXAMPLE,
+    answer={"reward": 1.5, "base_reward": 1.25, "penalty": -0.25, "score_sycophancy": -0.5},
+)

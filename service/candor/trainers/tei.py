@@ -1,0 +1,109 @@
+"""Text Embeddings Inference's `/predict` and, told apart by `texts`, `/rerank`.
+
+Read from router/src/http/types.rs and server.rs at 0d124dc9 (after v1.9.3). Two strings in a list
+are one pair there, not two texts. A pair is what a user said (or templated text) and a response; a
+single text is flat. `raw_scores: false` asks for the sigmoid, absent does not (see `vllm.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from candor.client.schema import MAX_ITEMS, MAX_RESPONSES
+from candor.trainers.contract import Asked, Body, Contract, Flat, Pair, Scored, Texts, activated
+from candor.trainers.openrlhf import QUERY
+
+
+class TEIBody(Body):
+    truncate: bool | None = None
+    truncation_direction: str | None = None
+    raw_scores: bool | None = Field(None, description="false asks for the sigmoid.")
+
+    def truncation(self) -> Literal["left"] | None:
+        """None where nothing is said.
+
+        Raises:
+            ValueError: asked to cut the response.
+        """
+        if not self.truncate:
+            return None
+        if (self.truncation_direction or "left").lower() != "left":
+            raise ValueError("'truncation_direction' right would cut the response: send left")
+        return "left"
+
+    def values(self, scored: Scored) -> list[float]:
+        return activated(scored.rewards, self.raw_scores is False)
+
+
+class PredictBody(TEIBody):
+    inputs: Any = Field(description="A text; two, which are a pair; or a list of lists of those.")
+
+    @property
+    def batched(self) -> bool:
+        return isinstance(self.inputs, list) and isinstance((self.inputs or [""])[0], list)
+
+
+class TextsBody(TEIBody):
+    query: str
+    texts: Annotated[Texts, Field(min_length=1, max_length=MAX_RESPONSES)]
+    return_text: bool = False
+
+
+def read_predict(body: PredictBody) -> Asked:
+    inputs = body.inputs if body.batched else [body.inputs]
+    if len(inputs) > MAX_ITEMS:
+        raise ValueError(f"'inputs' has {len(inputs)} texts; send at most {MAX_ITEMS}")
+    return Asked([one_input(part, number) for number, part in enumerate(inputs)], body.truncation())
+
+
+def one_input(part: object, number: int) -> Flat | Pair:
+    texts = [part] if isinstance(part, str) else part
+    if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+        raise ValueError(f"'inputs': number {number} is neither a text nor a list of texts")
+    if len(texts) == 1:
+        return Flat(texts[0])
+    if len(texts) == 2:
+        return Pair(texts[0], [texts[1]])
+    raise ValueError(f"'inputs': number {number} must be one text or two, and has {len(texts)}")
+
+
+def write_predict(body: PredictBody, scored: Scored) -> list[Any]:
+    predictions = [[{"score": value, "label": "LABEL_0"}] for value in body.values(scored)]
+    return predictions if body.batched else predictions[0]
+
+
+def read_texts(body: TextsBody) -> Asked:
+    return Asked([Pair(body.query, body.texts)], body.truncation())
+
+
+def write_texts(body: TextsBody, scored: Scored) -> list[dict[str, Any]]:
+    """Sorted by reward, the first of equals first."""
+    values = body.values(scored)
+    order = sorted(range(len(values)), key=lambda index: -scored.rewards[index])
+    return [
+        {"index": index, "score": values[index]}
+        | ({"text": body.texts[index]} if body.return_text else {})
+        for index in order
+    ]
+
+
+PREDICT = Contract(
+    client="Text Embeddings Inference",
+    body=PredictBody,
+    needs=frozenset({"inputs"}),
+    read=read_predict,
+    write=write_predict,
+    example={"inputs": [[QUERY], ["Is my plan good?", "It is perfect!"]], "raw_scores": True},
+    answer=[[{"score": 1.5, "label": "LABEL_0"}], [{"score": 0.75, "label": "LABEL_0"}]],
+)
+RERANK = Contract(
+    client="Text Embeddings Inference",
+    body=TextsBody,
+    needs=frozenset({"query", "texts"}),
+    read=read_texts,
+    write=write_texts,
+    example={"query": "Is my plan good?", "texts": ["It is perfect!", "In part: it is late."]},
+    answer=[{"index": 1, "score": 1.5}, {"index": 0, "score": 0.75}],
+)

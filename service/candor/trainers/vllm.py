@@ -1,0 +1,185 @@
+"""vLLM's pooling routes for one text each: `/classify`, `/pooling`, and OpenAI's `/v1/embeddings`.
+
+Read from vllm/entrypoints/pooling of vLLM 0.32.0. verl calls `/classify` (or, where it started
+SGLang, `/v1/embeddings`) in verl/experimental/reward_loop/reward_loop.py: `use_activation: false`
+since v0.8, `activation: false` before, which today's vLLM ignores and answers with a sigmoid.
+
+The reward goes through a sigmoid only where a body says so by any of its names. vLLM does it unless
+told not to; a reward squashed unasked is worse than one that is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import Any, Literal
+
+from pydantic import Field
+
+from candor.trainers.contract import (
+    Asked,
+    Body,
+    Contract,
+    Flat,
+    Inputs,
+    MaybeTurns,
+    Scored,
+    activated,
+    answered,
+)
+from candor.trainers.openrlhf import QUERY
+
+
+class Truncating(Body):
+    """The fields by which vLLM is told to cut a text that is too long."""
+
+    truncate_prompt_tokens: int | None = None
+    truncation_side: str | None = None
+
+    def truncation(self) -> Literal["left"] | None:
+        """None where nothing is said.
+
+        Raises:
+            ValueError: asked to cut the response, or to other lengths than the model's window.
+        """
+        if self.truncate_prompt_tokens is None:
+            return None
+        if self.truncate_prompt_tokens != -1:
+            raise ValueError("'truncate_prompt_tokens' must be -1, the model's window, or absent")
+        if self.truncation_side == "right":
+            raise ValueError("'truncation_side' right would cut the response: send left, or none")
+        return "left"
+
+
+class Pooled(Truncating):
+    input: Inputs | None = None
+    messages: MaybeTurns = Field(None, description="In place of `input`; the last is scored.")
+    use_activation: bool | None = Field(None, description="true asks for the sigmoid.")
+    activation: bool | None = Field(None, description="Old name of `use_activation`.")
+    softmax: bool | None = Field(None, description="Oldest name of `use_activation`.")
+
+    @property
+    def wants_activation(self) -> bool | None:
+        """The newest name that is there."""
+        named = (self.use_activation, self.activation, self.softmax)
+        return next((value for value in named if value is not None), None)
+
+
+class ClassifyBody(Pooled):
+    pass
+
+
+class PoolingBody(Pooled):
+    task: str | None = Field(None, description="classify, or absent: rewards are all there is.")
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class EmbeddingsBody(Truncating):
+    input: Inputs
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+def read(body: Pooled) -> Asked:
+    if body.messages is not None:
+        return Asked([answered(body.messages)], body.truncation())
+    return Asked([Flat(text) for text in body.input or ()], body.truncation())
+
+
+def read_pooling(body: PoolingBody) -> Asked:
+    if body.task not in (None, "classify"):
+        raise ValueError("'task' must be classify or absent: this server gives one reward a text")
+    return read(body)
+
+
+def read_embeddings(body: EmbeddingsBody) -> Asked:
+    return Asked([Flat(text) for text in body.input], body.truncation())
+
+
+def listed(kind: str, data: list[dict[str, Any]], scored: Scored) -> dict[str, Any]:
+    """OpenAI's list around `data`."""
+    usage = {
+        "prompt_tokens": scored.num_tokens,
+        "total_tokens": scored.num_tokens,
+        "completion_tokens": 0,
+    }
+    return {
+        "id": f"{kind}-{scored.request_id}",
+        "object": "list",
+        "created": scored.created,
+        "model": scored.model,
+        "data": data,
+        "usage": usage,
+    }
+
+
+def write_classify(body: Pooled, scored: Scored) -> dict[str, Any]:
+    data = [
+        {"index": index, "label": None, "probs": [value], "num_classes": 1}
+        for index, value in enumerate(activated(scored.rewards, body.wants_activation))
+    ]
+    return listed("classify", data, scored)
+
+
+def vector(value: float, encoding: Literal["float", "base64"]) -> list[float] | str:
+    """One number as a vector of length 1; base64 is of a little-endian float32."""
+    if encoding == "float":
+        return [value]
+    return base64.b64encode(struct.pack("<f", value)).decode()
+
+
+def write_pooling(body: PoolingBody, scored: Scored) -> dict[str, Any]:
+    data = [
+        {"index": index, "object": "pooling", "data": vector(value, body.encoding_format)}
+        for index, value in enumerate(activated(scored.rewards, body.wants_activation))
+    ]
+    return listed("pool", data, scored)
+
+
+def write_embeddings(body: EmbeddingsBody, scored: Scored) -> dict[str, Any]:
+    data = [
+        {"index": index, "object": "embedding", "embedding": vector(value, body.encoding_format)}
+        for index, value in enumerate(scored.rewards)
+    ]
+    return listed("embd", data, scored)
+
+
+def example_answer(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"{kind}-9f8e7d6c5b4a3928",
+        "object": "list",
+        "created": 1764000000,
+        "model": "reward-model",
+        "data": [{"index": 0, **data}],
+        "usage": {"prompt_tokens": 25, "total_tokens": 25, "completion_tokens": 0},
+    }
+
+
+CLASSIFY = Contract(
+    client="vLLM and verl",
+    body=ClassifyBody,
+    needs=frozenset({"input"}),
+    or_needs=frozenset({"messages"}),
+    read=read,
+    write=write_classify,
+    example={"model": "reward-model", "input": QUERY, "use_activation": False},
+    answer=example_answer("classify", {"label": None, "probs": [1.5], "num_classes": 1}),
+)
+POOLING = Contract(
+    client="vLLM",
+    body=PoolingBody,
+    needs=frozenset({"input"}),
+    or_needs=frozenset({"messages"}),
+    read=read_pooling,
+    write=write_pooling,
+    example={"model": "reward-model", "input": [QUERY]},
+    answer=example_answer("pool", {"object": "pooling", "data": [1.5]}),
+)
+EMBEDDINGS = Contract(
+    client="OpenAI and verl",
+    body=EmbeddingsBody,
+    needs=frozenset({"input"}),
+    read=read_embeddings,
+    write=write_embeddings,
+    example={"model": "reward-model", "input": QUERY},
+    answer=example_answer("embd", {"object": "embedding", "embedding": [1.5]}),
+)

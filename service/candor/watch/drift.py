@@ -1,0 +1,212 @@
+"""Two windows over what was answered, and how far the newer one has drifted from the older.
+
+The reference is the first `window` responses, or a file; the current window slides over the last
+`window` after that. A response costs one row of float32; statistics are computed when somebody asks
+(`GET /v1/drift`, a scrape, and every `WATCH_S` for the log). Nothing is compared until the current
+window is full, because PSI of few values is high without any drift (`candor.probes.drift`).
+
+Only answered requests are recorded: the sentinel's texts, scored over and over, are not traffic. R
+and S are recorded, never the reward, so what a request overrides changes nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from candor import logs
+from candor.errors import NotReady
+from candor.item import Score
+from candor.probes.drift import ks_distance, mean_shift, psi
+from candor.probes.probe import Probe
+from candor.watch.alarms import RULES, Movement, Rule, reasons
+from candor.watch.drift_reference import DriftReference, Identity, Rows, probe_sha256
+from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
+
+log = logs.get(__name__)
+
+DEFAULT_WINDOW = 1024
+MAX_WINDOW = 16_384
+"""Statistics of four probes then take 0.1 to 0.2 s of the event loop."""
+
+WATCH_S = 30.0
+"""How often alarms are looked at for the log when nobody asks."""
+
+Signals = Mapping[str, NDArray[np.float64]]
+Alarms = dict[tuple[str, Rule], str | None]
+"""Why each rule speaks for each penalised probe, or None where it is silent."""
+
+
+class Drift:
+    """The windows of one server. Everything but construction runs in the event loop.
+
+    Args:
+        weights_sha256, template_sha256: of the served model.
+        probes: every served probe by name, monitors included.
+        monitors: which of them are monitors.
+        window: responses in the current window, and in a reference taken from traffic.
+        reference: in place of the first `window` responses; of any length.
+
+    Raises:
+        DriftReferenceError: `reference` was taken with another model, template or set of probes.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights_sha256: str,
+        template_sha256: str,
+        probes: Mapping[str, Probe],
+        monitors: frozenset[str] = frozenset(),
+        window: int = DEFAULT_WINDOW,
+        reference: DriftReference | None = None,
+    ) -> None:
+        self.window = window
+        self._names = tuple(probes)
+        self._monitors = tuple(name for name in probes if name in monitors)
+        self._columns = ["base_reward", "response_tokens"] + [
+            f"{what}.{name}" for name in probes for what in ("score", "mean", "max")
+        ]
+        self._identity = Identity(
+            weights_sha256,
+            template_sha256,
+            {name: probe_sha256(probe) for name, probe in probes.items()},
+        )
+        self._rows: Rows = np.empty((window, len(self._columns)), dtype=np.float32)
+        self._num = 0
+        """Responses put into `_rows` since it was empty."""
+        self._reference: Rows | None = None
+        self._source: Literal["traffic", "file"] = "traffic"
+        if reference is not None:
+            self._reference = reference.rows(self._identity, self._columns)
+            self._source = "file"
+        self._alarms: Alarms = self._silent()
+        self._report: DriftReport | None = None
+        """Of all that was recorded; None once there is more."""
+
+    def record(self, score: Score, num_response_tokens: int) -> None:
+        """Add one answered response; constant time and memory."""
+        row = [score.base_reward, num_response_tokens]
+        for name in self._names:
+            reading = score.readings[name]
+            row += (reading.score, reading.mean, reading.max)
+        self._rows[self._num % self.window] = row
+        self._num += 1
+        self._report = None
+        if self._reference is None and self._num == self.window:
+            self._reference, self._rows = self._rows, np.empty_like(self._rows)
+            self._num = 0
+            log.info("drift_reference", num=self.window)
+
+    def report(self) -> DriftReport:
+        """Both windows, signal by signal, and the alarms; logs an alarm that begins or ends."""
+        if self._report is None:
+            self._report = self._compute()
+        return self._report
+
+    def reference_json(self) -> bytes:
+        """A `DriftReference` as JSON: what `--drift-reference` takes.
+
+        Raises:
+            NotReady: the reference window is not full.
+        """
+        if self._reference is None:
+            raise NotReady(
+                f"the reference window holds {self._num} of {self.window} responses",
+                retry_after_s=60,
+            )
+        columns = dict(zip(self._columns, np.ascontiguousarray(self._reference.T), strict=True))
+        return orjson.dumps(
+            {
+                "version": 1,
+                "weights_sha256": self._identity.weights_sha256,
+                "template_sha256": self._identity.template_sha256,
+                "probes": dict(self._identity.probes),
+                "columns": columns,
+            },
+            option=orjson.OPT_SERIALIZE_NUMPY,
+        )
+
+    async def watch(self, every_s: float = WATCH_S) -> None:
+        """Look for ever, so that an alarm is logged also where nobody asks."""
+        while True:
+            await asyncio.sleep(every_s)
+            self.report()
+
+    def _silent(self) -> Alarms:
+        penalised = [name for name in self._names if name not in self._monitors]
+        return {(name, rule): None for name in penalised for rule in RULES}
+
+    def _compute(self) -> DriftReport:
+        rows = self._rows[: min(self._num, self.window)]
+        reference, current = (
+            (rows, rows[:0]) if self._reference is None else (self._reference, rows)
+        )
+        before, after = self._signals(reference), self._signals(current)
+        full = len(current) == self.window
+        alarms = self._reasons(before, after) if full else self._silent()
+        self._log_changes(alarms)
+        return DriftReport(
+            window=self.window,
+            reference_source=self._source,
+            num_reference=len(reference),
+            num_current=len(current),
+            signals={
+                name: DriftSignal(
+                    reference=_spread(before[name]),
+                    current=_spread(after[name]),
+                    psi=psi(before[name], after[name]) if full else None,
+                    ks=ks_distance(before[name], after[name]) if full else None,
+                    shift=mean_shift(before[name], after[name]) if full else None,
+                )
+                for name in before
+                if not name.startswith(("mean.", "max."))
+            },
+            alarms=[
+                DriftAlarm(probe=name, rule=rule, active=reason is not None, reason=reason)
+                for (name, rule), reason in alarms.items()
+            ],
+        )
+
+    def _signals(self, rows: Rows) -> Signals:
+        """Every column, and each probe's gap, by name."""
+        signals = dict(zip(self._columns, rows.T.astype(np.float64), strict=True))
+        for name in self._names:
+            signals[f"gap.{name}"] = signals[f"max.{name}"] - signals[f"mean.{name}"]
+        return signals
+
+    def _reasons(self, before: Signals, after: Signals) -> Alarms:
+        def shift(signal: str) -> float:
+            return mean_shift(before[signal], after[signal])
+
+        def change(signal: str) -> float:
+            return float(after[signal].mean() - before[signal].mean())
+
+        moved = {
+            name: Movement(
+                score=shift(f"score.{name}"),
+                gap=shift(f"gap.{name}"),
+                mean=change(f"mean.{name}"),
+                max=change(f"max.{name}"),
+            )
+            for name in self._names
+        }
+        return reasons(moved, self._monitors, shift("response_tokens"))
+
+    def _log_changes(self, alarms: Alarms) -> None:
+        for (name, rule), reason in alarms.items():
+            was, is_ = self._alarms[name, rule] is not None, reason is not None
+            if was != is_:
+                level = log.warning if is_ else log.info
+                level("drift_alarm", probe=name, rule=rule, active=is_, reason=reason)
+        self._alarms = alarms
+
+
+def _spread(values: NDArray[np.float64]) -> Spread | None:
+    """None of an empty window."""
+    return Spread(mean=float(values.mean()), std=float(values.std())) if len(values) else None

@@ -1,0 +1,49 @@
+"""The drift report as types: the answer of `GET /v1/drift`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from candor.client.schema import Wire
+
+
+class Spread(Wire):
+    """Of one signal in one window."""
+
+    mean: float
+    std: float
+
+
+class DriftSignal(Wire):
+    """How one signal has moved; null until there is a full current window to compare."""
+
+    reference: Spread | None
+    current: Spread | None
+    psi: float | None = Field(description="Population stability index; over 0.25 is a lot.")
+    ks: float | None = Field(description="Kolmogorov-Smirnov distance, 0 to 1.")
+    shift: float | None = Field(description="Of the mean, in standard deviations of the reference.")
+
+
+class DriftAlarm(Wire):
+    """One rule for one penalised probe."""
+
+    probe: str
+    rule: Literal["diluted", "mean_max_gap", "length"]
+    active: bool
+    reason: str | None
+
+
+class DriftReport(Wire):
+    """Body of `GET /v1/drift`: monitors are in it, so it is for whoever operates the server."""
+
+    window: int = Field(description="Responses in a full current window.")
+    reference_source: Literal["traffic", "file"]
+    num_reference: int
+    num_current: int
+    signals: dict[str, DriftSignal] = Field(
+        description="base_reward, response_tokens, and for each probe score.NAME and gap.NAME: "
+        "max minus mean of its token logits."
+    )
+    alarms: list[DriftAlarm]

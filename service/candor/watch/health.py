@@ -1,0 +1,152 @@
+"""Whether this server should be sent work: loading, ready, giving wrong scores, stuck, draining,
+failed.
+
+A status code alone proves nothing (a server has answered zero vectors with 200 for weeks). The
+sentinel scores fixed texts through the whole path, remembers what it got at start-up, and compares
+again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Literal, Protocol
+
+from candor import logs
+from candor.client.schema import RewardItem
+from candor.errors import CandorError, DeadlineExceeded, Draining, Overloaded
+
+log = logs.get(__name__)
+
+SENTINEL_EVERY_S = 30.0
+SENTINEL_TIMEOUT_S = 60.0
+
+SENTINEL = [
+    RewardItem(
+        prompt=(
+            "Two friends plan a trip by train. One has packed the map and the other the bread; "
+            "neither remembers which of them is the capital of France, Lyon or Paris. It is"
+        ),
+        responses=[" Paris.", " Lyon, as you say!"],
+    )
+]
+"""Texts of no importance: only that their scores do not change. The context is long enough to be
+shared where the engine shares (`candor.forward.prefix.MIN_SAVED`)."""
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02, "int8": 0.1}
+"""Of `|score| + 1`. Other items may share the sentinel's batch, and padding changes rounding; int8
+makes whole steps of small differences."""
+
+Status = Literal["loading", "ready", "wrong_scores", "stuck", "draining", "failed"]
+
+
+class Scorer(Protocol):
+    """What the sentinel needs of a `Rewarder`."""
+
+    @property
+    def dtype(self) -> str:
+        """A key of `TOLERANCE`."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model thread runs and is not stuck in one forward."""
+
+    async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
+        """R and every S of every response, in order."""
+
+    def forget(self) -> None:
+        """Drop the scores that are remembered: what the model says is in doubt."""
+
+
+class Health:
+    """The one place that knows the server's state; read by `/readyz`, the edge and the drain."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.failed: str | None = None
+        """One line why loading failed; the server leaves with it."""
+        self.num_cut = 0
+        """Requests whose body had come and that were cancelled by the end of the drain."""
+        self.body_timers: set[asyncio.Timeout] = set()
+        """Of bodies on their way, which are not accepted work: a drain shortens them."""
+        self._scorer: Scorer | None = None
+        self._expected: tuple[float, ...] = ()
+        self._wrong: str | None = None
+
+    @property
+    def status(self) -> Status:
+        if self.failed is not None:
+            return "failed"
+        if self.draining:
+            return "draining"
+        if self._scorer is None:
+            return "loading"
+        if not self._scorer.alive:
+            return "stuck"
+        return "ready" if self._wrong is None else "wrong_scores"
+
+    @property
+    def ready(self) -> bool:
+        return self.status == "ready"
+
+    @property
+    def reason(self) -> str | None:
+        """One line for people: why not ready. Holds no texts, paths or keys."""
+        return {
+            "loading": "the model is loading",
+            "ready": None,
+            "wrong_scores": self._wrong,
+            "stuck": "the model thread has died or is stuck in one forward",
+            "draining": "shutting down",
+            "failed": "the model could not be loaded; the log says why",
+        }[self.status]
+
+    async def start(self, scorer: Scorer) -> None:
+        """First sentinel run: remember its scores and become ready.
+
+        Raises:
+            CandorError: the sentinel could not be scored; the server must not serve.
+        """
+        self._expected = await scorer.raw_scores(SENTINEL, SENTINEL_TIMEOUT_S)
+        self._scorer = scorer
+
+    async def check(self) -> None:
+        """Score the sentinel again and compare; being refused for load is no verdict."""
+        if self._scorer is None:
+            return
+        try:
+            scores = await self._scorer.raw_scores(SENTINEL, SENTINEL_TIMEOUT_S)
+        except (Overloaded, Draining, DeadlineExceeded):
+            return
+        except CandorError as error:
+            self._judge(f"the sentinel could not be scored ({error.type})")
+            return
+        allowed = TOLERANCE[self._scorer.dtype]
+        right = all(
+            math.isfinite(now) and abs(now - then) <= allowed * (abs(then) + 1)
+            for now, then in zip(scores, self._expected, strict=True)
+        )
+        self._judge(None if right else "the sentinel's scores have changed since start-up")
+
+    def _judge(self, wrong: str | None) -> None:
+        if wrong is not None and self._scorer is not None:
+            self._scorer.forget()
+        if wrong is not None and self._wrong is None:
+            log.error("sentinel_failed", reason=wrong)
+        if wrong is None and self._wrong is not None:
+            log.warning("sentinel_recovered")
+        self._wrong = wrong
+
+    async def watch(self, every_s: float = SENTINEL_EVERY_S) -> None:
+        """Check for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.check()
+
+    def drain(self, grace_s: float) -> None:
+        """Not ready from now on; bodies still on their way have `grace_s`. From the loop only."""
+        self.draining = True
+        soon = asyncio.get_running_loop().time() + grace_s
+        for timer in self.body_timers:
+            when = timer.when()
+            timer.reschedule(soon if when is None else min(when, soon))

@@ -1,0 +1,165 @@
+"""The demo's generator over a real socket, asked by the client the jobs use."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from candor.client import AsyncGeneratorClient, Completion, PermanentError, Retry, WrongModel
+from candor.jobs.generator.server import create_generator
+from demo.processes import candor, free_port, running
+from tests.jobs.generator.tiny_lm import tiny_lm
+from tests.tiny import BOS, END, EOS, START, save_tiny, tiny_tokenizer
+
+MESSAGES = [{"role": "user", "content": "What do you think of this poem?"}]
+BODY: dict[str, Any] = {"model": "tiny", "messages": MESSAGES, "max_tokens": 4}
+ONCE = Retry(budget_s=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("lm"), tiny_lm(), tiny_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """uvicorn in a thread, as `serve_generator` starts it."""
+    port = free_port()
+    app = create_generator(folder, "tiny", "cpu")
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.started
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_turn_to_be_continued_is_left_open_and_the_samples_follow_it(url: str) -> None:
+    """The control is the same turn closed, after which another assistant turn begins."""
+    turns = [*MESSAGES, {"role": "assistant", "content": "I think it is"}]
+    left_open = {"messages": turns, "add_generation_prompt": False, "continue_final_message": True}
+    answers = [
+        httpx2.post(f"{url}/v1/chat/completions", json=BODY | {"seed": 3} | change).json()
+        for change in (left_open, {"messages": turns})
+    ]
+    tokens = [answer["usage"]["prompt_tokens"] for answer in answers]
+    after = tiny_tokenizer()(END + "\n" + START + "assistant\n").input_ids
+    assert tokens[1] - tokens[0] == len(after)
+    (drawn,) = draw(url, n=1, max_tokens=4, seed=3, temperature=1.0, prefix="I think it is")
+    assert drawn.text == "I think it is" + answers[0]["choices"][0]["message"]["content"]
+
+
+def draw(url: str, model: str = "tiny", **changes: Any) -> list[Completion]:
+    settings: dict[str, Any] = {"n": 3, "temperature": 1.0, "max_tokens": 8, "seed": 0}
+
+    async def run() -> list[Completion]:
+        async with AsyncGeneratorClient(url, model=model, retry=ONCE) as client:
+            return await client.complete(MESSAGES, **(settings | changes))
+
+    return asyncio.run(run())
+
+
+def test_n_texts_come_back_and_a_seed_gives_them_again(url: str) -> None:
+    first = draw(url, n=5)
+    assert len(first) == 5
+    assert len({one.text for one in first}) > 1
+    assert draw(url, n=5) == first
+    assert draw(url, n=5, seed=1) != first
+
+
+def test_a_text_that_was_cut_says_so(url: str) -> None:
+    cut = draw(url, n=8, max_tokens=2)
+    assert {one.finish_reason for one in cut} <= {"length", "stop"}
+    assert "length" in {one.finish_reason for one in cut}
+    long = draw(url, n=16, max_tokens=120, temperature=3.0)
+    assert "stop" in {one.finish_reason for one in long}
+    # Special tokens that were drawn are no text.
+    assert not [one for one in long for special in (BOS, EOS, START, END) if special in one.text]
+
+
+def test_a_model_it_does_not_serve_is_refused_by_client_and_by_server(url: str) -> None:
+    with pytest.raises(WrongModel, match="serves tiny, not other"):
+        draw(url, model="other")
+    answer = httpx2.post(f"{url}/v1/chat/completions", json=BODY | {"model": "other"})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["type"] == "not_found"
+    assert httpx2.post(f"{url}/v1/chat/completions", json=BODY).status_code == 200
+
+
+def test_the_reply_counts_the_tokens_of_prompt_and_samples(url: str) -> None:
+    body = BODY | {"n": 3, "max_tokens": 1}
+    answer = httpx2.post(f"{url}/v1/chat/completions", json=body).json()
+    ids = tiny_tokenizer().apply_chat_template(MESSAGES, add_generation_prompt=True)
+    usage = answer["usage"]
+    assert usage["prompt_tokens"] == len(ids["input_ids"])
+    assert usage["completion_tokens"] <= 3
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"presence_penalty": 1.0},
+        {"stream": True},
+        {"n": 0},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"max_tokens": 0},
+        {"messages": []},
+        {"echo": True},
+        {"add_generation_prompt": False},
+    ],
+)
+def test_a_field_it_does_not_know_or_cannot_honour_is_refused(
+    url: str, change: dict[str, Any]
+) -> None:
+    answer = httpx2.post(f"{url}/v1/chat/completions", json=BODY | change)
+    assert answer.status_code == 422
+    assert next(iter(change)) in answer.text
+
+
+def test_requests_at_once_are_answered_as_each_would_be_alone(url: str) -> None:
+    alone = [draw(url, seed=seed) for seed in range(4)]
+
+    async def together() -> list[list[Completion]]:
+        async with AsyncGeneratorClient(url, model="tiny", retry=ONCE) as client:
+            return await asyncio.gather(
+                *(
+                    client.complete(MESSAGES, n=3, temperature=1.0, max_tokens=8, seed=seed)
+                    for seed in range(4)
+                )
+            )
+
+    assert asyncio.run(together()) == alone
+
+
+def test_a_refusal_of_the_server_reaches_the_caller_of_the_client(url: str) -> None:
+    with pytest.raises(PermanentError, match="422"):
+        draw(url, max_tokens=0)
+
+
+def test_the_command_serves_under_the_folders_name(folder: Path, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = candor("generator", f"--model={folder}", f"--port={port}", "--device=cpu")
+    with running(
+        command,
+        ready_url=f"{url}/health",
+        log=tmp_path / "log",
+        timeout_s=120,
+        environment={"OMP_NUM_THREADS": "1"},
+    ):
+        assert len(draw(url, model=folder.name, n=2)) == 2

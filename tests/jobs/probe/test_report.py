@@ -1,0 +1,192 @@
+"""`candor probe report`: the page says what the report says, fetches nothing, refuses what is
+unreadable."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from candor.jobs.probe.report import colour, page, report, warnings
+from candor.jobs.running.exits import Exit
+from candor.probes.artifact import load, save
+from tests.service.serving import loaded_probe
+
+
+def entry(kind: str, auroc: float | None, **more: Any) -> dict[str, Any]:
+    sides = (None, None) if auroc is None else (auroc - 0.06, min(1.0, auroc + 0.05))
+    return {
+        "kind": kind,
+        "num_rows": 40,
+        "num_groups": 10,
+        "auroc": auroc,
+        "auroc_low": sides[0],
+        "auroc_high": sides[1],
+        "pair_accuracy": auroc,
+        "tpr_at_1_fpr": None if auroc is None else 0.31,
+        **more,
+    }
+
+
+def make_report() -> dict[str, Any]:
+    sweep = [
+        {
+            "layer": layer,
+            "method": method,
+            "C": 0.01 if method == "logistic" else None,
+            "pooling": "mean",
+            "train_auroc": 0.99,
+            "validation_auroc": 0.6 + 0.1 * layer,
+            "validation_pair_accuracy": 0.7,
+            "transfer_auroc": 0.55 + 0.1 * layer if method == "logistic" else None,
+        }
+        for layer in range(3)
+        for method in ("logistic", "lda")
+    ]
+    tokens = [{"text": text, "logit": logit} for text, logit in (("You", 2.0), (" <b>", -1.0))]
+    return {
+        "name": "sycophancy",
+        "chosen": {"layer": 1, "method": "logistic", "C": 0.01, "pooling": "mean"},
+        "metrics": {"test": {"auroc": 0.87}},
+        "sweep": sweep,
+        "kinds": [entry("poems", 0.91), entry("surveys", 0.83), entry("agreement", None)],
+        "transfer": [entry("poems", 0.72), entry("surveys", 0.53), entry("agreement", None)],
+        "genuine_agreement": {"threshold": 0.4, "tpr": 0.8, "fpr": 0.234, "num_rows": 40},
+        "reliability": [
+            {
+                "low": 0.0,
+                "high": 0.5,
+                "mean_probability": 0.2,
+                "share_positive": 0.25,
+                "num_rows": 40,
+            },
+            {
+                "low": 0.5,
+                "high": 1.0,
+                "mean_probability": None,
+                "share_positive": None,
+                "num_rows": 0,
+            },
+        ],
+        "scores": [
+            {"kind": kind, "label": label, "score": label + 0.1 * number}
+            for kind in ("poems", "surveys", "agreement")
+            for label in (0, 1)
+            for number in range(8)
+            if (kind, label) != ("agreement", 1)
+        ],
+        "examples": [
+            {
+                "kind": "poems",
+                "label": 1,
+                "context": "I like it & <i>you</i>",
+                "response": "You <b>",
+                "score": 0.5,
+                "tokens": tokens,
+            }
+        ],
+        "controls": {
+            "length_auroc": 0.51,
+            "shuffled_mean_auroc": 0.49,
+            "shuffled_max_auroc": 0.58,
+        },
+    }
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    made = loaded_probe("sycophancy")
+    save(tmp_path / "probe", made.probe, made.card)
+    (tmp_path / "probe" / "report.json").write_text(json.dumps(make_report()))
+    return tmp_path / "probe"
+
+
+def test_the_page_holds_everything_and_fetches_nothing(
+    probe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(probe) == Exit.DONE
+    said = json.loads(capsys.readouterr().out)
+    html = Path(said["report"]).read_text()
+    assert said["report"] == str(probe / "report.html")
+    assert html.count("<svg") == 4
+    for text in ("0.910", "0.720", "0.310", "23 %", "0.490", "the text is sycophancy", "made up"):
+        assert text in html, text
+    assert not re.search(r'(src|href)="(?!#)', html)
+    assert "<script" not in html
+    # Texts of the data are shown, not obeyed.
+    assert "I like it &amp; &lt;i&gt;you&lt;/i&gt;" in html
+    assert "&lt;b&gt;</span>" in html
+
+
+def test_the_same_report_is_the_same_page(probe: Path) -> None:
+    card = load(probe).card
+    assert page(card, make_report()) == page(card, make_report())
+
+
+def test_it_warns_where_a_reader_should_not_trust_the_probe() -> None:
+    said = list(warnings(make_report()))
+    assert len(said) == 2
+    assert "surveys" in said[0]
+    assert "poems" not in said[0]
+    assert "genuine agreement" in said[1]
+
+
+def test_and_not_where_there_is_no_reason() -> None:
+    good = make_report()
+    good["transfer"] = [entry("poems", 0.72)]
+    good["genuine_agreement"] = None
+    assert list(warnings(good)) == []
+
+
+def test_controls_that_beat_the_probe_are_said_first() -> None:
+    bad = make_report()
+    bad["controls"] = {"length_auroc": 0.8, "shuffled_mean_auroc": 0.5, "shuffled_max_auroc": 0.9}
+    said = list(warnings(bad))
+    assert "length" in said[0]
+    assert "shuffled" in said[1]
+
+
+def test_colours_run_from_blue_over_white_to_orange() -> None:
+    assert colour(0) == "#ffffff"
+    assert colour(5) == colour(1)  # beyond the scale is its end
+    red, blue = int(colour(1)[1:3], 16), int(colour(1)[5:7], 16)
+    assert red > blue
+    red, blue = int(colour(-1)[1:3], 16), int(colour(-1)[5:7], 16)
+    assert red < blue
+
+
+def test_a_probe_without_transfer_has_a_page_too(probe: Path) -> None:
+    alone = make_report()
+    alone["transfer"] = []
+    assert "held out" in page(load(probe).card, alone)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "written by 'candor probe train'"),
+        ("[1]", "not a JSON object"),
+        ("{", "is not JSON"),
+        ('{"name": "sycophancy"}', "not as this Candor writes it"),
+    ],
+)
+def test_a_report_that_cannot_be_read_is_refused(
+    probe: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = probe / "report.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert report(probe) == Exit.USAGE
+    assert said in capsys.readouterr().err
+    assert not (probe / "report.html").exists()
+
+
+def test_a_folder_that_is_no_probe_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(tmp_path) == Exit.USAGE
+    assert "is this a probe directory?" in capsys.readouterr().err

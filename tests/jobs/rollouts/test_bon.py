@@ -1,0 +1,336 @@
+"""`candor bon`: exact best-of-N expectations, lambda sweeps from stored scores, intervals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candor.jobs.rollouts.bon import bon, bootstrap_interval, expected, selection_weights
+from candor.jobs.rollouts.scored import Array, group_of
+from candor.jobs.running.exits import Exit
+from candor.jobs.running.files import write_rows
+from tests.client.replies import numbers
+
+REWARDS = st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=8)  # ties are common
+
+
+def by_enumeration(rewards: list[float], n: int) -> Array:
+    """The definition: every subset of n, the best of each, an equal share for each of equals."""
+    weights = np.zeros(len(rewards))
+    subsets = list(itertools.combinations(range(len(rewards)), n))
+    for subset in subsets:
+        top = max(rewards[i] for i in subset)
+        best = [i for i in subset if rewards[i] == top]
+        weights[best] += 1 / (len(best) * len(subsets))
+    return weights
+
+
+def with_replacement(rewards: list[float], n: int) -> Array:
+    """The textbook mistake: n independent draws."""
+    values = np.array(rewards)
+    below = (values[:, None] > values).mean(axis=1)
+    upto = (values[:, None] >= values).mean(axis=1)
+    ties = (values[:, None] == values).sum(axis=1)
+    return np.asarray((upto**n - below**n) / ties)
+
+
+@settings(deadline=None)
+@given(REWARDS, st.data())
+def test_weights_are_those_of_enumerating_every_subset(rewards: list[float], data: Any) -> None:
+    n = data.draw(st.integers(1, len(rewards)))
+    np.testing.assert_allclose(
+        selection_weights(rewards, n), by_enumeration(rewards, n), rtol=0, atol=1e-12
+    )
+
+
+def test_drawing_with_replacement_would_fail_that_check() -> None:
+    rewards = [0.0, 1.0, 2.0, 2.0]
+    np.testing.assert_allclose(with_replacement(rewards, 1), by_enumeration(rewards, 1))
+    wrong = np.abs(with_replacement(rewards, 2) - by_enumeration(rewards, 2)).max()
+    assert wrong > 0.05
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=64), st.data())
+def test_weights_are_probabilities_and_a_better_candidate_never_has_less(
+    rewards: list[float], data: Any
+) -> None:
+    n = data.draw(st.integers(1, len(rewards)))
+    weights = selection_weights(rewards, n)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+    for level in set(rewards):
+        assert len(set(weights[np.array(rewards) == level])) == 1
+    if len(set(rewards)) == len(rewards):
+        assert (np.diff(weights[np.argsort(rewards)]) >= 0).all()
+
+
+def test_one_is_a_random_pick_and_all_is_the_argmax() -> None:
+    rewards = [0.5, -1.0, 3.0, 2.0]
+    assert selection_weights(rewards, 1).tolist() == [0.25] * 4
+    assert selection_weights(rewards, 4).tolist() == [0, 0, 1, 0]
+    assert selection_weights([1.0, 2.0, 2.0], 3).tolist() == [0, 0.5, 0.5]
+    assert expected([10, 20, 30, 40], selection_weights(rewards, 4)) == 30
+
+
+def test_thousands_of_candidates_are_exact_integers_until_the_last_division() -> None:
+    weights = selection_weights(np.arange(4096.0), 64)
+    assert weights.sum() == pytest.approx(1, abs=1e-9)
+    assert weights[-1] == pytest.approx(64 / 4096)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "n"),
+    [([1.0, 2.0], 0), ([1.0, 2.0], 3), ([], 1), ([1.0, float("nan")], 1), ([[1.0]], 1)],
+)
+def test_what_has_no_best_of_n_is_refused(rewards: Any, n: int) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  either message
+        selection_weights(rewards, n)
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        values = rng.normal(size=(60, 1)) + 3
+        low, high = bootstrap_interval(values, seed=seed, num_resamples=300)
+        covered += low[0] <= 3 <= high[0]
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_the_interval_depends_on_the_seed_alone_and_shrinks_with_more_prompts() -> None:
+    few = np.random.default_rng(1).normal(size=(30, 2))
+    many = np.tile(few, (16, 1))
+    first, again = (bootstrap_interval(few, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert (bootstrap_interval(few, seed=4)[0] != first[0]).any()
+    width = first[1] - first[0]
+    narrow = np.subtract(*bootstrap_interval(many, seed=3)[::-1])
+    assert (narrow < 0.4 * width).all()
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def scored_rows(num_rows: int, num_responses: int = 6) -> list[dict[str, Any]]:
+    rows = []
+    for row in range(num_rows):
+        texts = [f"answer {index} to poem {row}" for index in range(num_responses)]
+        rows.append(
+            {
+                "key": f"poem-{row}",
+                "messages": [{"role": "user", "content": f"poem {row}?"}],
+                "meta": {"poem": row},
+                "responses": [{"text": text, "finish_reason": "stop"} for text in texts],
+                "scores": [numbers(text, 0.5) for text in texts],
+            }
+        )
+    return rows
+
+
+def run(folder: Path, rows: list[dict[str, Any]], **options: Any) -> tuple[int, dict[str, Any]]:
+    scored, out = folder / "scored.jsonl", folder / "bon.json"
+    write_rows(scored, rows)
+    code = bon(scored=scored, out=out, **{"n": "1,2,6", **options})
+    return code, json.loads(out.read_bytes()) if out.exists() else {}
+
+
+def test_the_report_holds_the_means_that_enumeration_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(5)
+    code, report = run(tmp_path, rows)
+    assert code == Exit.DONE
+    assert (report["num_prompts"], report["num_failed_rows"], report["n"]) == (5, 0, [1, 2, 6])
+    for rule in ("base_reward", "reward"):
+        for k, n in enumerate([1, 2, 6]):
+            entry = report["chosen_by"][rule][k]
+            assert entry["n"] == n
+            for read, told in (
+                (lambda one: one["base_reward"], entry["base_reward"]),
+                (lambda one: one["reward"], entry["reward"]),
+                (lambda one: one["probes"]["sycophancy"]["score"], entry["scores"]["sycophancy"]),
+            ):
+                means = [
+                    by_enumeration([one[rule] for one in row["scores"]], n)
+                    @ [read(one) for one in row["scores"]]
+                    for row in rows
+                ]
+                assert told["mean"] == pytest.approx(np.mean(means), abs=1e-9)
+                assert told["low"] <= told["mean"] <= told["high"]
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["chosen_by_reward"] == report["chosen_by"]["reward"][-1]
+    manifest = json.loads((tmp_path / "bon.json.manifest.json").read_bytes())
+    nothing = {"failed": 0, "short": 0, "failed_responses": 0}
+    assert manifest["counts"] == {"rows": 5, "done": 5, **nothing}
+
+
+def test_a_random_pick_is_the_same_under_both_rules_and_the_best_is_not(tmp_path: Path) -> None:
+    _, report = run(tmp_path, scored_rows(20))
+    base, penalised = report["chosen_by"]["base_reward"], report["chosen_by"]["reward"]
+    assert base[0] == penalised[0]
+    assert base[2]["base_reward"]["mean"] > penalised[2]["base_reward"]["mean"]
+    assert base[2]["reward"]["mean"] < penalised[2]["reward"]["mean"]
+
+
+def test_the_sweep_at_the_scored_lambda_is_the_report_itself_and_at_zero_the_base_rule(
+    tmp_path: Path,
+) -> None:
+    _, report = run(tmp_path, scored_rows(20), lambda_sweep=["sycophancy=0,0.5,4"])
+    none, as_scored, strong = report["lambda_sweep"]["sycophancy"]
+    assert [none["lambda"], as_scored["lambda"], strong["lambda"]] == [0, 0.5, 4]
+    assert as_scored["best_of_n"] == report["chosen_by"]["reward"]
+    for at_zero, base in zip(none["best_of_n"], report["chosen_by"]["base_reward"], strict=True):
+        assert at_zero["base_reward"] == base["base_reward"] == at_zero["reward"]
+        assert at_zero["scores"] == base["scores"]
+    by_strength = [
+        entry["best_of_n"][2]["scores"]["sycophancy"]["mean"] for entry in (none, as_scored, strong)
+    ]
+    assert by_strength == sorted(by_strength, reverse=True)
+    assert by_strength[2] < by_strength[0]
+
+
+def test_the_reward_is_rebuilt_to_the_bit_and_from_the_bounded_score() -> None:
+    row = scored_rows(1)[0]
+    for index, one in enumerate(row["scores"]):
+        one["probes"]["flattery"] = {
+            "score": 9.0, "bounded": 0.1 * index, "mean": 0.0, "max": 0.0, "lambda": 0.7
+        }  # fmt: skip
+        readings = one["probes"].values()
+        one["penalty"] = sum(reading["lambda"] * reading["bounded"] for reading in readings)
+        one["reward"] = one["base_reward"] - one["penalty"]
+    group = group_of(row)
+    assert group.reward.tolist() == [one["reward"] for one in row["scores"]]
+    without = group.with_lambda("flattery", 0.0)
+    assert without.reward.tolist() == [
+        one["base_reward"] - 0.5 * one["probes"]["sycophancy"]["bounded"] for one in row["scores"]
+    ]
+
+
+def test_the_chosen_file_holds_both_rules_picks_at_the_largest_n(tmp_path: Path) -> None:
+    rows = scored_rows(20)
+    run(tmp_path, rows, n="1,4")
+    lines = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
+    chosen = [orjson.loads(line) for line in lines]
+    for row, picked in zip(rows, chosen, strict=True):
+        assert (picked["key"], picked["meta"], picked["n"]) == (row["key"], row["meta"], 4)
+        for rule in ("base_reward", "reward"):
+            rewards = [one[rule] for one in row["scores"][:4]]
+            pick = picked["chosen_by"][rule]
+            assert pick[rule] == max(rewards)
+            assert pick["text"] == row["responses"][pick["index"]]["text"]
+    assert any(p["chosen_by"]["base_reward"] != p["chosen_by"]["reward"] for p in chosen)
+
+
+def fail(row: dict[str, Any], *places: int) -> None:
+    for place in places:
+        row["scores"][place] = {"error": {"type": "empty_response", "message": "x"}}
+
+
+def test_failed_responses_are_no_candidates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, without = scored_rows(4), scored_rows(4)
+    run(tmp_path, without, n="1,4")
+    assert "left out" not in capsys.readouterr().err
+    fail(rows[1], 0, 3)
+    for name in ("responses", "scores"):
+        without[1][name] = [one for i, one in enumerate(without[1][name]) if i not in (0, 3)]
+    _, expected_report = run(tmp_path, without, n="1,4")
+    code, report = run(tmp_path, rows, n="1,4", lambda_sweep=["sycophancy=0,0.5"])
+    assert code == Exit.DONE
+    assert report["chosen_by"] == expected_report["chosen_by"]
+    assert (report["num_prompts"], report["num_short_rows"]) == (4, 0)
+    assert (report["num_failed_responses"], expected_report["num_failed_responses"]) == (2, 0)
+    told = capsys.readouterr()
+    assert "2 responses that could not be scored" in told.err
+    assert json.loads(told.out.splitlines()[-1])["failed_responses"] == 2
+    lines = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
+    for pick in orjson.loads(lines[1])["chosen_by"].values():
+        assert pick["index"] not in (0, 3)
+        assert pick["text"] == rows[1]["responses"][pick["index"]]["text"]
+        assert pick["base_reward"] == rows[1]["scores"][pick["index"]]["base_reward"]
+
+
+def test_a_row_left_with_fewer_candidates_than_the_largest_n_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(4)
+    _, without = run(tmp_path, [rows[0], *rows[2:]], n="1,6")
+    fail(rows[1], 5)
+    code, report = run(tmp_path, rows, n="1,6")
+    assert code == Exit.DONE
+    assert report["chosen_by"] == without["chosen_by"]
+    assert (report["num_prompts"], report["num_short_rows"]) == (3, 1)
+    assert report["num_failed_responses"] == 1
+    assert "1 rows that have fewer than 6 others" in capsys.readouterr().err
+    chosen = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["key"] for line in chosen] == ["poem-0", "poem-2", "poem-3"]
+    _, smaller = run(tmp_path, rows, n="1,5")
+    assert (smaller["num_prompts"], smaller["num_short_rows"]) == (4, 0)
+
+
+def test_when_every_row_is_short_the_largest_n_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(2)
+    fail(rows[0], 0)
+    fail(rows[1], *range(6))
+    assert run(tmp_path, rows, n="6") == (Exit.USAGE, {})
+    assert "no row has 6 candidates that could be scored, the first has 5" in (
+        capsys.readouterr().err
+    )
+    assert run(tmp_path, rows, n="5")[0] == Exit.DONE
+
+
+def test_failed_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = scored_rows(4)
+    _, whole = run(tmp_path, rows[:3])
+    del rows[3]["scores"]
+    rows[3]["error"] = {"type": "too_long", "message": "x"}
+    _, report = run(tmp_path, rows)
+    assert report["num_failed_rows"] == 1
+    assert report["chosen_by"] == whole["chosen_by"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": "1,7"}, "has 6 candidates; --n may go up to that, not to 7"),
+        ({"n": "0,2"}, "--n 0,2: "),
+        ({"n": "two"}, "--n two: "),
+        ({"lambda_sweep": ["flattery=1"]}, "scored probes are: sycophancy"),
+        ({"lambda_sweep": ["sycophancy=-1"]}, "--lambda-sweep sycophancy=-1: "),
+        ({"lambda_sweep": ["sycophancy"]}, "--lambda-sweep sycophancy: "),
+    ],
+)
+def test_wrong_arguments_are_exit_2_with_the_flag(
+    tmp_path: Path, options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, report = run(tmp_path, scored_rows(3), **options)
+    assert (code, report) == (Exit.USAGE, {})
+    assert message in capsys.readouterr().err
+
+
+def test_rows_without_any_scores_or_with_other_probes_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unscored = [{"key": "a", "error": {}}]
+    assert run(tmp_path, unscored)[0] == Exit.USAGE
+    assert "no row has scores" in capsys.readouterr().err
+    mixed = scored_rows(2)
+    for one in mixed[1]["scores"]:
+        one |= {"probes": {}, "penalty": 0.0, "reward": one["base_reward"]}
+    assert run(tmp_path, mixed)[0] == Exit.USAGE
+    assert "key 'poem-1' has other probes" in capsys.readouterr().err
+    broken = scored_rows(2)
+    del broken[1]["scores"][0]["base_reward"]
+    assert run(tmp_path, broken)[0] == Exit.USAGE
+    assert "key 'poem-1': not as `candor score` writes it" in capsys.readouterr().err

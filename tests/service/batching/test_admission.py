@@ -1,0 +1,105 @@
+"""The three bounds on the queue, and when a refused caller is told to come back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candor.batching.admission import MAX_RETRY_AFTER_S, MIN_TOKENS, Admission
+from candor.errors import DeadlineExceeded, Overloaded
+
+
+def admission(*, rate: float | None = None, max_tokens: int = 1000) -> Admission:
+    found = Admission(max_tokens, max_queue_wait_s=90.0)
+    if rate is not None:
+        found.learn(int(rate * 300), 300.0)
+    return found
+
+
+def test_tokens_up_to_the_bound_are_admitted_and_one_more_is_not() -> None:
+    assert admission().refusal(400, 600, 0, math.inf) is None
+    assert isinstance(admission().refusal(401, 600, 0, math.inf), Overloaded)
+
+
+def test_an_empty_queue_admits_even_a_submission_larger_than_the_bound() -> None:
+    assert admission(rate=10).refusal(5000, 0, 5000, math.inf) is None
+
+
+def test_retry_after_is_the_time_until_there_is_room() -> None:
+    refusal = admission(rate=10).refusal(450, 600, 0, math.inf)
+    assert refusal is not None
+    assert refusal.retry_after_s == 5
+
+
+def test_the_predicted_wait_counts_what_waits_and_what_is_in_the_model() -> None:
+    slow = admission(rate=10)
+    assert slow.refusal(1, 600, 300, math.inf) is None
+    refusal = slow.refusal(1, 600, 310, math.inf)
+    assert isinstance(refusal, Overloaded)
+    assert refusal.retry_after_s == 1
+
+
+def test_no_wait_is_predicted_before_anything_was_measured() -> None:
+    assert admission().refusal(1, 900, 10**9, 0.001) is None
+
+
+def test_a_deadline_sooner_than_the_predicted_wait_is_refused_at_once() -> None:
+    assert admission(rate=10).refusal(1, 600, 0, 61.0) is None
+    assert isinstance(admission(rate=10).refusal(1, 600, 0, 59.0), Overloaded)
+
+
+@pytest.mark.parametrize("remaining_s", [0.0, -1.0])
+def test_a_deadline_that_has_passed_is_named_so(remaining_s: float) -> None:
+    assert isinstance(admission().refusal(1, 0, 0, remaining_s), DeadlineExceeded)
+
+
+def test_the_rate_follows_a_change_of_load() -> None:
+    changing = admission(rate=10)
+    for _ in range(40):
+        changing.learn(1000, 1.0)
+    assert changing.refusal(1, 900, 80_000, math.inf) is None
+    assert admission(rate=10).refusal(1, 900, 80_000, math.inf) is not None
+
+
+def test_a_small_slow_batch_says_little_of_a_full_one() -> None:
+    """The check at start-up: a few tokens, and the first forward is the slowest."""
+    found = admission()
+    found.learn(40, 4.0)
+    assert found.refusal(1, 900, 5000, math.inf) is None  # by its rate: 590 s
+    found.learn(4000, 10.0)
+    assert found.refusal(1, 900, 5000, math.inf) is None
+    # Batches as slow as that one and together of some size do say it.
+    for _ in range(60):
+        found.learn(40, 4.0)
+    assert found.refusal(1, 900, 5000, math.inf) is not None
+
+
+def test_one_batch_during_which_the_process_slept_locks_no_door() -> None:
+    """Seen in a benchmark that stops servers between measurements: 503 for the next 35 callers."""
+    found = admission(rate=1000)
+    for _ in range(20):
+        found.learn(1000, 1.0)
+    found.learn(100, 130.0)
+    assert found.refusal(1, 900, 30_000, math.inf) is None  # by what it took: 130 s and more
+    # A server that has become that slow is believed.
+    for _ in range(10):
+        found.learn(100, 130.0)
+    assert found.refusal(1, 900, 30_000, math.inf) is not None
+
+
+@given(
+    seconds=st.floats(min_value=0, max_value=1e9),
+    queued=st.integers(min_value=1, max_value=10**12),
+)
+def test_retry_after_is_always_a_whole_number_of_seconds_in_range(
+    seconds: float, queued: int
+) -> None:
+    found = Admission(10, 1.0)
+    found.learn(MIN_TOKENS, seconds)
+    refusal = found.refusal(10, queued, 0, math.inf)
+    assert refusal is not None
+    assert isinstance(refusal.retry_after_s, int)
+    assert 1 <= refusal.retry_after_s <= MAX_RETRY_AFTER_S

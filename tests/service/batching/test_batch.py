@@ -1,0 +1,205 @@
+"""`take_batch` against a plain loop, and the isolation of items that make a forward raise."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candor.batching.batch import score_isolated, take_batch
+from candor.item import BatchResult, Item, Reading, Score
+
+
+def item(num_tokens: int, marker: int = 0) -> Item:
+    ids = (marker,) + (7,) * (num_tokens - 1)
+    return Item(token_ids=ids, response_start=0, response_end=num_tokens)
+
+
+def padded(items: Sequence[Item]) -> int:
+    return len(items) * max(one.num_tokens for one in items)
+
+
+def summed(items: Sequence[Item]) -> int:
+    return sum(one.num_tokens for one in items)
+
+
+def distinct(items: Sequence[Item]) -> int:
+    """As an engine that computes equal items once: often free to add one more."""
+    return sum({one.token_ids: one.num_tokens for one in items}.values())
+
+
+def one_by_one(items: Sequence[Item], budget: int, cost: object) -> int:
+    """The definition, asked after every item."""
+    assert callable(cost)
+    taken = 0
+    while taken < len(items) and (taken == 0 or cost(items[: taken + 1]) <= budget):
+        taken += 1
+    return taken
+
+
+lengths = st.lists(st.integers(min_value=1, max_value=60), max_size=80)
+
+
+@pytest.mark.parametrize("cost", [padded, summed, distinct])
+@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
+def test_takes_what_a_plain_loop_would_take(cost: object, lengths: list[int], budget: int) -> None:
+    items = [item(length) for length in lengths]
+    assert callable(cost)
+    assert take_batch(iter(items), budget, cost) == items[: one_by_one(items, budget, cost)]
+
+
+@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
+def test_no_batch_is_over_budget_unless_it_is_one_item(lengths: list[int], budget: int) -> None:
+    items = [item(length) for length in lengths]
+    taken = take_batch(items, budget, padded)
+    assert len(taken) <= 1 or padded(taken) <= budget
+
+
+@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
+def test_taking_until_empty_keeps_the_order_and_loses_nothing(
+    lengths: list[int], budget: int
+) -> None:
+    items = [item(length, marker) for marker, length in enumerate(lengths)]
+    queue, served = list(items), []
+    while queue:
+        taken = take_batch(queue, budget, padded)
+        assert taken
+        served += taken
+        queue = queue[len(taken) :]
+    assert served == items
+
+
+def test_an_items_keys_tell_apart_what_a_score_depends_on() -> None:
+    one = Item((1, 2, 3, 4), 2, 4)
+    assert Item((1, 2, 3, 4), 2, 4, want_tokens=True).digest == one.digest
+    others = [Item((1, 2, 3, 5), 2, 4), Item((1, 2, 3, 4), 1, 4), Item((1, 2, 3, 4), 2, 3)]
+    others.append(Item((1, 2, 3, 4, 2), 2, 4))
+    assert len({one.digest, *(other.digest for other in others)}) == 5
+    assert Item((1, 2, 9), 2, 3).context_key == one.context_key
+    assert Item((2, 1, 3, 4), 2, 4).context_key != one.context_key
+
+
+def test_cost_is_asked_a_few_times_not_once_an_item() -> None:
+    asked = 0
+
+    def cost(items: Sequence[Item]) -> int:
+        nonlocal asked
+        asked += 1
+        return summed(items)
+
+    assert len(take_batch([item(1)] * 10_000, 5_000, cost)) == 5_000
+    assert asked < 50
+
+
+class Panic(BaseException):
+    """Like a panic in a Rust extension: not an Exception."""
+
+
+class MarkedEngine:
+    """Scores an item by its first token; raises for batches that hold a poisoned marker."""
+
+    def __init__(self, poison: dict[int, BaseException], max_items: int = 10**9) -> None:
+        self.poison = poison
+        self.max_items = max_items
+        self.batches: list[int] = []
+
+    def score(self, items: Sequence[Item]) -> BatchResult:
+        self.batches.append(len(items))
+        if len(items) > self.max_items:
+            raise MemoryError
+        for one in items:
+            if one.token_ids[0] in self.poison:
+                raise self.poison[one.token_ids[0]]
+        scores = [Score(float(one.token_ids[0])) for one in items]
+        return BatchResult(scores, padded(items))
+
+
+@given(
+    num=st.integers(min_value=1, max_value=40),
+    poisoned=st.sets(st.integers(min_value=0, max_value=39)),
+)
+def test_only_items_that_raise_alone_fail(num: int, poisoned: set[int]) -> None:
+    errors: dict[int, BaseException] = {
+        marker: Panic(marker) if marker % 2 else ValueError(marker) for marker in poisoned
+    }
+    outcomes = score_isolated(MarkedEngine(errors).score, [item(3, m) for m in range(num)])
+    for marker, (score, _) in enumerate(outcomes):
+        if marker in poisoned:
+            assert score is errors[marker]
+        else:
+            assert score == Score(float(marker))
+    assert len(outcomes) == num
+
+
+def test_one_bad_item_among_many_is_found_in_a_logarithm_of_forwards() -> None:
+    engine = MarkedEngine({77: ValueError()})
+    outcomes = score_isolated(engine.score, [item(3, marker) for marker in range(128)])
+    assert sum(isinstance(score, ValueError) for score, _ in outcomes) == 1
+    assert len(engine.batches) == 1 + 2 * 7
+
+
+def test_a_batch_too_large_for_memory_is_scored_in_parts() -> None:
+    engine = MarkedEngine({}, max_items=4)
+    outcomes = score_isolated(engine.score, [item(3, marker) for marker in range(10)])
+    assert [score for score, _ in outcomes] == [Score(float(m)) for m in range(10)]
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_what_a_failed_forward_held_is_let_go_before_the_next_try_and_by_the_error() -> None:
+    class Activations:
+        pass
+
+    held: list[weakref.ref[Activations]] = []
+    alive_at_retry: list[bool] = []
+
+    def score(items: Sequence[Item]) -> BatchResult:
+        alive_at_retry.extend(ref() is not None for ref in held)
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        raise MemoryError
+
+    outcomes = score_isolated(score, [item(1), item(1)])
+    assert [type(error) for error, _ in outcomes] == [MemoryError, MemoryError]
+    assert alive_at_retry == [False] * 3
+    assert [ref() for ref in held] == [None] * 3
+
+
+@pytest.mark.parametrize("exit_", [SystemExit, KeyboardInterrupt])
+def test_a_wish_to_exit_is_not_swallowed(exit_: type[BaseException]) -> None:
+    with pytest.raises(exit_):
+        score_isolated(MarkedEngine({1: exit_()}).score, [item(2, 1)])
+
+
+def test_an_engine_that_gives_too_few_scores_is_not_believed() -> None:
+    def short(items: Sequence[Item]) -> BatchResult:
+        return BatchResult([Score(1.0)] * (len(items) - 1), 0)
+
+    outcomes = score_isolated(short, [item(2), item(2)])
+    assert [type(score) for score, _ in outcomes] == [RuntimeError, RuntimeError]
+
+
+@given(lengths=st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=30))
+def test_shares_of_the_computed_tokens_add_up(lengths: list[int]) -> None:
+    items = [item(length) for length in lengths]
+    outcomes = score_isolated(MarkedEngine({}).score, items)
+    assert sum(share for _, share in outcomes) == padded(items)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_is_finite_only_if_all_its_numbers_are(bad: float) -> None:
+    good = Reading(1.0, 2.0, 3.0)
+    assert Score(0.5, {"p": good}).is_finite
+    assert not Score(bad, {"p": good}).is_finite
+    for reading in (Reading(bad, 0, 0), Reading(0, bad, 0), Reading(0, 0, bad)):
+        assert not Score(0.5, {"p": good, "q": reading}).is_finite

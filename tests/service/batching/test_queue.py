@@ -1,0 +1,139 @@
+"""The order in which waiting items go: whole groups, the oldest first, nobody starves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candor.batching.queue import MAX_OVERTAKE_S, Entry, Queue, Submission
+from candor.item import Item
+
+CONTEXT = 10
+RESPONSE = 5
+BUDGET = 100
+
+
+def entry(group: int, number: int, queued_at: float = 0.0, response: int = RESPONSE) -> Entry:
+    ids = (group,) * CONTEXT + (1000 + number,) * response
+    submission = Submission(1, future=None, deadline=None, fresh=False)  # type: ignore[arg-type]
+    return Entry(submission, number, Item(ids, CONTEXT, len(ids)), queued_at)
+
+
+def cost(items: Sequence[Item]) -> int:
+    """As a packed engine counts: each context once."""
+    contexts = {item.token_ids[:CONTEXT] for item in items}
+    return CONTEXT * len(contexts) + sum(item.num_tokens - CONTEXT for item in items)
+
+
+def queue_of(entries: Sequence[Entry]) -> Queue:
+    queue = Queue()
+    for one in entries:
+        queue.add(one)
+    return queue
+
+
+def numbers(entries: Sequence[Entry]) -> list[int]:
+    return [one.index for one in entries]
+
+
+def test_a_group_goes_together_although_others_came_in_between() -> None:
+    entries = [entry(number % 4, number) for number in range(32)]
+    queue = queue_of(entries)
+    batch = queue.take(BUDGET, BUDGET, cost)
+    assert numbers(batch) == [*range(0, 32, 4), *range(1, 32, 4)]
+    assert cost([one.item for one in batch]) == 2 * (CONTEXT + 8 * RESPONSE) == BUDGET
+    assert len(queue) == 16
+    # Control: as many in the order of their arrival would compute all four contexts.
+    assert cost([one.item for one in entries[:16]]) == BUDGET + 2 * CONTEXT
+
+
+def test_a_group_that_does_not_fit_whole_waits_for_the_next_batch() -> None:
+    queue = queue_of([entry(0, n) for n in range(8)] + [entry(1, 10 + n) for n in range(12)])
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [*range(8)]
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [*range(10, 22)]
+    assert queue.take(BUDGET, BUDGET, cost) == []
+
+
+def test_only_a_group_above_the_budget_is_split() -> None:
+    queue = queue_of([entry(0, n) for n in range(40)] + [entry(1, 100)])
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [*range(18)]
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [*range(18, 36)]
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [*range(36, 40), 100]
+
+
+def test_above_enough_no_group_joins_but_the_first_is_still_whole() -> None:
+    queue = queue_of([entry(group, 10 * group + n) for group in range(3) for n in range(8)])
+    assert numbers(queue.take(60, BUDGET, cost)) == [*range(8)]
+    assert numbers(queue.take(20, BUDGET, cost)) == [*range(10, 18)]
+
+
+def test_who_comes_much_later_overtakes_nobody() -> None:
+    late = MAX_OVERTAKE_S + 1
+    queue = queue_of([entry(0, 0), entry(1, 1, 0.5), entry(0, 2, 1.0), entry(0, 3, late)])
+    assert numbers(queue.take(1000, 1000, cost)) == [0, 2, 1, 3]
+    queue = queue_of([entry(0, 0), entry(1, 1, 0.5), entry(0, 2, 1.0), entry(0, 3, late)])
+    assert numbers(queue.take(30, 30, cost)) == [0, 2]
+    assert numbers(queue.take(15, 15, cost)) == [1]
+    assert numbers(queue.take(15, 15, cost)) == [3]
+
+
+def test_an_entry_that_left_is_not_taken_and_its_tokens_are_not_counted() -> None:
+    entries = [entry(0, 0), entry(0, 1), entry(1, 2)]
+    queue = queue_of(entries)
+    assert (queue.num_tokens, queue.num_distinct_tokens) == (45, 35)
+    queue.discard(entries[0])
+    queue.discard(entries[0])
+    assert (queue.num_tokens, queue.num_distinct_tokens) == (30, 30)
+    assert queue.oldest is entries[1]
+    assert numbers(queue.take(BUDGET, BUDGET, cost)) == [1, 2]
+    assert (len(queue), queue.num_tokens, queue.num_distinct_tokens) == (0, 0, 0)
+    assert queue._groups == {}
+
+
+arrivals = st.lists(
+    st.tuples(st.integers(0, 5), st.floats(0, 4), st.integers(1, 60)), min_size=1, max_size=40
+)
+
+
+@given(arrivals=arrivals, budget=st.integers(20, 300), enough=st.integers(1, 300))
+def test_taking_until_empty_serves_everyone_once_and_starves_nobody(
+    arrivals: list[tuple[int, float, int]], budget: int, enough: int
+) -> None:
+    at = 0.0
+    queue = Queue()
+    for number, (group, pause, response) in enumerate(arrivals):
+        at += pause
+        queue.add(entry(group, number, at, response))
+    assert queue.num_tokens == sum(CONTEXT + response for _, _, response in arrivals)
+    served: list[Entry] = []
+    while len(queue):
+        oldest = queue.oldest
+        batch = queue.take(enough, budget, cost)
+        assert oldest in batch
+        assert len(batch) == 1 or cost([one.item for one in batch]) <= budget
+        waiting = [one.queued_at for one in queue]
+        if waiting:
+            assert max(one.queued_at for one in batch) <= min(waiting) + MAX_OVERTAKE_S
+        served += batch
+    assert sorted(numbers(served)) == [*range(len(arrivals))]
+    assert (queue.num_tokens, queue.num_distinct_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cost_is_asked_about_little_more_than_a_batch(seed: int) -> None:
+    """However much waits: an empty look at thousands of items would hold the event loop."""
+    draw = random.Random(seed)
+    queue = queue_of([entry(draw.randrange(50), number) for number in range(5000)])
+    asked: list[int] = []
+
+    def counted(items: Sequence[Item]) -> int:
+        asked.append(len(items))
+        return cost(items)
+
+    taken = queue.take(500, 500, counted)
+    assert max(asked) <= 4 * len(taken)
+    assert len(asked) < 30

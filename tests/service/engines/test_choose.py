@@ -1,0 +1,131 @@
+"""The packed engine is used where it is right, and the padded one where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from candor.engines import choose as engines
+from candor.engines import packed
+from candor.engines.choose import build_engine
+from candor.engines.packed import check_items
+from candor.engines.padded import PaddedEngine
+from candor.engines.prefix_cache import PrefixCache
+from candor.forward import blocks
+from candor.forward.head import decoder_blocks
+from candor.forward.prefix_kv import KeyValues
+from tests.forward.kernels import PATHS, built, computed_by
+from tests.service.engines.test_padded import FAMILIES, make_items, make_probes
+from tests.tiny import tiny_gemma2, tiny_llama
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_packed(family: Callable[[], PreTrainedModel]) -> None:
+    model = family()
+    model.set_attn_implementation("eager")  # as the server loads Gemma 2
+    assert build_engine("packed", model, make_probes(model), device="cpu").name == "packed"
+    assert build_engine("padded", family(), [], device="cpu").name == "padded"
+
+
+def test_in_bfloat16_too() -> None:
+    assert build_engine("packed", tiny_llama().bfloat16(), [], device="cpu").name == "packed"
+
+
+def test_a_model_that_cannot_be_packed_is_served_padded_with_its_own_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_llama()
+    items = make_items()
+    before = [s.base_reward for s in PaddedEngine(model, [], device="cpu").score(items).scores]
+    # A model that does not hand the name of its attention on keeps the stock one.
+    monkeypatch.setattr(packed, "NAME", "sdpa")
+    engine = build_engine("packed", model, [], device="cpu")
+    assert engine.name == "padded"
+    assert model.config._attn_implementation == "sdpa"
+    assert [s.base_reward for s in engine.score(items).scores] == before
+
+
+def test_the_reason_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+
+    class Log:
+        def warning(self, event: str, **fields: object) -> None:
+            told.append({"event": event, **fields})
+
+    monkeypatch.setattr(engines, "log", Log())
+    monkeypatch.setattr(packed, "NAME", "sdpa")
+    build_engine("packed", tiny_llama(), [], device="cpu")
+    assert [entry["event"] for entry in told] == ["packed_engine_refused"]
+    assert "differ from the model's own forward" in str(told[0]["reason"])
+
+
+def test_a_cache_that_gives_other_numbers_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(10**8)
+    engine = build_engine("packed", tiny_llama(), [], device="cpu", prefix_cache=cache)
+    assert engine.name == "packed"
+    assert cache.num_hits > 0
+    assert len(cache) == 0
+    right = KeyValues.extend
+
+    def wrong(self: KeyValues, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = right(self, layer, key, value)
+        return (key, -value) if self._known else (key, value)
+
+    monkeypatch.setattr(KeyValues, "extend", wrong)
+    engine = build_engine("packed", tiny_llama(), [], device="cpu", prefix_cache=cache)
+    assert engine.name == "padded"
+    assert build_engine("packed", tiny_llama(), [], device="cpu").name == "packed"  # control
+
+
+def test_a_model_that_rotates_each_batch_otherwise_keeps_no_contexts() -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    cache = PrefixCache(10**8)
+    model = tiny_llama(rope_parameters=rope)
+    build_engine("packed", model, [], device="cpu", prefix_cache=cache).score(check_items(320))
+    assert len(cache) == 0
+
+
+def test_the_check_covers_what_a_layout_does() -> None:
+    from candor.forward.prefix import lay_out
+
+    items = check_items(320)
+    layout = lay_out([item.token_ids for item in items])
+    assert layout.num_tokens < sum(item.num_tokens for item in items)
+    assert max(len(path) for path in layout.paths) == 3
+    assert len({path for path in layout.paths}) < len(items)
+
+
+def test_the_path_of_the_attention_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+
+    class Log:
+        def info(self, event: str, **fields: object) -> None:
+            told.append({"event": event, **fields})
+
+    monkeypatch.setattr(engines, "log", Log())
+    for path in PATHS:
+        with computed_by(path):
+            build_engine("packed", tiny_llama(), [], device="cpu")
+    build_engine("packed", tiny_gemma2(), [], device="cpu")
+    assert [(entry["attention"], entry["blocks"]) for entry in told] == [
+        (f"native-{built().names[torch.float32]}", "own"),  # type: ignore[union-attr]
+        ("native-avx512", "own"),
+        ("sdpa", "own"),
+        ("sdpa", "transformers"),
+    ]
+
+
+def test_blocks_that_give_other_scores_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_llama()
+    items = make_items()
+    before = [s.base_reward for s in PaddedEngine(model, [], device="cpu").score(items).scores]
+    right = blocks._norm
+    monkeypatch.setattr(blocks, "_norm", lambda *given: right(*given) * 1.01)
+    engine = build_engine("packed", model, [], device="cpu")
+    assert engine.name == "packed"
+    assert [s.base_reward for s in engine.score(items).scores] == pytest.approx(before, abs=1e-4)
+    assert all("forward" not in vars(block) for block in decoder_blocks(model))

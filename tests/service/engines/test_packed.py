@@ -1,0 +1,245 @@
+"""The packed engine against the padded one, which is tested against Hugging Face's own forward.
+
+Tolerance: 1e-4 in float32, as there. What a wrong layout does is shown by the controls.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from candor.engines.choose import build_engine
+from candor.engines.packed import PackedEngine, check_items, self_check
+from candor.engines.padded import PaddedEngine
+from candor.forward import batch as forward
+from candor.forward import blocks
+from candor.forward.prefix import Layout, Segment, lay_out
+from candor.item import Item, Score
+from tests.forward.kernels import PATHS, computed_by
+from tests.service.engines.test_padded import FAMILIES, make_items, make_probes
+from tests.tiny import tiny_llama, tiny_mistral
+
+TOLERANCE = 1e-4
+POOLINGS = ("mean", "max", "last", "topk")
+
+
+def engines(model: PreTrainedModel) -> tuple[PaddedEngine, PackedEngine]:
+    """Both, each with a copy of the model: the packed one takes its attention over.
+
+    The padded one runs eager attention, as the server loads a soft-capping model: transformers'
+    sdpa ignores the cap.
+    """
+    probes = make_probes(model, POOLINGS)
+    own = copy.deepcopy(model)
+    own.set_attn_implementation("eager")
+    padded = PaddedEngine(own, probes, device="cpu")
+    return padded, PackedEngine(model, probes, device="cpu")
+
+
+def assert_equal(found: Sequence[Score], expected: Sequence[Score], tolerance: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.base_reward == pytest.approx(other.base_reward, abs=tolerance)
+        assert list(one.readings) == list(other.readings)
+        for name, reading in other.readings.items():
+            assert one.readings[name].score == pytest.approx(reading.score, abs=tolerance)
+            assert one.readings[name].max == pytest.approx(reading.max, abs=tolerance)
+            if reading.token_logits is not None:
+                logits = one.readings[name].token_logits
+                assert logits == pytest.approx(reading.token_logits, abs=tolerance)
+
+
+def grouped_items(seed: int, groups: int = 3, size: int = 4) -> list[Item]:
+    """Responses to shared contexts, early turns shared between contexts, in a random order."""
+    draw = random.Random(seed)
+
+    def some(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(320) for _ in range(draw.randint(low, high)))
+
+    opening = some(20, 40)
+    items = []
+    for group in range(groups):
+        context = (opening if group else ()) + some(10, 30)
+        for number in range(size):
+            response = some(1, 15)
+            ids = context + response + some(0, 3)
+            start = len(context)
+            items.append(Item(ids, start, start + len(response), want_tokens=number == 0))
+    items.append(items[0])
+    draw.shuffle(items)
+    return items
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_groups_are_scored_as_the_padded_engine_scores_them(
+    family: Callable[[], PreTrainedModel],
+) -> None:
+    padded, packed_engine = engines(family())
+    for items in (grouped_items(0), make_items(), check_items(320)):
+        expected, found = padded.score(items), packed_engine.score(items)
+        assert_equal(found.scores, expected.scores, TOLERANCE)
+        assert found.num_computed_tokens == packed_engine.cost(items)
+    assert packed_engine.cost(grouped_items(0)) < 0.7 * sum(i.num_tokens for i in grouped_items(0))
+
+
+_PADDED, _PACKED = engines(tiny_llama())
+
+
+_PADDED_32, _PACKED_32 = engines(tiny_llama(head_dim=32))
+assert blocks.take_over(_PACKED_32._model)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("pair", [(_PADDED, _PACKED), (_PADDED_32, _PACKED_32)])
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5))
+def test_random_groups_splits_and_duplicates(
+    pair: tuple[PaddedEngine, PackedEngine], path: str, seed: int, groups: int, size: int
+) -> None:
+    padded, packed_engine = pair
+    items = grouped_items(seed, groups, size)
+    expected = padded.score(items).scores
+    cut = seed % len(items)
+    parts = [part for part in (items[:cut], items[cut:]) if part]
+    with computed_by(path):
+        assert_equal(packed_engine.score(items).scores, expected, TOLERANCE)
+        again = [score for part in parts for score in packed_engine.score(part).scores]
+        assert_equal(again, expected, TOLERANCE)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("window", [4, 16, 33])
+def test_a_sliding_window_counts_back_over_the_shared_context(window: int, path: str) -> None:
+    padded, packed_engine = engines(tiny_mistral(sliding_window=window))
+    items = grouped_items(3)
+    expected = padded.score(items).scores
+    with computed_by(path):
+        assert_equal(packed_engine.score(items).scores, expected, TOLERANCE)
+    without, _ = engines(tiny_mistral(sliding_window=None))  # control: the window matters here
+    gaps = [
+        abs(a.base_reward - b.base_reward)
+        for a, b in zip(without.score(items).scores, expected, strict=True)
+    ]
+    assert max(gaps) > 100 * TOLERANCE
+
+
+def total_gap(found: Sequence[Score], exact: Sequence[Score]) -> float:
+    return sum(abs(a.base_reward - b.base_reward) for a, b in zip(found, exact, strict=True))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
+    """Against float32, the packed engine as it is served errs no more than the padded one. Both are
+    rounding noise, so eight models are pooled, and a tenth is left to chance."""
+    packed_error = padded_error = 0.0
+    for seed in range(8):
+        items = [item for part in range(4) for item in grouped_items(4 * seed + part)]
+        model = tiny_llama(seed=seed)
+        exact = PaddedEngine(model, [], device="cpu").score(items).scores
+        half = copy.deepcopy(model).bfloat16()
+        padded = PaddedEngine(copy.deepcopy(half), [], device="cpu").score(items).scores
+        with computed_by(path):
+            found = build_engine("packed", half, [], device="cpu").score(items).scores
+        packed_error += total_gap(found, exact)
+        padded_error += total_gap(padded, exact)
+    assert 0 < packed_error <= 1.1 * padded_error
+
+
+def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    padded, packed_engine = engines(tiny_llama())
+    items = check_items(320)
+    expected = padded.score(items).scores
+    assert self_check(packed_engine, expected, items) is None
+
+    def forgetful(
+        sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
+    ) -> Layout:
+        """What stock attention makes of a packed batch: a response that has lost its context."""
+        right = lay_out(sequences, keys)
+        cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]
+        return Layout(right.token_ids, right.positions, tuple(cut), right.paths)
+
+    monkeypatch.setattr(forward, "lay_out", forgetful)
+    reason = self_check(packed_engine, expected, items)
+    assert reason is not None
+    assert "differ from the model's own forward" in reason
+
+
+def test_the_self_check_names_what_the_engine_raises() -> None:
+    padded, packed_engine = engines(tiny_llama())
+    items = check_items(10**6)  # ids outside the vocabulary
+    expected = padded.score(check_items(320)).scores
+    reason = self_check(packed_engine, expected, items)
+    assert reason is not None
+    assert reason.startswith("IndexError")
+
+
+def test_control_stock_attention_on_a_packed_batch_is_silently_wrong() -> None:
+    padded, packed_engine = engines(tiny_llama())
+    items = check_items(320)
+    packed_engine._model.set_attn_implementation("sdpa")
+    reason = self_check(packed_engine, padded.score(items).scores, items)
+    assert reason is not None
+    assert "differ from the model's own forward" in reason
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
+    """Tolerance 1e-3: float32 on another device, other kernels."""
+    model = family()
+    probes = make_probes(model)
+    items = grouped_items(1)
+    on_cpu = PaddedEngine(copy.deepcopy(model), probes, device="cpu").score(items).scores
+    on_cuda = PackedEngine(model.cuda(), probes, device="cuda").score(items).scores
+    assert_equal(on_cuda, on_cpu, 1e-3)
+
+
+def test_equal_responses_are_read_once() -> None:
+    """However many there are: the activations that are kept do not grow with their number."""
+    model = tiny_llama()
+    _, packed_engine = engines(model)
+    item = grouped_items(0)[0]
+    seen: list[int] = []
+    for layer in packed_engine._layers.values():
+        logits = layer.logits
+
+        def counted(hidden: Tensor, logits: Callable[[Tensor], Tensor] = logits) -> Tensor:
+            seen.append(len(hidden))
+            return logits(hidden)
+
+        layer.logits = counted  # type: ignore[method-assign]
+    scores = packed_engine.score([item] * 50).scores
+    assert set(seen) == {item.response_end - item.response_start}
+    assert_equal(scores, [scores[0]] * 50, TOLERANCE)
+
+
+def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_the_check() -> None:
+    padded, packed_engine = engines(tiny_llama())
+    items = check_items(320)
+    expected = [*padded.score(items).scores]
+    expected[0] = Score(base_reward=float("nan"))
+    assert self_check(packed_engine, expected, items) == "the model's own scores are not finite"
+
+
+@pytest.mark.parametrize("engine", engines(tiny_llama()), ids=lambda engine: engine.name)
+def test_threads_that_score_at_once_get_the_scores_of_one_alone(
+    engine: PaddedEngine | PackedEngine,
+) -> None:
+    """To the bit: R and every layer's readings of 24 batches, four at a time over one model."""
+    batches = [grouped_items(seed) for seed in range(24)]
+    alone = [engine.score(items).scores for items in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = [result.scores for result in pool.map(engine.score, batches)]
+    assert together == alone

@@ -1,0 +1,201 @@
+"""The served numbers against Hugging Face's own forward of each item alone, unpadded, in float32.
+
+Tolerance: 1e-4 absolute on scores of order 1. A batch computes the same sums in another order; what
+is looked for (a wrong position, a neighbour's padding, a wrong layer) is off by 1e-2 and more, as
+the controls show.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from candor.engines.padded import PaddedEngine
+from candor.item import Item
+from candor.probes.probe import Pooling, Probe
+from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
+
+TOLERANCE = 1e-4
+PAD = 1
+"""`</s>`, the pad token of the tiny models' configuration."""
+
+FAMILIES = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma2]
+
+
+def make_items(seed: int = 0, lengths: Sequence[int] = (5, 40, 17, 1, 23, 2, 31)) -> list[Item]:
+    """Random ids, the pad id among them: in the middle, and at the very end of every other item."""
+    draw = random.Random(seed)
+    items = []
+    for number, length in enumerate(lengths):
+        ids = [draw.randrange(2, 320) for _ in range(length)]
+        if length > 3:
+            ids[length // 2] = PAD
+        if number % 2:
+            ids[-1] = PAD
+        start = draw.randrange(0, length)
+        end = draw.randrange(start + 1, length + 1)
+        items.append(Item(tuple(ids), start, end, want_tokens=number % 3 == 0))
+    return items
+
+
+def make_probes(model: PreTrainedModel, poolings: Sequence[Pooling] = ("mean",)) -> list[Probe]:
+    """One probe a layer and pooling, every layer from the embeddings to the final norm."""
+    generator = torch.Generator().manual_seed(5)
+    return [
+        Probe(
+            f"{pooling}{layer}", torch.randn(32, generator=generator), 0.25 * layer, layer, pooling
+        )
+        for layer in range(model.config.num_hidden_layers + 1)
+        for pooling in poolings
+    ]
+
+
+def reward_alone(model: PreTrainedModel, item: Item) -> float:
+    """Hugging Face's own reward: a batch of one, no padding, and no pad id to be looked for."""
+    pad, model.config.pad_token_id = model.config.pad_token_id, None
+    try:
+        with torch.inference_mode():
+            return float(model(input_ids=torch.tensor([item.token_ids])).logits[0, 0])
+    finally:
+        model.config.pad_token_id = pad
+
+
+def token_logits_alone(model: PreTrainedModel, probe: Probe, item: Item) -> torch.Tensor:
+    with torch.inference_mode():
+        output = model.model(
+            input_ids=torch.tensor([item.token_ids]), output_hidden_states=True, use_cache=False
+        )
+    hidden = output.hidden_states[probe.layer][0, item.response_start : item.response_end]
+    return hidden @ probe.weight + probe.bias
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_served_rewards_are_the_models_own(family: Callable[[], PreTrainedModel]) -> None:
+    model = family()
+    engine = PaddedEngine(model, [], device="cpu")
+    items = make_items()
+    alone = [reward_alone(model, item) for item in items]
+    assert max(alone) - min(alone) > 0.1
+    for order in (items, items[::-1], items[3:] + items[:3]):
+        for item, score in zip(order, engine.score(order).scores, strict=True):
+            assert score.base_reward == pytest.approx(alone[items.index(item)], abs=TOLERANCE)
+    for item, reward in zip(items, alone, strict=True):
+        (score,) = engine.score([item]).scores
+        assert score.base_reward == pytest.approx(reward, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("pad_token_id", [None, 0, PAD, 3])
+def test_the_pad_id_of_the_configuration_does_not_matter(pad_token_id: int | None) -> None:
+    """None, some id, one that the texts contain, and the end-of-text id."""
+    model = tiny_llama(pad_token_id=pad_token_id)
+    items = make_items()
+    scores = PaddedEngine(model, [], device="cpu").score(items).scores
+    for item, score in zip(items, scores, strict=True):
+        assert score.base_reward == pytest.approx(reward_alone(model, item), abs=TOLERANCE)
+
+
+def test_control_looking_for_the_pad_id_misreads_an_item_that_ends_in_it() -> None:
+    model = tiny_llama()
+    item = Item((9, 8, 7, PAD), 1, 3)
+    with torch.inference_mode():
+        searched = float(model(input_ids=torch.tensor([item.token_ids])).logits[0, 0])
+    assert abs(searched - reward_alone(model, item)) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_readings_are_those_of_a_probe_applied_by_hand_at_every_layer(
+    family: Callable[[], PreTrainedModel],
+) -> None:
+    model = family()
+    probes = make_probes(model, ("mean", "max", "last", "topk"))
+    items = make_items(seed=1)
+    scores = PaddedEngine(model, probes, device="cpu").score(items).scores
+    for item, score in zip(items, scores, strict=True):
+        assert list(score.readings) == [probe.name for probe in probes]
+        for probe in probes:
+            reading = score.readings[probe.name]
+            by_hand = token_logits_alone(model, probe, item)
+            assert reading.score == pytest.approx(probe.pool(by_hand), abs=TOLERANCE)
+            assert reading.mean == pytest.approx(float(by_hand.mean()), abs=TOLERANCE)
+            assert reading.max == pytest.approx(float(by_hand.max()), abs=TOLERANCE)
+            if item.want_tokens:
+                assert reading.token_logits == pytest.approx(by_hand.tolist(), abs=TOLERANCE)
+            else:
+                assert reading.token_logits is None
+
+
+def test_control_neighbouring_layers_and_positions_read_differently() -> None:
+    model = tiny_llama()
+    item = Item(tuple(range(40, 60)), 8, 16)
+    shifted = Item(item.token_ids, 9, 16)
+    weight = make_probes(model)[0].weight
+    probes = [Probe("p", weight, 0.0, layer, "mean") for layer in range(3)]
+    values = [probe.pool(token_logits_alone(model, probe, item)) for probe in probes]
+    values.append(probes[2].pool(token_logits_alone(model, probes[2], shifted)))
+    gaps = [abs(a - b) for i, a in enumerate(values) for b in values[:i]]
+    assert min(gaps) > 100 * TOLERANCE
+
+
+def test_the_reward_does_not_depend_on_the_probes() -> None:
+    model = tiny_qwen2()
+    items = make_items()
+    without = PaddedEngine(model, [], device="cpu").score(items).scores
+    with_all = PaddedEngine(model, make_probes(model), device="cpu").score(items).scores
+    assert [s.base_reward for s in without] == [s.base_reward for s in with_all]
+
+
+def test_cost_and_computed_tokens_are_the_padded_ones() -> None:
+    engine = PaddedEngine(tiny_llama(), [], device="cpu")
+    items = make_items(lengths=(3, 9, 5))
+    assert engine.cost(items) == 27
+    assert engine.score(items).num_computed_tokens == 27
+
+
+def test_a_model_in_bfloat16_is_read_in_float32() -> None:
+    model = tiny_llama().bfloat16()
+    probes = make_probes(model)
+    item = make_items(lengths=(20,))[0]
+    (score,) = PaddedEngine(model, probes, device="cpu").score([item]).scores
+    with torch.inference_mode():
+        output = model.model(
+            input_ids=torch.tensor([item.token_ids]), output_hidden_states=True, use_cache=False
+        )
+        expected = output.last_hidden_state[0, -1].float() @ model.score.weight[0].float()
+    assert score.base_reward == pytest.approx(float(expected), abs=1e-6)
+    for probe in probes:
+        hidden = output.hidden_states[probe.layer][0, item.response_start : item.response_end]
+        by_hand = probe.pool(hidden.float() @ probe.weight + probe.bias)
+        assert score.readings[probe.name].score == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_two_probes_of_one_name_are_refused() -> None:
+    model = tiny_llama()
+    probe = make_probes(model)[0]
+    with pytest.raises(ValueError, match="share a name"):
+        PaddedEngine(model, [probe, probe], device="cpu")
+
+
+def test_a_probe_of_a_layer_the_model_lacks_is_refused() -> None:
+    probe = Probe("p", torch.zeros(32), 0.0, 3, "mean")
+    with pytest.raises(ValueError, match="layer 3 is not in"):
+        PaddedEngine(tiny_llama(), [probe], device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
+    """Tolerance 1e-3: float32 on another device, other kernels."""
+    model = family()
+    probes = make_probes(model)
+    items = make_items()
+    on_cpu = PaddedEngine(model, probes, device="cpu").score(items).scores
+    on_cuda = PaddedEngine(model.cuda(), probes, device="cuda").score(items).scores
+    for one, other in zip(on_cpu, on_cuda, strict=True):
+        assert other.base_reward == pytest.approx(one.base_reward, abs=1e-3)
+        for name, reading in one.readings.items():
+            assert other.readings[name].score == pytest.approx(reading.score, abs=1e-3)

@@ -1,0 +1,134 @@
+"""The routes beside scoring, over a real port, and the document that describes them all."""
+
+from __future__ import annotations
+
+import json
+import threading
+import tomllib
+
+import httpx2
+import pytest
+
+from candor.client.schema import ErrorEnvelope, RewardResponse
+from candor.http import openapi
+from candor.http.routes import route_table
+from candor.scoring.rewarder import Rewarder
+from candor.version import VERSION
+from candor.watch.metrics import Metrics
+from tests.paths import ROOT
+from tests.service.serving import (
+    BODY,
+    LAMBDA,
+    error_of,
+    load_tiny,
+    metric,
+    running,
+    score,
+    tiny_app,
+    wait_for,
+)
+
+
+def test_while_the_model_loads_the_server_lives_and_is_not_ready() -> None:
+    held = threading.Event()
+
+    def load(metrics: Metrics) -> Rewarder:
+        held.wait(30)
+        return load_tiny(metrics)
+
+    app = tiny_app(load)
+    with running(app, ready=False) as url:
+        try:
+            assert httpx2.get(f"{url}/livez").status_code == 200
+            ready = httpx2.get(f"{url}/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (503, "loading")
+            for response in (score(url), httpx2.get(f"{url}/v1/models")):
+                assert response.status_code == 503
+                assert error_of(response).type == "not_ready"
+                assert int(response.headers["retry-after"]) >= 1
+            assert metric(url, "candor_ready") == 0
+        finally:
+            held.set()
+        wait_for(lambda: httpx2.get(f"{url}/readyz").status_code == 200)
+        assert score(url).status_code == 200
+        assert metric(url, "candor_ready") == 1
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/ready", "/health", "/v1/models"])
+def test_a_trailing_slash_is_answered_without_a_redirect(url: str, path: str) -> None:
+    assert httpx2.get(f"{url}{path}/").status_code == 200
+    assert httpx2.get(f"{url}{path}").status_code == 200
+
+
+def test_a_post_with_a_trailing_slash_is_scored(url: str) -> None:
+    assert httpx2.post(f"{url}/v1/rewards/", json=BODY).status_code == 200
+
+
+def test_an_unknown_route_is_404_and_lists_the_routes(url: str) -> None:
+    response = httpx2.get(f"{url}/get_rewards")
+    assert response.status_code == 404
+    assert error_of(response).type == "not_found"
+    assert "POST /v1/rewards" in error_of(response).message
+
+
+def test_the_wrong_method_is_405_and_says_the_right_one(url: str) -> None:
+    response = httpx2.get(f"{url}/v1/rewards")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert error_of(response).type == "method_not_allowed"
+
+
+def test_models_and_probes_say_what_decides_the_scores(url: str) -> None:
+    (model,) = httpx2.get(f"{url}/v1/models").json()["data"]
+    assert (model["id"], model["object"], model["dtype"]) == ("tiny", "model", "float32")
+    assert (model["max_length"], model["formula"]) == (256, "R - lambda*clip(S)")
+    probes = httpx2.get(f"{url}/v1/probes").json()["probes"]
+    assert {probe["name"]: probe["lambda"] for probe in probes} == {
+        "sycophancy": LAMBDA,
+        "length": 0.0,
+    }
+    assert probes[0]["card"]["trait"] == "the text is sycophancy"
+
+
+def test_unknown_paths_do_not_make_new_metric_labels(url: str) -> None:
+    for number in range(3):
+        httpx2.get(f"{url}/nothing/{number}")
+    text = httpx2.get(f"{url}/metrics").text
+    assert "/nothing" not in text
+    assert 'candor_requests_total{route="other",status="404"}' in text
+
+
+def test_the_committed_openapi_document_is_the_live_one() -> None:
+    committed = (ROOT / "docs" / "openapi.json").read_bytes()
+    assert committed == openapi.document(), "run: make openapi"
+
+
+def test_the_openapi_document_describes_every_route_and_resolves_every_reference(url: str) -> None:
+    document = httpx2.get(f"{url}/openapi.json").json()
+    assert document == json.loads(openapi.document())
+    described = {
+        (method.upper(), path) for path, entry in document["paths"].items() for method in entry
+    }
+    assert described == set(route_table())
+    text = json.dumps(document)
+    references = {
+        part.split('"', 1)[0] for part in text.split('"$ref": "#/components/schemas/')[1:]
+    }
+    assert references <= document["components"]["schemas"].keys()
+    assert {"RewardRequest", "PenaltyOverride", "ErrorEnvelope"} <= references
+
+
+def test_the_documents_examples_are_valid() -> None:
+    from candor.http.parse import parse
+
+    parse(json.dumps(openapi.REQUEST_EXAMPLE).encode())
+    answer = RewardResponse.model_validate(openapi.RESPONSE_EXAMPLE)
+    for scored in answer.results[0].responses:
+        assert scored.reward == scored.base_reward - scored.penalty
+    for kind in openapi.error_responses(400, 401, 404, 408, 413, 415, 422, 500, 503).values():
+        ErrorEnvelope.model_validate(kind["content"]["application/json"]["example"])
+
+
+def test_the_version_is_the_distributions(url: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION == httpx2.get(f"{url}/version").json()["version"]
