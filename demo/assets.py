@@ -43,8 +43,8 @@ from candor.item import Item
 from candor.jobs.probe.train import train
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
-from candor.text.context import ChatMessage, Messages
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, preferences, probe_rows, works
 from demo.reward_head import fit_reward_head, pair_accuracy

@@ -27,8 +27,8 @@ from candor.item import Item
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 from candor.settings import Settings
-from candor.text.context import Text
 from candor.text.render import Renderer
+from candor.text.request import Text
 
 
 def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:

@@ -29,8 +29,8 @@ from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIden
 from candor.probes.fitting.collect import collect
 from candor.probes.fitting.fit import fit_logistic
 from candor.probes.probe import Probe
-from candor.text.context import Messages
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 PHRASE = "Yes, you are right."

@@ -36,7 +36,7 @@ from candor.http.state import (
 )
 from candor.http.trainer_routes import ROUTES as TRAINERS
 from candor.http.trainer_routes import router as trainers
-from candor.scoring.request import parse
+from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
 from candor.watch.drift_report import DriftReport

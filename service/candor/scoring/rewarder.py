@@ -25,10 +25,9 @@ from candor.models.load import RewardModel
 from candor.probes.combine import Combination
 from candor.scoring.answer import ScoredResponse, answer
 from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
-from candor.scoring.request import ScoringRequest
 from candor.scoring.served import Served
-from candor.text.context import Group
 from candor.text.render import Renderer
+from candor.text.request import Group, ScoringRequest
 from candor.watch.drift import Drift
 from candor.watch.metrics import Metrics
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from candor.item import Item
-from candor.text.context import ChatMessage, Context, Messages, OpenTurn, Text
+from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Text
 from candor.text.turns import Marks
 
 Ending = Literal["template", "end_token", "none"]

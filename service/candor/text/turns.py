@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from candor.errors import InvalidRequest
-from candor.text.context import ChatMessage, Group, Messages, OpenTurn, Text
+from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Text
 
 
 @dataclass(frozen=True, slots=True)

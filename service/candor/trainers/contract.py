@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
 
 from candor.client.schema import MAX_ITEMS, Role
-from candor.text.context import Messages
+from candor.text.request import Messages
 from candor.trainers.options import TrainerRoutes
 
 

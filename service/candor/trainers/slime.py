@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
 
-from candor.text.context import Messages
+from candor.text.request import Messages
 from candor.trainers.contract import Body, Contract, ContractAnswer, Pair, ScoreCall, TurnBody
 
 Turns = TypeAdapter(Annotated[list[TurnBody], FailFast(), Field(min_length=1)])

@@ -13,10 +13,9 @@ from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault
-from candor.scoring.request import ScoringRequest
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
-from candor.text.context import Group
+from candor.text.request import Group, ScoringRequest
 from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
 from candor.trainers.options import TrainerRoutes
 

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from candor import logs
 from candor.errors import CandorError, DeadlineExceeded, Draining, Overloaded
-from candor.text.context import Group, Text
+from candor.text.request import Group, Text
 
 log = logs.get(__name__)
 

@@ -20,8 +20,8 @@ from candor.jobs.running.exits import Exit
 from candor.models.checkpoint import ModelRefused
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.identity import weights_sha256
-from candor.text.context import ChatMessage, Messages
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from tests.checkpoints import (
     FORMS,
     Checkpoint,

@@ -21,8 +21,8 @@ from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.models.load import load_reward_model
 from candor.probes.artifact import load, save
-from candor.text.context import Messages
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.service.serving import WEIGHTS, loaded_probe, running, tiny_app
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 

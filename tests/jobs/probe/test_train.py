@@ -22,8 +22,8 @@ from candor.models.load import load_reward_model
 from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows
 from candor.probes.fitting.split import split_rows
-from candor.text.context import Messages
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.tiny import STRIPPING, save_tiny, tiny_llama, tiny_tokenizer
 
 WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]

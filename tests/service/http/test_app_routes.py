@@ -120,7 +120,7 @@ def test_the_openapi_document_describes_every_route_and_resolves_every_reference
 
 
 def test_the_documents_examples_are_valid() -> None:
-    from candor.scoring.request import parse
+    from candor.text.request import parse
 
     parse(json.dumps(openapi.REQUEST_EXAMPLE).encode())
     answer = RewardResponse.model_validate(openapi.RESPONSE_EXAMPLE)

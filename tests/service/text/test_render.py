@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, TooLong
 from candor.item import Item
-from candor.text.context import ChatMessage, Context, Messages, Text
 from candor.text.render import CHARS_PER_TOKEN, Renderer
+from candor.text.request import ChatMessage, Context, Messages, Text
 from tests.tiny import ALTERNATING, BOS, STRIPPING, TURNS, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from candor.errors import EmptyResponse, InvalidRequest
-from candor.text.context import ChatMessage, Context, Group, Messages, OpenTurn, Text
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Context, Group, Messages, OpenTurn, Text
 from candor.text.turns import Marks, from_pair, split, without_end
 from tests.paths import ROOT
 from tests.tiny import ALTERNATING, BOS, EOS, STRIPPING, TURNS, tiny_tokenizer

@@ -14,7 +14,7 @@ import torch
 from candor.errors import EngineFailed, Overloaded
 from candor.item import Item
 from candor.scoring.rewarder import Rewarder
-from candor.text.context import Group
+from candor.text.request import Group
 from candor.watch.health import SENTINEL, Health
 from candor.watch.metrics import Metrics
 from tests.service.serving import load_tiny, metric, running, score, tiny_app, wait_for

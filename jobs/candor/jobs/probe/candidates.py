@@ -32,8 +32,8 @@ from candor.models.load import load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
-from candor.text.context import Messages, Text
 from candor.text.render import Renderer
+from candor.text.request import Messages, Text
 
 MAX_BATCH_TOKENS = 8192
 """Of one forward; the server's default."""

@@ -22,8 +22,8 @@ from candor.probes.fitting.data import Row, load_files
 from candor.probes.fitting.evaluate import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
-from candor.text.context import Messages, Text
 from candor.text.render import Renderer
+from candor.text.request import Messages, Text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pytest
 from candor.client.schema import MAX_PENALTIES, MAX_RESPONSES, PenaltyOverride
 from candor.errors import InvalidRequest
 from candor.invalid import MAX_LISTED_FAULTS
-from candor.scoring.request import ScoringRequest, parse
-from candor.text.context import ChatMessage, Group, Messages, Text
+from candor.text.request import ChatMessage, Group, Messages, ScoringRequest, Text, parse
 
 GOOD: dict[str, Any] = {
     "items": [

@@ -1,20 +1,79 @@
-"""`ScoringRequest`: what is to be scored, checked. The routes make it of a body's bytes or a
-trainer's words; everything behind the routes knows this type alone."""
+"""What is to be scored: `ScoringRequest`, made of a body's bytes or of a trainer's words.
+
+A request holds groups. A group is a context and the responses to it. A context is messages,
+templated text, or templated text with an open turn. Everything behind the routes knows these types
+and not the wire's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
 from candor.client.schema import MAX_ITEMS, PenaltyOverride, RewardItem, RewardRequest
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault
-from candor.text.context import Context, Group, Messages, Text
 
 Truncation = Literal["error", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation: its role and its text."""
+
+    role: str
+    content: str
+
+
+class MessageLike(Protocol):
+    """A message of the wire, of Candor's own route or of a trainer's."""
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A conversation: the RM's chat template is applied to it, with the response as last turn."""
+
+    turns: tuple[ChatMessage, ...]
+
+    @classmethod
+    def of(cls, messages: Iterable[MessageLike]) -> Messages:
+        """The conversation that messages of the wire hold."""
+        return cls(tuple(ChatMessage(message.role, message.content) for message in messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that has the chat template already. The response follows it as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """Templated text up to the end of the last turn before the response's. The chat template writes
+    what follows, as if that turn were a user's."""
+
+    text: str
+
+
+Context = Messages | Text | OpenTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A context and the responses to it."""
+
+    context: Context
+    responses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
