@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar as disable_loading_b
 from candor import assemble, logs
 from candor.http.app import Load, create_app
 from candor.http.protocol import BoundedProtocol
-from candor.http.server import CUT, LAME_DUCK_S, Server
+from candor.http.server import EXIT_WORK_CUT, LAME_DUCK_S, Server
 from candor.probes.artifact import ArtifactError
 from candor.probes.combine import CombinationKind
 from candor.settings import Dtype, Settings, SettingsError, parse_strengths, parse_vllm_args
@@ -277,4 +277,4 @@ def run(settings: Settings, load: Load) -> int:
     if health.failed is not None:
         return 1
     log.info("drained", cut=health.num_cut)
-    return CUT if health.num_cut else 0
+    return EXIT_WORK_CUT if health.num_cut else 0
