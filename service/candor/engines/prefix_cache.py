@@ -141,7 +141,7 @@ class _CountingLRU(LRUCache[bytes, Prefix]):
 
 
 def context_key(item: Item) -> bytes:
-    """The sort key of an item's context: the tokens before the response, without the last token.
+    """The sort key of an item's context: the tokens before the response and before the last token.
 
     Probes and the head read nothing at these tokens, so only their keys and values are needed.
     """

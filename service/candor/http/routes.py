@@ -161,7 +161,7 @@ async def probes(request: Request) -> ProbeList:
 
 @router.get(
     "/v1/drift",
-    summary="Drift of what is scored",
+    summary="Drift of the scored responses",
     responses={**example_response(examples.DRIFT), **error_responses(401, 404, 503)},
 )
 async def drift(request: Request) -> DriftReport:
