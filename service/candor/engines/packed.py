@@ -17,7 +17,7 @@ from candor.engines import trim
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import packed
-from candor.forward.capture import Taps, num_hidden_layers
+from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.packed_attention import NAME
 from candor.forward.prefix import lay_out
 from candor.item import BatchResult, Engine, Item, Score
@@ -56,7 +56,7 @@ class PackedEngine:
         self._prefix_cache = prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._taps = HiddenStateHooks(model, self._layers)
         model.set_attn_implementation(NAME)
 
     def cost(self, items: Sequence[Item]) -> int:
@@ -79,9 +79,9 @@ class PackedEngine:
         )
         result = score_forward(self._model, self._taps, self._layers, items, forward)
         if cache is not None:
-            for number, prefix in forward.kept.items():
+            for number, prefix in forward.kept_prefixes.items():
                 cache.put(items[number], prefix)
-            cache.saved(forward.num_known)
+            cache.saved(forward.num_cached_tokens)
         if self._device.type == "cpu":
             trim.after_batch(result.num_computed_tokens)
         return result

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from candor.engines import trim
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import padded
-from candor.forward.capture import Taps
+from candor.forward.capture import HiddenStateHooks
 from candor.item import BatchResult, Item
 from candor.probes.probe import Probe
 
@@ -41,7 +41,7 @@ class PaddedEngine:
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._taps = HiddenStateHooks(model, self._layers)
 
     def cost(self, items: Sequence[Item]) -> int:
         """Padded tokens: items times the longest."""

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from candor.forward.prefix_kv import Prefix
+from candor.forward.prefix_kv import CachedPrefix
 from candor.item import Item
 
 LEAST_TOKENS = 32
@@ -32,17 +32,17 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._token_bytes = 0.0
         """Of one token's keys and values; known with the first that are kept."""
-        self._prefixes: OrderedDict[bytes, Prefix] = OrderedDict()
+        self._prefixes: OrderedDict[bytes, CachedPrefix] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._prefixes)
 
-    def find(self, items: Sequence[Item]) -> list[Prefix | None]:
+    def find(self, items: Sequence[Item]) -> list[CachedPrefix | None]:
         """For each item, the longest context known that its own context begins with."""
         with self._lock:
             lengths = sorted({one.num_tokens for one in self._prefixes.values()}, reverse=True)
-            found: dict[bytes, Prefix | None] = {}
+            found: dict[bytes, CachedPrefix | None] = {}
             for context in {context_of(item) for item in items}:
                 heads = (context[: 4 * n] for n in lengths if 4 * n <= len(context))
                 head = next((head for head in heads if head in self._prefixes), None)
@@ -51,7 +51,9 @@ class PrefixCache:
                 found[context] = None if head is None else self._prefixes[head]
         return [found[context_of(item)] for item in items]
 
-    def missing(self, items: Sequence[Item], known: Sequence[Prefix | None]) -> dict[int, int]:
+    def missing(
+        self, items: Sequence[Item], known: Sequence[CachedPrefix | None]
+    ) -> dict[int, int]:
         """By the number of an item that has it, the length of each context that is worth keeping:
         long enough, and not known to its end. No more of them than there is room for."""
         first: dict[bytes, int] = {}
@@ -68,7 +70,7 @@ class PrefixCache:
             worth[number] = length
         return worth
 
-    def put(self, item: Item, prefix: Prefix) -> None:
+    def put(self, item: Item, prefix: CachedPrefix) -> None:
         """Keeps the keys and values of an item's context."""
         context = context_of(item)
         with self._lock:
