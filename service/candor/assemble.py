@@ -102,8 +102,8 @@ def load(
     if processes is None:
         workers = num_workers(settings.workers, model.model, on_cpu=threaded)
     else:  # it batches on its own
-        workers = settings.workers or vllm_engine.WORKERS
-        budget = max(1, vllm_engine.AHEAD * budget // workers)
+        workers = settings.workers or vllm_engine.DEFAULT_WORKERS
+        budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // workers)
     rewarder = Rewarder(
         model=model,
         renderer=renderer,

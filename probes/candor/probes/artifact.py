@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from candor.probes.card import CARD_VERSION, Card
+from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
 
 WEIGHTS_FILE = "probe.safetensors"
@@ -146,9 +147,7 @@ def _read_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path}: {where}: {first['msg']}") from error
+        raise ArtifactError(f"{path}: {first_fault(error, 'card')}") from error
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -27,6 +27,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from candor.probes.faults import first_fault
+
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 OPTIONAL_FIELDS = ("direction", "span", "split")
@@ -92,9 +94,7 @@ def load_rows(path: Path) -> list[Row]:
             try:
                 rows.append(Row.model_validate_json(line))
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                field = ".".join(str(part) for part in first["loc"]) or "row"
-                raise ValueError(f"{path}:{number}: {field}: {first['msg']}") from None
+                raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
     if not rows:
         raise ValueError(f"{path}: no rows")
     return rows

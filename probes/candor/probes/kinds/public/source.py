@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from candor.probes.faults import first_fault
+
 
 class PublicItem(BaseModel):
     """One line of a public file; other fields than those of the class are ignored."""
@@ -37,7 +39,7 @@ def read_items(path: Path, of: type[AnyItem]) -> Iterator[tuple[str, AnyItem]]:
         try:
             yield place, of.model_validate_json(raw)
         except ValidationError as error:
-            raise ValueError(f"{place}: {fault(error)}") from None
+            raise ValueError(f"{place}: {first_fault(error, 'item')}") from None
     if empty:
         raise ValueError(f"{path}: the file holds no item")
 
@@ -52,18 +54,11 @@ def _raw_items(path: Path) -> Iterator[tuple[str, str]]:
     try:
         items = TypeAdapter(list[dict[str, Any]]).validate_python(from_json(text))
     except ValidationError as error:
-        raise ValueError(f"{path}: {fault(error)}") from None
+        raise ValueError(f"{path}: {first_fault(error, 'item')}") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     for number, item in enumerate(items, start=1):
         yield f"{path}: item {number}", TypeAdapter(dict[str, Any]).dump_json(item).decode()
-
-
-def fault(error: ValidationError) -> str:
-    """The first error as `field: reason`, without the value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "item"
-    return f"{field}: {first['msg']}"
 
 
 def decoded(data: bytes) -> str:
