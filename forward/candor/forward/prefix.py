@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -25,6 +26,9 @@ Path = tuple[int, ...]
 
 MIN_SAVED = 16
 """Tokens that a shared segment must save: each cut costs one attention call per layer."""
+
+_KEY_BYTES = 4
+"""Bytes of a sort key per token."""
 
 MAX_LEVELS = 16
 """Most segments from the root to a leaf. Real conversations branch a few times; texts made to
@@ -220,6 +224,41 @@ def _cached_first(layout: Layout, cached_from: Mapping[int, int]) -> Layout:
     paths = (tuple(place[number] for number in path) for path in layout.paths)
     sources = tuple(cached_from[number] for number in order if number in cached_from)
     return Layout(tuple(token_ids), tuple(positions), tuple(segments), tuple(paths), sources)
+
+
+def count_distinct(keys: Iterable[bytes]) -> Iterator[int]:
+    """Yields the number of tokens in the packed form of the first sequence, of the first two, and
+    so on.
+
+    Much cheaper than laying each of them out. A shared prefix shorter than `MIN_SAVED` is counted
+    for each sequence, so the count may be a little higher than a layout's number of tokens. Where
+    several short prefixes nest, it may be a little lower.
+
+    Args:
+        keys: `sort_key` of each sequence.
+    """
+    seen: list[bytes] = []
+    total = 0
+    for key in keys:
+        place = bisect_left(seen, key)
+        if place == len(seen) or seen[place] != key:
+            neighbours = seen[max(0, place - 1) : place + 1]
+            shared = max((_common_tokens(key, other) for other in neighbours), default=0)
+            total += len(key) // _KEY_BYTES - (shared if shared >= MIN_SAVED else 0)
+            seen.insert(place, key)
+        yield total
+
+
+def _common_tokens(key: bytes, other: bytes) -> int:
+    """How many tokens two sort keys begin with alike; by bisection, since `bytes` compare fast."""
+    low, high = 0, min(len(key), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if key[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low // _KEY_BYTES
 
 
 def common(first: Tokens, last: Tokens, start: int = 0) -> int:

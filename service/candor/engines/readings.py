@@ -56,7 +56,7 @@ def by_layer(
 @torch.inference_mode()
 def score_forward(
     model: nn.Module,
-    taps: HiddenStateHooks,
+    hooks: HiddenStateHooks,
     layers: dict[int, LayerProbes],
     items: Sequence[Item],
     forward: Forward,
@@ -75,7 +75,7 @@ def score_forward(
 
         return read
 
-    with taps.read({index: reader(index) for index in layers}):
+    with hooks.read({index: reader(index) for index in layers}):
         output = decoder(model)(**forward.inputs)
     last, order = torch.unique(forward.last, return_inverse=True)
     rewards = head_logits(model, output.last_hidden_state.flatten(0, 1)[last])[order].tolist()
