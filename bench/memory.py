@@ -2,7 +2,6 @@
 
 Tiny texts, every one fresh, as single requests at concurrency 32; the memory is read at the start
 and after each 2,000. Stores with a limit in bytes fill up first: what counts is the second half.
-`--no-memo` is the control, a server that keeps no scores.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +35,6 @@ def memory(
     probe: Annotated[list[str] | None, Parameter(negative="")] = None,
     requests: int = 20_000,
     every: int = 2_000,
-    memo: bool = True,
     quick: bool = False,
 ) -> None:
     """Send many small requests and read the server's memory between them.
@@ -52,8 +49,6 @@ def memory(
         How many.
     every
         Requests between two readings.
-    memo
-        Whether the server remembers scores.
     quick
         A tiny random model in its place.
     """
@@ -62,9 +57,6 @@ def memory(
         if quick:
             model = str(save_tiny(folder / "model"))
         (arm, *_) = all_arms(model, probe or [], pick_dtype("auto"))
-        if not memo:
-            with_memo = arm.command
-            arm = replace(arm, command=lambda port: [*with_memo(port), "--memo-mb=0"])
         draw = random.Random(0)
         with bring_up(arm, folder / "server.log", _texts(draw, 64)) as live, live.awake():
             pid, url = live.running.process.pid, live.running.url

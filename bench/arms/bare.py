@@ -46,7 +46,7 @@ def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
 
 class Bare:
     """One model, one engine with `num_probes` random probes, and what a server has by default of
-    workers, budget and prefix cache; no memo."""
+    workers, budget and prefix cache."""
 
     def __init__(self, model: RewardModel, num_probes: int) -> None:
         defaults = Settings(model=model.id)

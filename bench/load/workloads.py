@@ -1,7 +1,7 @@
 """The texts that are scored: drawn from a seed, out of a word list of our own.
 
 Nothing here is language: a forward costs the same for words in any order, and made-up texts can be
-fresh for every repetition, so that no memo and no prefix cache of any arm helps from one to the
+fresh for every repetition, so that no prefix cache of any arm helps from one to the
 next.
 """
 

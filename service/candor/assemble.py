@@ -6,21 +6,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from candor import logs
 from candor.batching.batcher import Batcher
-from candor.batching.memo import Memo
 from candor.engines.choose import build_engine
-from candor.engines.int8_gate import Prompt, through_the_gate
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.threads import num_workers, threads_for
 from candor.engines.vllm import check as vllm_check
 from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
 from candor.item import Engine
-from candor.models.checkpoint import ModelRefused
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
@@ -70,15 +66,11 @@ def load(
     served: dict[str, ServedProbe],
     reference: DriftReference | None,
     metrics: Metrics,
-    gate: Sequence[Prompt] = (),
 ) -> Rewarder:
     """The model, checked against every probe, behind a batcher that is not started yet.
 
-    Args:
-        gate: what int8 must rank as the model does; none is no int8.
-
     Raises:
-        ModelRefused: the model cannot be served, or not in int8.
+        ModelRefused: the model cannot be served.
         ProbeMismatch: a probe belongs to another model.
         DriftReferenceError: `reference` was taken with another model or other probes.
     """
@@ -104,8 +96,6 @@ def load(
         metrics.registry.register(PrefixCacheGauges(prefix_cache))
     engine = start_engine(settings, model, served, prefix_cache)
     renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
-    if gate:
-        model = to_int8(gate, settings, model, engine, renderer, prefix_cache)
     processes = engine if isinstance(engine, VllmEngine) else None
     threaded = model.device == "cpu" and processes is None
     budget = settings.max_batch_tokens
@@ -124,7 +114,6 @@ def load(
             watchdog_s=settings.watchdog_s,
             workers=workers,
             before_batch=threads_for(workers) if threaded else None,
-            memo=Memo(int(settings.memo_mb * 2**20)) if settings.memo_mb else None,
             observer=metrics,
         ),
         served=served,
@@ -157,33 +146,6 @@ def start_engine(
     return build_engine(
         settings.engine, model.model, probes, device=model.device, prefix_cache=prefix_cache
     )
-
-
-def to_int8(
-    gate: Sequence[Prompt],
-    settings: Settings,
-    model: RewardModel,
-    engine: Engine,
-    renderer: Renderer,
-    prefix_cache: PrefixCache | None,
-) -> RewardModel:
-    """The same model with 8-bit linear layers, its weights replaced in place.
-
-    Raises:
-        ModelRefused: it is not on a CPU, or int8 ranks the candidates of the gate otherwise.
-    """
-    if model.device != "cpu":
-        raise ModelRefused(f"--int8-gate: the model is on {model.device}; add --device cpu")
-    agreement = through_the_gate(
-        gate,
-        model.model,
-        engine,
-        renderer,
-        settings.max_batch_tokens,
-        forget=prefix_cache.clear if prefix_cache is not None else lambda: None,
-    )
-    log.info("int8_gate_passed", **asdict(agreement))
-    return replace(model, dtype="int8")
 
 
 def _log_loaded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,15 +30,11 @@ class Item:
     (`candor.forward.prefix`)."""
     context_key: int = field(init=False, repr=False, compare=False)
     """Equal for the items of one group. A chance collision puts strangers into one batch."""
-    digest: bytes = field(init=False, repr=False, compare=False)
-    """SHA-256 of everything that a score depends on: the ids and the response span."""
 
     def __post_init__(self) -> None:
         key = sort_key(self.token_ids)
-        span = f"{self.response_start}:{self.response_end}".encode()
         object.__setattr__(self, "sort_key", key)
         object.__setattr__(self, "context_key", hash(key[: 4 * self.response_start]))
-        object.__setattr__(self, "digest", hashlib.sha256(key + span).digest())
 
     @property
     def num_tokens(self) -> int:
@@ -87,7 +82,7 @@ class Scored:
 
     `queue_s` is from `submit` to the start of the item's batch, `forward_s` the time the model had
     that batch. `num_computed_tokens` is the item's share of the batch's; the shares add up to the
-    whole. A score that was known already took no forward and no tokens.
+    whole.
     """
 
     score: Score

@@ -18,7 +18,6 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar as disable_loading_bar
 
 from candor import assemble, logs
-from candor.engines.int8_gate import GateError, read_gate
 from candor.http.app import Load, create_app
 from candor.http.protocol import BoundedProtocol
 from candor.http.server import CUT, LAME_DUCK_S, Server
@@ -57,7 +56,6 @@ def serve(
     device: Annotated[str, Parameter(group=REWARD)] = "auto",
     dtype: Annotated[Dtype, Parameter(group=REWARD)] = "auto",
     engine: Annotated[Literal["packed", "padded", "vllm"], Parameter(group=REWARD)] = "packed",
-    int8_gate: Annotated[Path | None, Parameter(group=REWARD)] = None,
     tensor_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
     pipeline_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1,
     vllm_arg: Annotated[list[str] | None, Parameter(group=VLLM, negative="")] = None,
@@ -71,7 +69,6 @@ def serve(
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192,
     max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576,
     workers: Annotated[int | None, Parameter(group=LIMITS)] = None,
-    memo_mb: Annotated[float, Parameter(group=LIMITS)] = 64.0,
     prefix_cache_mb: Annotated[float, Parameter(group=LIMITS)] = 256.0,
     request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0,
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0,
@@ -114,9 +111,6 @@ def serve(
     engine
         packed computes a shared context once; padded is the plain forward; vllm runs models that
         need more than one GPU, and has to be installed.
-    int8_gate
-        JSONL of your prompts with candidates, as candor generate writes it: linear layers run in
-        8 bits on the CPU if they rank these as the model does, and the start fails if not.
     tensor_parallel_size
         GPUs that share every layer.
     pipeline_parallel_size
@@ -145,8 +139,6 @@ def serve(
     workers
         Batches that run at once; unless given one a core on a CPU, up to 8, one on a GPU, and 8 in
         vLLM.
-    memo_mb
-        MiB for scores that are given again to who sends the same tokens again; 0 keeps none.
     prefix_cache_mb
         MiB on the model's device for contexts, so that a group's later responses find theirs
         computed; 0 keeps none.
@@ -192,7 +184,6 @@ def serve(
             device=device,
             dtype=dtype,
             engine=engine,
-            int8_gate=int8_gate,
             tensor_parallel_size=tensor_parallel_size,
             pipeline_parallel_size=pipeline_parallel_size,
             vllm_args=parse_vllm_args(vllm_arg or []),
@@ -205,7 +196,6 @@ def serve(
             max_batch_tokens=max_batch_tokens,
             max_queue_tokens=max_queue_tokens,
             workers=workers,
-            memo_mb=memo_mb,
             prefix_cache_mb=prefix_cache_mb,
             request_timeout_s=request_timeout_s,
             watchdog_s=watchdog_s,
@@ -222,15 +212,12 @@ def serve(
         )
         served = assemble.serve_probes(settings)
         reference = read_reference(drift_reference) if drift_reference is not None else None
-        gate = read_gate(int8_gate)
-    except (SettingsError, ArtifactError, DriftReferenceError, GateError) as error:
+    except (SettingsError, ArtifactError, DriftReferenceError) as error:
         print(f"candor serve: {error}", file=sys.stderr)
         sys.exit(2)
     if settings.insecure_no_auth and settings.api_key is None:
         log.warning("no_auth", reason="anyone who reaches this port can use it")
-    status = run(
-        settings, lambda metrics: assemble.load(settings, served, reference, metrics, gate)
-    )
+    status = run(settings, lambda metrics: assemble.load(settings, served, reference, metrics))
     logging.shutdown()
     # Not sys.exit: a forward that hangs would hold the interpreter's exit for ever.
     os._exit(status)

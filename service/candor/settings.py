@@ -79,9 +79,6 @@ class Settings:
     """DNS names, beside `localhost`, that a Host header may carry."""
     device: str = "auto"
     dtype: Dtype = "auto"
-    int8_gate: Path | None = None
-    """Prompts with candidates that 8-bit linear layers must rank as the model does; None is no
-    int8."""
     engine: Literal["packed", "padded", "vllm"] = "packed"
     tensor_parallel_size: int = 1
     """Of vLLM: devices that share every layer."""
@@ -93,8 +90,6 @@ class Settings:
     max_queue_tokens: int = 1_048_576
     workers: int | None = None
     """Batches that run at once; None is one a core on a CPU, one on a GPU, and a few in vLLM."""
-    memo_mb: float = 64.0
-    """MiB of scores that need not be computed again; 0 keeps none."""
     prefix_cache_mb: float = 256.0
     """MiB of keys and values of contexts, on the model's device; 0 keeps none."""
     served_model_name: str | None = None
@@ -129,19 +124,12 @@ class Settings:
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{flag} {value}: must be a positive number")
         self._check_vllm()
-        if self.int8_gate is not None and (self.engine == "vllm" or self.device not in CPU):
-            raise SettingsError(
-                f"--int8-gate {self.int8_gate}: int8 is for CPUs and Candor's own engines; add "
-                "--device cpu, or give vLLM its own --vllm-arg quantization=..."
-            )
         if self.workers is not None and self.workers < 1:
             raise SettingsError(f"--workers {self.workers}: must be at least 1")
-        for flag, value in (
-            ("--memo-mb", self.memo_mb),
-            ("--prefix-cache-mb", self.prefix_cache_mb),
-        ):
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingsError(f"{flag} {value}: must be 0 (off) or a positive number")
+        if not (math.isfinite(self.prefix_cache_mb) and self.prefix_cache_mb >= 0):
+            raise SettingsError(
+                f"--prefix-cache-mb {self.prefix_cache_mb}: must be 0 (off) or a positive number"
+            )
         if self.trainers.turn_marker == "":
             raise SettingsError("--turn-marker is empty: give the text before the response")
         self._check_strengths()

@@ -151,6 +151,6 @@ def test_wrong_settings_are_named(args: dict[str, Any], words: str) -> None:
 def test_right_settings_are_taken_as_texts_too() -> None:
     from candor.ray.app import app, settings_of
 
-    assert settings_of({"model": "m", "workers": "2", "memo_mb": "0"}).workers == 2
+    assert settings_of({"model": "m", "workers": "2", "prefix_cache_mb": "0"}).workers == 2
     for args in ({"insecure_no_auth": "true"}, {"api_key_file": "/on/every/node"}):
         assert app({"model": "m"} | args) is not None

@@ -199,9 +199,9 @@ def test_a_stalled_body_does_not_hold_the_exit(serving: Serving) -> None:
 
 
 def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Path) -> None:
-    # One item a forward, none remembered: 16,000 forwards in 3 s would be 0.2 ms each, and torch
+    # One item per forward: 16,000 forwards in 3 s would be 0.2 ms each, and torch
     # takes longer on any machine.
-    serving = Serving(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1", CANDOR_MEMO_MB="0")
+    serving = Serving(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
     try:
         wait_for(lambda: serving.answers("/readyz"), 300)
         items = [{"prompt": "The poem is", "responses": ["good"] * 4000}] * 4

@@ -16,7 +16,6 @@ from fastapi import FastAPI
 
 from candor import errors
 from candor.batching.batcher import Batcher
-from candor.batching.memo import Memo
 from candor.client.schema import ErrorEnvelope
 from candor.engines.choose import EngineName, build_engine
 from candor.engines.prefix_cache import PrefixCache
@@ -127,7 +126,6 @@ def load_tiny(
     max_queue_tokens: int = 1_000_000,
     watchdog_s: float = 60.0,
     workers: int = 1,
-    memo: Memo | None = None,
     prefix_cache: PrefixCache | None = None,
     drift_window: int = MIN_WINDOW,
     drift_reference: DriftReference | None = None,
@@ -162,7 +160,6 @@ def load_tiny(
         max_queue_tokens=max_queue_tokens,
         watchdog_s=watchdog_s,
         workers=workers,
-        memo=memo,
         observer=metrics,
     )
     drift = None

@@ -10,7 +10,6 @@ import cyclopts
 import httpx2
 import pytest
 
-from candor.batching.memo import Memo
 from candor.engines.prefix_cache import PrefixCache
 from candor.item import Item
 from candor.scoring.compose import ServedProbe
@@ -75,7 +74,6 @@ def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
             metrics,
             served=probes,
             before=raise_on_poison,
-            memo=Memo(2**20),
             prefix_cache=PrefixCache(2**20),
         ),
         api_key=API_KEY,

@@ -26,7 +26,6 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from candor.forward import native
 from candor.forward.head import decoder_blocks
-from candor.forward.int8 import Int8Linear
 from candor.forward.native import Kernel
 from candor.forward.packed_attention import PackedLayout, packed_attention
 
@@ -157,16 +156,12 @@ def _window(attention: nn.Module) -> int | None:
 
 
 def _product(states: Tensor, layer: nn.Module) -> Tensor:
-    if isinstance(layer, Int8Linear):
-        return layer(states)  # type: ignore[no-any-return]
     assert isinstance(layer, nn.Linear)
     return linear(states, layer.weight, layer.bias)
 
 
 def _add(hidden: Tensor, states: Tensor, layer: nn.Module) -> Tensor:
     """Adds the product of a layer without a bias to `hidden`, in place."""
-    if isinstance(layer, Int8Linear):
-        return hidden.add_(layer(states))
     assert isinstance(layer, nn.Linear)
     return hidden.addmm_(states, layer.weight.t())
 

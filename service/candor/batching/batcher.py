@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 
 from candor.batching.admission import Admission
 from candor.batching.batch import Outcome
-from candor.batching.memo import Memo
 from candor.batching.observer import Observer
 from candor.batching.queue import Entry, Queue, Submission
 from candor.batching.workers import Batch, Workers
@@ -48,7 +47,6 @@ class Batcher:
         before_batch: called in the model thread with how many workers' share of the machine the
             batch may use: all of it where nothing else waits or runs. None for an engine that
             shares the machine out itself: what comes while a lone batch runs joins it.
-        memo: of scores that need not be computed again; None computes everything.
         observer: told of batches, waits, refusals and failures.
     """
 
@@ -62,7 +60,6 @@ class Batcher:
         watchdog_s: float = 60.0,
         workers: int = 1,
         before_batch: Callable[[int], None] | None = None,
-        memo: Memo | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._engine = engine
@@ -71,7 +68,6 @@ class Batcher:
         self._watchdog_s = watchdog_s
         self._workers = Workers(engine, workers, before_batch)
         self._shared_out = before_batch is not None
-        self.memo = memo
         self._observer = observer or Observer()
         self._queue = Queue()
         self._draining = False
@@ -111,9 +107,7 @@ class Batcher:
         """Begins to take batches; call once, from the event loop."""
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="candor-batcher")
 
-    async def submit(
-        self, items: Sequence[Item], *, deadline: float | None, fresh: bool = False
-    ) -> list[Scored]:
+    async def submit(self, items: Sequence[Item], *, deadline: float | None) -> list[Scored]:
         """Scores `items`, in order. All of them are admitted or none.
 
         When the awaiting task is cancelled (its client is gone), the items that still wait leave
@@ -122,7 +116,6 @@ class Batcher:
         Args:
             items: any number; none gives an empty list.
             deadline: in `time.monotonic()` seconds; what has not reached the model by then fails.
-            fresh: computed in any case, whatever the memo knows: how the scores are checked.
 
         Raises:
             Overloaded, Draining, NotReady: refused, nothing was queued.
@@ -133,18 +126,16 @@ class Batcher:
             return []
         now = time.monotonic()
         future: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
-        submission = Submission(len(items), future, deadline, fresh)
+        submission = Submission(len(items), future, deadline)
         entries = [Entry(submission, index, item, now) for index, item in enumerate(items)]
-        unknown = [entry for entry in entries if not self._remembered(entry, now)]
-        if refusal := self._refusal(sum(entry.item.num_tokens for entry in unknown), deadline):
+        if refusal := self._refusal(sum(item.num_tokens for item in items), deadline):
             self._observer.on_refused(refusal.type)
             raise refusal
-        for entry in unknown:
+        for entry in entries:
             self._queue.add(entry)
-        submission.waiting.update(unknown)
-        if unknown:
-            self._idle.clear()
-            self._wake.set()
+        submission.waiting.update(entries)
+        self._idle.clear()
+        self._wake.set()
         try:
             return await future
         except asyncio.CancelledError:
@@ -172,22 +163,10 @@ class Batcher:
             return Draining("the server is shutting down", retry_after_s=1)
         if self._runner is None or self._runner.done():
             return NotReady("the model is not running", retry_after_s=1)
-        if num_tokens == 0:
-            return None
         remaining_s = math.inf if deadline is None else deadline - time.monotonic()
         return self._admission.refusal(
             num_tokens, self._queue.num_tokens, self._workers.num_tokens, remaining_s
         )
-
-    def _remembered(self, entry: Entry, now: float) -> bool:
-        """Answers an entry from the memo, if its score is known."""
-        if self.memo is None or entry.submission.fresh:
-            return False
-        score = self.memo.get(entry.item)
-        if score is not None:
-            waited_s = now - entry.queued_at
-            entry.submission.give(entry.index, Scored(score, waited_s, 0.0, num_computed_tokens=0))
-        return score is not None
 
     async def _run(self) -> None:
         """Keeps the workers; ends with the first that ends."""
@@ -240,7 +219,7 @@ class Batcher:
     def _must_run(self, entry: Entry, now: float) -> bool:
         """Whether an entry whose turn has come has to be computed."""
         submission = entry.submission
-        if submission.future.done() or self._remembered(entry, now):
+        if submission.future.done():
             return False
         if submission.deadline is not None and submission.deadline <= now:
             self._observer.on_item_error(DeadlineExceeded.type)
@@ -264,8 +243,6 @@ class Batcher:
         for entry, (score, computed) in zip(batch.entries, outcomes, strict=True):
             submission = entry.submission
             if isinstance(score, Score) and score.is_finite:
-                if self.memo is not None and not submission.fresh:
-                    self.memo.put(entry.item, score)
                 queue_s = batch.began - entry.queued_at
                 submission.give(entry.index, Scored(score, queue_s, forward_s, computed))
             elif not submission.future.done():  # else another of its items has failed, or it left

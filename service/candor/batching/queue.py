@@ -30,8 +30,6 @@ class Submission:
     future: asyncio.Future[list[Scored]]
     deadline: float | None
     """On the monotonic clock."""
-    fresh: bool
-    """Computed in any case, whatever is known already."""
     waiting: set[Entry] = field(default_factory=set)
     scored: dict[int, Scored] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Memory that a large batch has freed goes back to the system.
 
 glibc keeps it: each thread frees into an arena of its own, and what is kept above for long (a
-context's keys and values, a remembered score) holds everything below it. A 135M model on two
+context's keys and values) holds everything below it. A 135M model on two
 threads came to 4 GB that way where it uses 1.4.
 """
 

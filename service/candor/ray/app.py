@@ -27,7 +27,6 @@ from pydantic import TypeAdapter, ValidationError
 from transformers.utils.logging import disable_progress_bar as disable_loading_bar
 
 from candor import assemble, logs
-from candor.engines.int8_gate import read_gate
 from candor.http.app import create_app
 from candor.serve import read_key_file
 from candor.settings import Settings, SettingsError
@@ -96,10 +95,9 @@ class Candor:
         reference = None
         if settings.drift_reference is not None:
             reference = read_reference(settings.drift_reference)
-        gate = read_gate(settings.int8_gate)
         return create_app(
             settings,
-            lambda metrics: assemble.load(settings, served, reference, metrics, gate),
+            lambda metrics: assemble.load(settings, served, reference, metrics),
             health=self.health,
         )
 

@@ -128,14 +128,11 @@ class Rewarder:
         return self._answer(request, places, items, scored, penalties)
 
     async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
-        """R and every S, monitors too, of every response in order: what the sentinel compares.
-
-        They are computed anew each time, whatever the memo knows.
-        """
+        """R and every S, monitors too, of every response in order: what the sentinel compares."""
         deadline = time.monotonic() + timeout_s
         places = response_places(items)
         encoded = await self._encode(RewardRequest(items=items), places, deadline)
-        scored = await self._submit(encoded, places, deadline, fresh=True)
+        scored = await self._submit(encoded, places, deadline)
         return tuple(
             value
             for one in scored
@@ -166,8 +163,6 @@ class Rewarder:
 
     def forget(self) -> None:
         """Nothing computed so far is given again."""
-        if self.batcher.memo is not None:
-            self.batcher.memo.clear()
         if self._prefix_cache is not None:
             self._prefix_cache.clear()
 
@@ -224,10 +219,9 @@ class Rewarder:
         items: Sequence[Item],
         places: Sequence[tuple[int, int]],
         deadline: float,
-        fresh: bool = False,
     ) -> list[Scored]:
         try:
-            return await self.batcher.submit(items, deadline=deadline, fresh=fresh)
+            return await self.batcher.submit(items, deadline=deadline)
         except CandorError as error:
             if error.item is None:
                 raise

@@ -33,9 +33,9 @@ SENTINEL = [
 """Texts of no importance: only that their scores do not change. The context is long enough to be
 shared where the engine shares (`candor.forward.prefix.MIN_SAVED`)."""
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02, "int8": 0.1}
-"""Of `|score| + 1`. Other items may share the sentinel's batch, and padding changes rounding; int8
-makes whole steps of small differences."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+"""Allowed difference, as a share of `|score| + 1`. Other items may share the sentinel's batch, and
+padding changes rounding."""
 
 Status = Literal["loading", "ready", "wrong_scores", "stuck", "draining", "failed"]
 

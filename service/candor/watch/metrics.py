@@ -25,7 +25,6 @@ from prometheus_client.registry import Collector
 
 from candor.batching.observer import Observer
 from candor.errors import CandorError
-from candor.watch.cache_gauges import MemoGauges
 from candor.watch.drift_gauges import DriftGauges
 from candor.watch.health import Health, Status
 from candor.watch.signed import SignedByProbe, signed
@@ -118,12 +117,10 @@ class Metrics(Observer):
             self.tokens.labels(kind)
 
     def watch(self, batcher: Batcher) -> None:
-        """Let the queue and memo gauges read `batcher` when they are scraped."""
+        """Let the queue gauges read `batcher` when they are scraped."""
         self.queue_items.set_function(lambda: batcher.queue_items)
         self.queue_tokens.set_function(lambda: batcher.queue_tokens)
         self.queue_oldest_s.set_function(lambda: batcher.oldest_wait_s)
-        if batcher.memo is not None:
-            self.registry.register(MemoGauges(batcher.memo))
 
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
         """Let the drift gauges be read off one `report` a scrape."""

@@ -19,7 +19,7 @@ BUDGET = 100
 
 def entry(group: int, number: int, queued_at: float = 0.0, response: int = RESPONSE) -> Entry:
     ids = (group,) * CONTEXT + (1000 + number,) * response
-    submission = Submission(1, future=None, deadline=None, fresh=False)  # type: ignore[arg-type]
+    submission = Submission(1, future=None, deadline=None)  # type: ignore[arg-type]
     return Entry(submission, number, Item(ids, CONTEXT, len(ids)), queued_at)
 
 

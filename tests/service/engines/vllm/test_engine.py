@@ -116,11 +116,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         probes=(str(probes["sycophancy"]), str(probes["length"])),
         monitors=(str(probes["unseen"]),),
         penalties={"sycophancy": 0.5},
-        memo_mb=0,
     )
     port = free_port()
     command = [str(PYTHON), "-m", "candor", "serve", "--engine=vllm", f"--model={model}"]
-    command += ["--dtype=float32", "--memo-mb=0", "--penalty=sycophancy=0.5", f"--port={port}"]
+    command += ["--dtype=float32", "--penalty=sycophancy=0.5", f"--port={port}"]
     command += [f"--probe={probes['sycophancy']}", f"--probe={probes['length']}"]
     command += [f"--monitor={probes['unseen']}", "--vllm-arg=enforce_eager=true"]
     # A response of more tokens is computed in two steps.
