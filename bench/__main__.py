@@ -6,14 +6,12 @@ Progress is on stderr; on stdout the tables, and as the last line one JSON objec
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -27,6 +25,7 @@ from bench.machine import describe, pick_dtype
 from bench.report import agreement, figure, tables
 from bench.run import Outcome, Plan, Run
 from candor.jobs.running.manifest import now
+from candor.jobs.running.processes import exit_on_sigterm
 
 app = App(name="bench", help=__doc__)
 
@@ -114,7 +113,7 @@ def bench(
 
 def _timed(plan: Plan) -> tuple[dict[str, Any], Outcome]:
     """What is known before, and what came out; of a run that is stopped, what there is so far."""
-    signal.signal(signal.SIGTERM, _leave)
+    exit_on_sigterm()  # paused servers must not be left behind
     before = describe() | {"started": now(), "argv": sys.argv[1:]}
     began = time.monotonic()
     run = Run(plan)
@@ -157,11 +156,6 @@ def _write(folder: Path, plan: Plan, about: dict[str, Any], outcome: Outcome) ->
     print(orjson.dumps(last | {"seconds": round(about["seconds"], 1)}).decode())
     if about["stopped"]:
         sys.exit("bench: stopped before its end; what was measured until then is written")
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the run in order: paused servers must not be left behind."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

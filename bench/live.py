@@ -16,20 +16,12 @@ from typing import Any
 
 import orjson
 
-from bench.arms.servers import (
-    Running,
-    StartFailed,
-    clean_environment,
-    free_port,
-    started,
-    stop,
-    tail,
-    wait_ready,
-)
+from bench.arms.servers import Running, clean_environment, started
 from bench.arms.table import Arm
 from bench.load import loops as load
 from bench.load.workloads import Text
 from bench.machine import Matmul, OthersCpu
+from candor.jobs.running.processes import StartFailed, free_port, stop, tail, wait_ready
 
 START_S = 900.0
 """A vLLM that compiles for the first time, on two busy cores."""
@@ -70,9 +62,8 @@ class Live:
             self.running.resume()
         try:
             if self.arm.wire is not None:
-                deadline = time.monotonic() + 60
                 url = self.running.url + self.arm.wire.ready
-                wait_ready(self.running.process, url, self.log, deadline)
+                wait_ready(self.running.process, url, self.log, 60)
             yield
         finally:
             self.running.read_memory()

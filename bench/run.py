@@ -17,7 +17,6 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from bench.arms.servers import StartFailed
 from bench.arms.table import Arm
 from bench.goals import OPEN_COMMON, repeated
 from bench.live import Live, Measure, bring_up, measure
@@ -25,6 +24,7 @@ from bench.load import workloads
 from bench.load.loops import arrivals
 from bench.load.workloads import Text
 from bench.machine import Matmul, distinct_tokens, flops_per_token
+from candor.jobs.running.processes import StartFailed
 
 CELLS = ("groups/single", "unique/single", "groups/batch", "unique/batch")
 OPEN_ARMS = ("packed", "vllm-tuned")

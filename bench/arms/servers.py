@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +18,7 @@ from pathlib import Path
 
 import psutil
 
-
-class StartFailed(RuntimeError):
-    """A server died or was not ready in time; the message ends with its last log lines."""
+from candor.jobs.running import processes
 
 
 @dataclass
@@ -68,13 +63,6 @@ class Running:
                 continue
             total += times.user + times.system
         return total
-
-
-def free_port() -> int:
-    """A port nobody listens on right now, on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -141,56 +129,14 @@ def started(
     Raises:
         StartFailed: it exited, or was not ready within `timeout_s` seconds.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=clean_environment() | dict(environment),
-            start_new_session=True,
-        )
-    try:
-        wait_ready(process, url + ready, log, began + timeout_s)
+    with processes.running(
+        command,
+        ready_url=url + ready,
+        log=log,
+        timeout_s=timeout_s,
+        environment=clean_environment() | dict(environment),
+    ) as process:
         running = Running(process, url, time.monotonic() - began)
         running.read_memory()
         yield running
-    finally:
-        stop(process)
-
-
-def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline: float) -> None:
-    """Returns when `url` answers 200.
-
-    Raises:
-        StartFailed: the process exited, or the monotonic `deadline` passed.
-    """
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise StartFailed(f"exited with {process.returncode}; end of {log}:\n{tail(log)}")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.1)
-    raise StartFailed(f"{url} was not ready in time; end of {log}:\n{tail(log)}")
-
-
-def stop(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:
-    """SIGTERM, also to one that is paused; SIGKILL to its group after `grace_s` seconds."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGCONT)
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
