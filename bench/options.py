@@ -48,7 +48,7 @@ class BenchOptions:
     """Seed of the texts and of the arrival times."""
 
     out: Path | None = None
-    """Folder for the result. Default: runs/bench/<time>."""
+    """Folder for the result. Default: runs/bench/TIME."""
 
     quick: bool = False
     """Measure three arms once on a tiny random model: shows that the bench runs."""

@@ -65,7 +65,7 @@ def scaling(
     repetitions
         Repetitions of every point.
     out
-        Folder for scaling.json and scaling.svg. Default: runs/bench/scaling-<time>.
+        Folder for scaling.json and scaling.svg. Default: runs/bench/scaling-TIME.
     quick
         Use a tiny random model and the two smallest points of each curve.
     """
