@@ -36,7 +36,6 @@ from transformers import (
     GgufConfig,
 )
 
-from candor.client.schema import Message
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
@@ -46,6 +45,7 @@ from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from demo.commands import say
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, poems, preferences, probe_rows
@@ -240,7 +240,7 @@ def pair_activations(
     """Activations from which R is read: of chosen and of rejected replies, (pairs, hidden)."""
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
     items = [
-        renderer.encode([Message(role="user", content=pair.prompt)], text)
+        renderer.encode(Messages((ChatMessage("user", pair.prompt),)), text)
         for pair in pairs
         for text in (pair.chosen, pair.rejected)
     ]
