@@ -19,7 +19,7 @@ import orjson
 from bench.arms.servers import Running, clean_environment, started
 from bench.arms.table import Arm
 from bench.load import loops
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 from bench.machine import Matmul, OthersCpu
 from candor.jobs.running.processes import StartFailed, free_port, stop, tail, wait_ready
 
@@ -41,7 +41,7 @@ class LiveArm:
     log: Path
     about: Any = field(default=None)
 
-    def score(self, texts: Sequence[Text], mode: str, concurrency: int) -> loops.Load:
+    def score(self, texts: Sequence[BenchText], mode: str, concurrency: int) -> loops.Load:
         """Send the texts to this arm.
 
         Args:
@@ -70,7 +70,7 @@ class LiveArm:
             with suppress(ProcessLookupError):
                 self.running.pause()
 
-    def _through_pipe(self, texts: Sequence[Text]) -> loops.Load:
+    def _through_pipe(self, texts: Sequence[BenchText]) -> loops.Load:
         pairs = [(text.context, text.response) for text in texts]
         answer = ask(self.running.process, pairs, self.log)
         seconds = float(answer["seconds"])
@@ -87,7 +87,7 @@ class LiveArm:
 
 
 @contextmanager
-def bring_up(arm: Arm, log: Path, warm_up: Sequence[Text]) -> Iterator[LiveArm]:
+def bring_up(arm: Arm, log: Path, warm_up: Sequence[BenchText]) -> Iterator[LiveArm]:
     """Start the arm, score `warm_up` with it, pause it; stop it when the block ends.
 
     Raises:
@@ -180,7 +180,7 @@ class Measure:
     seconds: float = math.nan
     """Length of the interval in which the requests of an open loop are due."""
 
-    def run(self, live: LiveArm, texts: Sequence[Text]) -> loops.Load:
+    def run(self, live: LiveArm, texts: Sequence[BenchText]) -> loops.Load:
         if self.due is None:
             return live.score(texts, self.mode, self.concurrency)
         assert live.arm.wire is not None
@@ -188,7 +188,11 @@ class Measure:
 
 
 def measure(
-    live: LiveArm, texts: Sequence[Text], warm_up: Sequence[Text], matmul: Matmul, how: Measure
+    live: LiveArm,
+    texts: Sequence[BenchText],
+    warm_up: Sequence[BenchText],
+    matmul: Matmul,
+    how: Measure,
 ) -> dict[str, Any]:
     """One measurement, as a record of the result.
 

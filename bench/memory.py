@@ -22,7 +22,7 @@ from bench.arms.tiny import save_tiny
 from bench.live import bring_up
 from bench.load.loops import closed_loop
 from bench.load.wire import CANDOR
-from bench.load.workloads import WORDS, Text
+from bench.load.workloads import WORDS, BenchText
 from bench.machine import pick_dtype
 from bench.run import say
 
@@ -81,12 +81,13 @@ def memory(
     print(orjson.dumps(result).decode())
 
 
-def _texts(draw: random.Random, count: int) -> list[Text]:
+def _texts(draw: random.Random, count: int) -> list[BenchText]:
     """Contexts and responses of four words."""
-    return [
-        Text(number, " ".join(draw.choices(WORDS, k=4)) + "\n", " ".join(draw.choices(WORDS, k=4)))
-        for number in range(count)
-    ]
+
+    def words() -> str:
+        return " ".join(draw.choices(WORDS, k=4))
+
+    return [BenchText(number, f"{words()}\n", words()) for number in range(count)]
 
 
 if __name__ == "__main__":

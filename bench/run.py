@@ -22,7 +22,7 @@ from bench.goals import OPEN_COMMON, repeated
 from bench.live import LiveArm, Measure, bring_up, measure
 from bench.load import workloads
 from bench.load.loops import arrivals
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 from bench.machine import Matmul, distinct_tokens, flops_per_token
 from bench.options import BenchOptions
 from candor.jobs.running.processes import StartFailed
@@ -55,7 +55,7 @@ class Outcome:
 
     records: list[dict[str, Any]] = field(default_factory=list)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[str, list[Text]] = field(default_factory=dict)
+    texts: dict[str, list[BenchText]] = field(default_factory=dict)
     flops_per_token: int = 0
 
 
@@ -184,7 +184,9 @@ class BenchRun:
         for name in rotated(names, repetition):
             yield self._lives[name]
 
-    def _measure(self, live: LiveArm, texts: Sequence[Text], how: Measure) -> dict[str, Any] | None:
+    def _measure(
+        self, live: LiveArm, texts: Sequence[BenchText], how: Measure
+    ) -> dict[str, Any] | None:
         """One measurement; None if the arm has died, which leaves it out of the rest of the run."""
         try:
             return measure(live, texts, self._warm_up(4), self._matmul, how)
@@ -204,7 +206,7 @@ class BenchRun:
 
     def _draw(
         self, workload: str, mode: str, repetition: int, num_items: int | None = None
-    ) -> list[Text]:
+    ) -> list[BenchText]:
         """Draw the texts of one cell and repetition, and note them for the result."""
         seed = (self.options.seed, mode, repetition)
         count = self.options.items if num_items is None else num_items
@@ -215,7 +217,7 @@ class BenchRun:
             self.outcome.texts[name] = texts
         return texts
 
-    def _warm_up(self, count: int) -> list[Text]:
+    def _warm_up(self, count: int) -> list[BenchText]:
         self._num_warm_ups += 1
         seed = (self.options.seed, "warm-up", self._num_warm_ups)
         return workloads.draw("open", seed, count, self._wrap)
@@ -229,7 +231,7 @@ class BenchRun:
         )
         return str(text)
 
-    def _token_ids(self, texts: Sequence[Text]) -> list[list[int]]:
+    def _token_ids(self, texts: Sequence[BenchText]) -> list[list[int]]:
         whole = [text.context + text.response for text in texts]
         ids: list[list[int]] = self._tokenizer(whole, add_special_tokens=False).input_ids
         return ids

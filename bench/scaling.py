@@ -173,7 +173,7 @@ def of_depth(model: str, dtype: str, depths: Sequence[int], repetitions: int, lo
     """Scores per second of a server while N single requests wait, each with a text of its own."""
     (arm, *_) = all_arms(model, [], dtype)
 
-    def texts(count: int, *seed: object) -> list[workloads.Text]:
+    def texts(count: int, *seed: object) -> list[workloads.BenchText]:
         return workloads.draw("open", ("depth", *seed), count, lambda words: f"{words}\n")
 
     with bring_up(arm, log, texts(8)) as live, live.awake():

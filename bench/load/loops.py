@@ -20,7 +20,7 @@ from itertools import pairwise
 import aiohttp
 
 from bench.load.wire import WireFormat
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 
 TIMEOUT = aiohttp.ClientTimeout(total=1800)
 """Longer than any request here: a slow answer is measured and not given up."""
@@ -83,7 +83,7 @@ class _Sender:
     def now(self) -> float:
         return time.perf_counter() - self.began
 
-    async def send(self, texts: Sequence[Text], body: bytes, due: float | None = None) -> Sent:
+    async def send(self, texts: Sequence[BenchText], body: bytes, due: float | None = None) -> Sent:
         """Send one request; every failure is returned as a `Sent` with an error."""
         sent = self.now()
         rewards: tuple[float, ...] = ()
@@ -118,7 +118,9 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
 
 
-async def closed_loop(url: str, wire: WireFormat, texts: Sequence[Text], concurrency: int) -> Load:
+async def closed_loop(
+    url: str, wire: WireFormat, texts: Sequence[BenchText], concurrency: int
+) -> Load:
     """Send single-item requests in the order of the texts, `concurrency` at a time."""
     bodies = [wire.body([text]) for text in texts]
     requests: list[Sent | None] = [None] * len(texts)
@@ -134,7 +136,7 @@ async def closed_loop(url: str, wire: WireFormat, texts: Sequence[Text], concurr
         return Load([request for request in requests if request is not None], sender.now())
 
 
-async def whole_batch(url: str, wire: WireFormat, texts: Sequence[Text]) -> Load:
+async def whole_batch(url: str, wire: WireFormat, texts: Sequence[BenchText]) -> Load:
     """Send all texts in one request."""
     body = wire.body(texts)
     async with _session() as session:
@@ -155,7 +157,7 @@ def arrivals(seed: str, rate: float, seconds: float) -> list[float]:
 
 
 async def open_loop(
-    url: str, wire: WireFormat, texts: Sequence[Text], due: Sequence[float]
+    url: str, wire: WireFormat, texts: Sequence[BenchText], due: Sequence[float]
 ) -> Load:
     """Send one text at each due time, whether or not earlier requests have been answered."""
     bodies = [wire.body([text]) for text in texts]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class WireFormat:
     """
 
     path: str
-    body: Callable[[Sequence[Text]], bytes]
+    body: Callable[[Sequence[BenchText]], bytes]
     read: Callable[[bytes], ServerAnswer]
     ready: str
 
 
-def _candor_body(texts: Sequence[Text]) -> bytes:
+def _candor_body(texts: Sequence[BenchText]) -> bytes:
     items = [
         {"prompt": context, "responses": [text.response for text in members]}
         for context, members in groupby(texts, key=lambda text: text.context)
@@ -59,7 +59,7 @@ def _candor_read(payload: bytes) -> ServerAnswer:
 CANDOR = WireFormat("/v1/rewards", _candor_body, _candor_read, "/readyz")
 
 
-def _vllm_body(texts: Sequence[Text]) -> bytes:
+def _vllm_body(texts: Sequence[BenchText]) -> bytes:
     # Without `use_activation` vLLM answers the sigmoid of the logit.
     whole = [text.context + text.response for text in texts]
     return orjson.dumps({"model": "rm", "input": whole, "use_activation": False})
@@ -74,7 +74,7 @@ def _vllm_read(payload: bytes) -> ServerAnswer:
 VLLM = WireFormat("/classify", _vllm_body, _vllm_read, "/health")
 
 
-def _padded_body(texts: Sequence[Text]) -> bytes:
+def _padded_body(texts: Sequence[BenchText]) -> bytes:
     return orjson.dumps({"query": [text.context + text.response for text in texts]})
 
 

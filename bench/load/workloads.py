@@ -44,7 +44,7 @@ GROUP_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class BenchText:
     """An item as text: its tokens are those of `context + response`. Items with the same context
     have the same `group` number."""
 
@@ -57,41 +57,41 @@ Wrap = Callable[[str], str]
 """From a user's words to the context with the chat template already applied."""
 
 
-def unique(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
+def unique(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
     """Prompts and responses of 16 to 200 words; every prompt has a single response."""
     return [
-        Text(number, wrap(_words(draw, 16, 200)), _words(draw, 16, 200))
+        BenchText(number, wrap(_words(draw, 16, 200)), _words(draw, 16, 200))
         for number in range(num_items)
     ]
 
 
-def groups(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
+def groups(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
     """Prompts of 150 to 250 words, each with 16 responses of 20 to 100 words. The groups come one
     after the other, as a trainer finishes its prompts."""
     texts = []
     for number in range(num_items // GROUP_SIZE):
         context = wrap(_words(draw, 150, 250))
-        texts += [Text(number, context, _words(draw, 20, 100)) for _ in range(GROUP_SIZE)]
+        texts += [BenchText(number, context, _words(draw, 20, 100)) for _ in range(GROUP_SIZE)]
     return texts
 
 
-def short(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
+def short(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
     """Prompts and responses of 16 to 48 words: short enough for hundreds of arrivals per minute on
     a CPU. With fewer arrivals, a 99th percentile would rest on a single request."""
     return [
-        Text(number, wrap(_words(draw, 16, 48)), _words(draw, 16, 48))
+        BenchText(number, wrap(_words(draw, 16, 48)), _words(draw, 16, 48))
         for number in range(num_items)
     ]
 
 
-WORKLOADS: dict[str, Callable[[random.Random, int, Wrap], list[Text]]] = {
+WORKLOADS: dict[str, Callable[[random.Random, int, Wrap], list[BenchText]]] = {
     "groups": groups,
     "unique": unique,
     "open": short,
 }
 
 
-def draw(workload: str, seed: Sequence[object], num_items: int, wrap: Wrap) -> list[Text]:
+def draw(workload: str, seed: Sequence[object], num_items: int, wrap: Wrap) -> list[BenchText]:
     """The texts of one measurement: the same `seed` gives the same texts."""
     name = "/".join(map(str, [workload, *seed]))
     return WORKLOADS[workload](random.Random(name), num_items, wrap)
