@@ -27,12 +27,9 @@ from candor.probes.probe import Probe
 from candor.watch.alarms import RULES, Movement, Rule, reasons
 from candor.watch.drift_reference import DriftReference, Identity, Rows, probe_sha256
 from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
+from candor.watch.windows import DEFAULT_WINDOW
 
 log = logs.get(__name__)
-
-DEFAULT_WINDOW = 1024
-MAX_WINDOW = 16_384
-"""Statistics of four probes then take 0.1 to 0.2 s of the event loop."""
 
 WATCH_S = 30.0
 """How often alarms are looked at for the log when nobody asks."""
@@ -53,7 +50,7 @@ class Drift:
         reference: in place of the first `window` responses; of any length.
 
     Raises:
-        DriftReferenceError: `reference` was taken with another model, template or set of probes.
+        UsageError: `reference` was taken with another model, template or set of probes.
     """
 
     def __init__(

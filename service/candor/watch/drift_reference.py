@@ -18,19 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from candor.flags import UsageError
 from candor.probes.probe import Probe
-
-MIN_WINDOW = 128
-"""Two windows of 128 have a PSI of 0.14 without drift (`candor.probes.drift`); fewer tell
-nothing."""
+from candor.watch.windows import MIN_WINDOW
 
 Rows = NDArray[np.float32]
 """[responses, columns]."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class DriftReferenceError(ValueError):
-    """The reference file cannot be read, or belongs to other weights or probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ class DriftReference(BaseModel):
         """The window, its columns in the order asked for.
 
         Raises:
-            DriftReferenceError: taken with another model, template or set of probes.
+            UsageError: taken with another model, template or set of probes.
         """
         differs = [
             what
@@ -76,7 +70,7 @@ class DriftReference(BaseModel):
         if differs:
             served = ", ".join(identity.probes) or "none"
             known = ", ".join(self.probes) or "none"
-            raise DriftReferenceError(
+            raise UsageError(
                 f"--drift-reference was taken with other {' and '.join(differs)} (probes in the "
                 f"file: {known}; served: {served}): take a new one from GET /v1/drift/reference"
             )
@@ -94,23 +88,23 @@ def read_reference(path: Path) -> DriftReference:
     """The file that `GET /v1/drift/reference` wrote.
 
     Raises:
-        DriftReferenceError: not readable, not of that form, or fewer than `MIN_WINDOW` responses.
+        UsageError: not readable, not of that form, or fewer than `MIN_WINDOW` responses.
     """
     try:
         reference = DriftReference.model_validate_json(path.read_bytes())
     except OSError as error:
         reason = type(error).__name__
-        raise DriftReferenceError(f"--drift-reference {path}: cannot be read ({reason})") from None
+        raise UsageError(f"--drift-reference {path}: cannot be read ({reason})") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DriftReferenceError(
+        raise UsageError(
             f"--drift-reference {path}: {where or 'file'}: {first['msg']}; save it again from "
             "GET /v1/drift/reference"
         ) from None
     lengths = {len(column) for column in reference.columns.values()}
     if len(lengths) != 1 or min(lengths) < MIN_WINDOW:
-        raise DriftReferenceError(
+        raise UsageError(
             f"--drift-reference {path}: needs columns of one length, at least {MIN_WINDOW}, "
             f"has {sorted(lengths)}"
         )
