@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from candor.jobs.rl.sample import Sampling
+from candor.jobs.generator.sample import Sampling
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
