@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from candor.forward.precision import cpu_dtype
-from candor.jobs.rl.sample import Sampling, draw
+from candor.jobs.generator.sample import Sampling, draw
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.sycophancy.prompts import feedback_rows
 from demo.draws import labelled

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from candor.jobs.rl.sample import Sampling
+from candor.jobs.generator.sample import Sampling
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.processes import candor, exit_on_sigterm

@@ -20,7 +20,7 @@ import pytest
 
 from candor.client import AsyncRewardClient
 from candor.client.retry import Retry, error_of
-from candor.settings import SettingsError
+from candor.flags import UsageError
 from tests.process.ray_cluster import (
     KEY,
     MARKS,
@@ -141,7 +141,7 @@ def test_metrics_through_the_url_are_those_of_one_replica(cluster: Cluster) -> N
 def test_wrong_settings_are_named(args: dict[str, Any], words: str) -> None:
     from candor.ray.app import app
 
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(UsageError) as refused:
         app({"model": "m"} | args)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)

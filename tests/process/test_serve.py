@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx2
@@ -275,31 +275,59 @@ def test_a_model_that_cannot_be_loaded_leaves_with_1_and_says_why(folder: Path) 
         assert "Traceback" not in ended.stderr
 
 
-def test_help_and_version_do_not_load_torch() -> None:
+def finished_without(modules: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`candor` with these arguments, in an environment that lacks `modules`."""
     code = (
         "import sys\nfrom candor.__main__ import main\n"
-        "sys.argv = ['candor', {0!r}]\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
+        f"sys.modules |= dict.fromkeys({list(modules)!r})\nsys.argv = {['candor', *arguments]!r}\n"
+        "main()"
     )
-    for flag, words in (("--help", "serve"), ("--version", "0.1.0")):
-        ended = subprocess.run(
-            [sys.executable, "-c", code.format(flag)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert words in ended.stdout
-
-
-def test_without_the_servers_packages_the_command_says_what_to_install() -> None:
-    code = "import sys\nsys.modules['cyclopts'] = None\nfrom candor.__main__ import main\nmain()"
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--help"], 0, "serve"),
+        (["--version"], 0, "0.1.0"),
+        (["serve", "--help"], 0, "--penalty"),
+        (["score", "--help"], 0, "--rollouts"),
+        (["rl", "--help"], 0, "--group-size"),
+        (["generator", "--help"], 0, "--served-model-name"),
+        (["serve", "--model", "m", "--port", "-1"], 2, "--port -1: must be between 0 and 65535"),
+        (["serve", "--model", "m", "--prot", "1"], 2, "--prot"),
+        (["scroe"], 2, "no command scroe; did you mean score?"),
+        (["probe", "trian"], 2, "no command probe trian; did you mean train?"),
+        (["what"], 2, "no command what; there are serve, generate, score"),
+    ],
+)
+def test_help_and_wrong_flags_need_no_torch(arguments: list[str], status: int, words: str) -> None:
+    ended = finished_without(["torch", "transformers", "fastapi", "uvicorn"], *arguments)
+    assert ended.returncode == status, ended.stderr
+    assert words in (ended.stdout if status == 0 else ended.stderr)
+    if status != 0:
+        assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "command", "extra"),
+    [
+        ("cyclopts", [], "candor", "server"),
+        ("cyclopts", ["score", "--help"], "candor score", "jobs"),
+        ("torch", ["serve", "--model", "m"], "candor serve", "server"),
+        ("torch", ["generator", "--model", "m"], "candor generator", "lab"),
+        ("sklearn", ["probe", "train"], "candor probe train", "lab"),
+        ("httpx2", ["bon", "--help"], "candor bon", "jobs"),
+    ],
+)
+def test_a_command_without_its_packages_says_what_to_install(
+    missing: str, arguments: list[str], command: str, extra: str
+) -> None:
+    ended = finished_without([missing], *arguments)
     assert ended.returncode == 1
     assert ended.stderr.strip().splitlines() == [
-        "candor: the command needs the server's packages: pip install 'candor-rewards[server]'"
+        f"{command}: packages are missing: pip install 'candor-rewards[{extra}]' "
+        f"(no module {missing!r})"
     ]

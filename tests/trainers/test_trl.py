@@ -129,12 +129,12 @@ def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
     assert len(logged) == STEPS
     assert logged[8]["step_time"] > AWAY_S
     # An empty completion has no reward; the outage cost none.
-    assert max(line["candor/failed_rows"] for line in logged) < 4
+    assert max(line["candor/num_failed"] for line in logged) < 4
     assert gain(logged) > 3.0
     for line in logged:
         penalised = line["candor/base_reward"] - line["candor/penalty"]
         assert line["reward"] == pytest.approx(penalised, abs=1e-4)
-        assert "candor/sycophancy" in line
+        assert "candor/score/sycophancy" in line
 
 
 def test_without_learning_the_reward_does_not_rise(server: ServeProcess, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_server_that_never_comes_costs_the_rows_and_not_the_run(tmp_path: Path
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     reward = reward_function(f"http://127.0.0.1:{free_port()}", patience_s=0.0)
     logged = train(tmp_path, reward, steps=2, policy=policy)
-    assert [line["candor/failed_rows"] for line in logged] == [BATCH, BATCH]
+    assert [line["candor/num_failed"] for line in logged] == [BATCH, BATCH]
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
 
 

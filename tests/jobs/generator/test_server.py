@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
-    """uvicorn in a thread, as `serve_generator` starts it."""
+    """uvicorn in a thread, as `candor generator` starts it."""
     port = free_port()
     app = create_generator(folder, "tiny", "cpu")
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
