@@ -19,7 +19,7 @@ from cyclopts import App
 
 from bench.arms.table import all_arms
 from bench.arms.tiny import save_tiny
-from bench.goals import GOALS, judge
+from bench.goals import BEFORE, GOALS, judge
 from bench.load.workloads import GROUP_SIZE, WORKLOADS
 from bench.machine import describe, pick_dtype
 from bench.options import BenchOptions
@@ -72,7 +72,7 @@ def make_plan(options: BenchOptions, folder: Path) -> BenchPlan:
     if probes is None:
         probes = (DEMO_PROBE,) if options.model == DEMO_MODEL else ()
     dtype = pick_dtype(options.dtype)
-    arms = all_arms(options.model, probes, dtype)
+    arms = all_arms(options.model, probes, dtype, options.before)
     known = [arm.name for arm in arms]
     chosen = known if options.arms == "all" else _names("--arms", options.arms, known)
     return BenchPlan(
@@ -109,7 +109,10 @@ def measure(plan: BenchPlan) -> tuple[dict[str, Any], Outcome]:
 def write_result(folder: Path, plan: BenchPlan, about: dict[str, Any], outcome: Outcome) -> None:
     """Write the result's files; print the tables and the last line."""
     options = plan.options
-    goals = [judge(goal, outcome.records) for goal in GOALS]
+    goals = [
+        judge(goal, outcome.records)
+        for goal in (*GOALS, *(BEFORE if options.before else ()))
+    ]
     result = about | {
         "model": options.model,
         "dtype": plan.dtype,

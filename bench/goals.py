@@ -127,10 +127,17 @@ GOALS = (
 )
 
 
+BEFORE = tuple(
+    Goal(f"{cell}: Candor / Candor before", cell, "rate", "packed", "before", at_least=0.95)
+    for cell in ("groups/single", "unique/single", "groups/batch", "unique/batch")
+)
+"""Goals of a run with `--before`. Repetitions of one arm differ by up to 5 % on a quiet machine."""
+
+
 def repeated(cell: str, arm: str) -> bool:
     """Whether a goal needs this arm in this cell. If so, the arm is measured in every repetition,
     otherwise once."""
-    return any(goal.cell == cell and arm in goal.arms for goal in GOALS)
+    return any(goal.cell == cell and arm in goal.arms for goal in (*GOALS, *BEFORE))
 
 
 def judge(goal: Goal, records: Sequence[Record]) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class BenchOptions:
     arms: str = "all"
     """Names of the arms to measure, separated by commas, or all."""
 
+    before: Path | None = None
+    """Python interpreter of another installation of Candor, such as the commit before a change.
+    It is one more arm, and the report tells whether this Candor is as fast."""
+
     workloads: str = ",".join(WORKLOADS)
     """Workloads to measure, separated by commas: groups, unique, open."""
 

@@ -42,13 +42,16 @@ class Arm:
     missing: str = ""
 
 
-def all_arms(model: str, probes: Sequence[str], dtype: str) -> list[Arm]:
+def all_arms(
+    model: str, probes: Sequence[str], dtype: str, before: Path | None = None
+) -> list[Arm]:
     """Every arm, in the order of the tables.
 
     Args:
         model: folder of the reward model.
         probes: folders of the probes that Candor's arms serve.
         dtype: dtype of the weights, the same in every arm.
+        before: Python interpreter of another installation of Candor, for an arm of its own.
     """
     # Several servers share this machine's memory, so vLLM's KV cache has a fixed size (GiB).
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}
@@ -57,16 +60,20 @@ def all_arms(model: str, probes: Sequence[str], dtype: str) -> list[Arm]:
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     }
     return [
-        *_candor_arms(model, probes, dtype, all_cores),
+        *_candor_arms(model, probes, dtype, all_cores, before),
         *_vllm_arms(model, dtype, quiet, all_cores),
         *_other_arms(model, dtype),
     ]
 
 
 def _candor_arms(
-    model: str, probes: Sequence[str], dtype: str, all_cores: dict[str, str]
+    model: str,
+    probes: Sequence[str],
+    dtype: str,
+    all_cores: dict[str, str],
+    before: Path | None,
 ) -> list[Arm]:
-    """`candor serve`: as it is, without the native kernel, and on vLLM."""
+    """`candor serve`: as it is, of another installation, without the native kernel, on vLLM."""
 
     def serve(*flags: str, python: str = sys.executable) -> Callable[[int], list[str]]:
         command = [python, "-m", "candor", "serve", f"--model={model}", f"--dtype={dtype}"]
@@ -75,8 +82,10 @@ def _candor_arms(
         command += ["--request-timeout-s=3600", "--watchdog-s=600"]
         return lambda port: [*command, f"--port={port}", *flags]
 
+    another = [Arm("before", "Candor before", CANDOR, serve(python=str(before)))] if before else []
     return [
         Arm("packed", "Candor", CANDOR, serve()),
+        *another,
         Arm(
             "fallback",
             "Candor, no native kernel",
