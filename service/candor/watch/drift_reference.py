@@ -12,12 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from candor.probes.card import Finite
 from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
 
@@ -25,9 +26,8 @@ MIN_WINDOW = 128
 """Two windows of 128 responses have a PSI of 0.14 without drift (`candor.probes.drift`); smaller
 windows say nothing."""
 
-Rows = NDArray[np.float32]
+WindowRows = NDArray[np.float32]
 """[responses, columns]."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DriftReferenceError(ValueError):
@@ -58,7 +58,7 @@ class DriftReference(BaseModel):
     probes: dict[str, str]
     columns: dict[str, list[Finite]]
 
-    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> Rows:
+    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> WindowRows:
         """The window [responses, columns], its columns in the order given.
 
         Raises:
