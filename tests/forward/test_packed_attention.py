@@ -176,7 +176,7 @@ def test_only_some_tokens_may_ask(path: str) -> None:
     packed = PackedLayout(layout, CPU)
     packed.announce(read)
     assert packed.read is not None
-    assert 0 in packed.read.table[:, 4].tolist()  # a segment where nobody asks
+    assert 0 in packed.read.table[:, 4].tolist()  # a segment without queries
     for window in (None, 20):
         with computed_by(path):
             found, _ = packed_attention(

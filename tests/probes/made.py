@@ -1,4 +1,4 @@
-"""What the probe tests build: a card, labelled rows, activations with a planted direction."""
+"""Material of the probe tests: a card, labelled rows, activations with a planted direction."""
 
 from __future__ import annotations
 
