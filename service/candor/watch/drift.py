@@ -28,12 +28,9 @@ from candor.probes.probe import Probe
 from candor.watch.alarms import RULES, Movement, Rule, reasons
 from candor.watch.drift_reference import DriftReference, ScoresIdentity, WindowRows, probe_sha256
 from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
+from candor.watch.windows import DEFAULT_WINDOW
 
 log = logs.get(__name__)
-
-DEFAULT_WINDOW = 1024
-MAX_WINDOW = 16_384
-"""With this window the statistics of four probes take 0.1 to 0.2 s of the event loop."""
 
 WATCH_INTERVAL_S = 30.0
 """How often alarms are computed for the log."""
@@ -54,7 +51,7 @@ class Drift:
         reference: used in place of the first `window` responses; of any length.
 
     Raises:
-        DriftReferenceError: `reference` belongs to another model, template or set of probes.
+        UsageError: `reference` belongs to another model, template or set of probes.
     """
 
     def __init__(

@@ -18,20 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from candor.flags import UsageError
 from candor.probes.card import Finite
 from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
-
-MIN_WINDOW = 128
-"""Two windows of 128 responses have a PSI of 0.14 without drift (`candor.probes.drift`); smaller
-windows say nothing."""
+from candor.watch.windows import MIN_WINDOW
 
 WindowRows = NDArray[np.float32]
 """[responses, columns]."""
-
-
-class DriftReferenceError(ValueError):
-    """The reference file cannot be read, or belongs to other weights or probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class DriftReference(BaseModel):
         """The window [responses, columns], its columns in the order given.
 
         Raises:
-            DriftReferenceError: the reference belongs to another model, template or set of probes.
+            UsageError: the reference belongs to another model, template or set of probes.
         """
         differs = [
             part
@@ -77,7 +71,7 @@ class DriftReference(BaseModel):
         if differs:
             served = ", ".join(identity.probes) or "none"
             recorded = ", ".join(self.probes) or "none"
-            raise DriftReferenceError(
+            raise UsageError(
                 f"--drift-reference was taken with other {' and '.join(differs)} (probes in the "
                 f"file: {recorded}; served: {served}): take a new reference from "
                 "GET /v1/drift/reference"
@@ -96,22 +90,22 @@ def read_reference(path: Path) -> DriftReference:
     """Reads a file that `GET /v1/drift/reference` wrote.
 
     Raises:
-        DriftReferenceError: the file is not readable, has another form, or holds fewer than
+        UsageError: the file is not readable, has another form, or holds fewer than
             `MIN_WINDOW` responses.
     """
     try:
         reference = DriftReference.model_validate_json(path.read_bytes())
     except OSError as error:
         reason = type(error).__name__
-        raise DriftReferenceError(f"--drift-reference {path}: cannot be read ({reason})") from None
+        raise UsageError(f"--drift-reference {path}: cannot be read ({reason})") from None
     except ValidationError as error:
-        raise DriftReferenceError(
+        raise UsageError(
             f"--drift-reference {path}: {first_fault(error, 'file')}; save it again from "
             "GET /v1/drift/reference"
         ) from None
     lengths = {len(column) for column in reference.columns.values()}
     if len(lengths) != 1 or min(lengths) < MIN_WINDOW:
-        raise DriftReferenceError(
+        raise UsageError(
             f"--drift-reference {path}: needs columns of one length, at least {MIN_WINDOW}, "
             f"has {sorted(lengths)}"
         )

@@ -12,9 +12,10 @@ import torch
 from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import rows_by_position
 from candor.engines.vllm.plugin import FAMILIES, architecture, handed_out
+from candor.flags import UsageError
 from candor.models.checkpoint import ModelRefused
 from candor.models.load import load_reward_model
-from candor.settings import Settings, SettingsError, parse_vllm_args
+from candor.settings import Settings, parse_vllm_args
 from tests.tiny import save_tiny, tiny_gemma2, tiny_llama, tiny_tokenizer
 
 
@@ -72,7 +73,7 @@ def test_without_vllm_the_message_says_what_to_install(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_right(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(UsageError, match=message):
         Settings(model="rm", **options)
     assert Settings(model="rm", engine="vllm", tensor_parallel_size=2).tensor_parallel_size == 2
 
@@ -82,5 +83,5 @@ def test_arguments_are_json_or_texts() -> None:
     expected = {"block_size": 16, "enforce_eager": True, "quantization": "fp8"}
     assert parse_vllm_args(pairs) == expected
     for wrong, message in (["seed"], "NAME=VALUE"), (["seed=1", "seed=2"], "given twice"):
-        with pytest.raises(SettingsError, match=message):
+        with pytest.raises(UsageError, match=message):
             parse_vllm_args(wrong)
