@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NUM_RESAMPLES = 2000
-"""Of the bootstrap over prompts."""
+from candor.probes.bootstrap import mean_intervals, percentile_interval, resampled_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def exponential_mean(rewards: Sequence[float], beta: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean and its 95 % interval: percentile bootstrap over prompts, `NUM_RESAMPLES` of them."""
+    """A mean and its 95 % interval, by percentile bootstrap over prompts."""
 
     mean: float
     low: float
@@ -142,9 +141,10 @@ def reward_gap(
     gap = None
     if with_flag is not None and without is not None:
         columns = np.stack([a * r, a, (1 - a) * r, 1 - a], axis=1)
-        drawn = _resample(np.array([columns[rows].sum(0) for rows in _rows(prompts)]), seed)
+        totals = np.array([columns[rows].sum(0) for rows in _rows(prompts)])
+        drawn = resampled_totals(totals, seed=seed)
         both = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
-        low, high = np.percentile(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3], [2.5, 97.5])
+        low, high = percentile_interval(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3])
         gap = Mean(with_flag - without, float(low), float(high))
     return RewardGap(num_flagged, num_unflagged, with_flag, without, gap)
 
@@ -167,8 +167,7 @@ def prompt_tilt(
     if not columns:
         return PromptTilt(beta, 0, None, None, None)
     values = np.array(columns)
-    drawn = _resample(values, seed) / len(values)
-    sides = np.percentile(drawn, [2.5, 97.5], axis=0)
+    sides = mean_intervals(values, seed=seed)
     means = [Mean(*map(float, three)) for three in np.stack([values.mean(0), *sides], axis=1)]
     return PromptTilt(beta, len(values), *means)
 
@@ -190,13 +189,3 @@ def _rows(prompts: Sequence[str]) -> list[list[int]]:
     for index, prompt in enumerate(prompts):
         rows.setdefault(prompt, []).append(index)
     return list(rows.values())
-
-
-def _resample(totals: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """[NUM_RESAMPLES, K]: column totals of `totals` [P, K] over P rows drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    num = len(totals)
-    drawn = np.empty((NUM_RESAMPLES, totals.shape[1]))
-    for b in range(NUM_RESAMPLES):
-        drawn[b] = np.bincount(rng.integers(num, size=num), minlength=num) @ totals
-    return drawn

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from candor.probes.bootstrap import percentile_interval, resamples
 from candor.probes.fitting.fit import Method, fit
 
 Ints = NDArray[np.int64]
@@ -46,8 +47,7 @@ def auroc_interval(
     groups: Sequence[str],
     *,
     seed: int,
-    resamples: int = 1000,
-    level: float = 0.95,
+    num_resamples: int = 1000,
 ) -> Interval:
     """Percentile bootstrap over GROUPS: rows of one group are not independent.
 
@@ -64,7 +64,7 @@ def auroc_interval(
         rows = np.concatenate([members[index] for index in drawn])
         return auroc(s[rows], y[rows]) if 0 < y[rows].sum() < len(rows) else None
 
-    found = _bootstrap(measure, len(members), seed, resamples, level)
+    found = _bootstrap(measure, len(members), seed, num_resamples)
     if found is None:
         raise ValueError("no resample of the groups has both labels")
     return found
@@ -85,8 +85,7 @@ def pair_accuracy_interval(
     groups: Sequence[str],
     *,
     seed: int,
-    resamples: int = 1000,
-    level: float = 0.95,
+    num_resamples: int = 1000,
 ) -> Interval | None:
     """Percentile bootstrap over groups, as `auroc_interval`; None where there is no pair."""
     won, pairs = _pairs(scores, labels, groups)
@@ -95,7 +94,7 @@ def pair_accuracy_interval(
         total = pairs[drawn].sum()
         return float(won[drawn].sum() / total) if total else None
 
-    return _bootstrap(measure, len(pairs), seed, resamples, level)
+    return _bootstrap(measure, len(pairs), seed, num_resamples)
 
 
 def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
@@ -198,17 +197,14 @@ def _bootstrap(
     measure: Callable[[Ints], float | None],
     num_groups: int,
     seed: int,
-    resamples: int,
-    level: float,
+    num_resamples: int,
 ) -> Interval | None:
     """Percentiles of `measure` over drawn groups, those that give None left out; None if all do."""
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(num_groups, size=num_groups) for _ in range(resamples))
+    drawn = resamples(num_groups, seed=seed, num_resamples=num_resamples)
     values = [value for value in map(measure, drawn) if value is not None]
     if not values:
         return None
-    tail = 50 * (1 - level)
-    low, high = np.percentile(values, [tail, 100 - tail])
+    low, high = percentile_interval(values)
     return float(low), float(high)
 
 
