@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
 from candor.client.schema import Message
+from candor.client.wire import describe_first_error
 from candor.jobs.running.exits import Exit, JobStopped, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, check_paths, read_api_key, run_job
@@ -149,8 +150,5 @@ def _check_messages(path: Path, rows: list[Row]) -> None:
         try:
             _messages.validate_python(row.get("messages"))
         except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in ("messages", *fault["loc"]))
-            raise JobStopped(
-                Exit.USAGE, f"{path}: key {row['key']!r}: {where}: {fault['msg']}"
-            ) from None
+            reason = describe_first_error(error, "messages")
+            raise JobStopped(Exit.USAGE, f"{path}: key {row['key']!r}: {reason}") from None

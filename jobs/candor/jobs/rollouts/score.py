@@ -20,22 +20,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from candor.client.errors import PermanentError
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.schema import RewardResponse
+from candor.client.rows import score_item
+from candor.client.wire import describe_first_error
 from candor.jobs.rollouts.strengths import Penalties, parse_penalties
 from candor.jobs.running.exits import Exit, JobStopped, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import (
-    ROW_STATUSES,
     Job,
     RowFailed,
     check_paths,
@@ -119,19 +117,25 @@ async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> 
     item: Row = {name: row[name] for name in ("messages", "prompt") if name in row}
     try:
         texts = [response["text"] for response in responses]
-        reply, failed = await _reply(client, item, texts, penalties)
+        empty = [place for place, text in enumerate(texts) if text == ""]
+        if texts and len(empty) == len(texts):
+            raise RowFailed(EMPTY_RESPONSE, "every response is empty")
+        reply, failed = await score_item(client, item, texts, penalties, unsent=empty)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        raise RowFailed("invalid_row", f"{fault['loc']}: {fault['msg']}") from None
+        raise RowFailed("invalid_row", describe_first_error(error)) from None
     except (KeyError, TypeError):
         raise RowFailed("invalid_row", "every response must be an object with a 'text'") from None
+    if reply is None:
+        raise list(failed.values())[-1]
+    errors = {place: {"type": error.type, "message": str(error)} for place, error in failed.items()}
+    errors |= {n: {"type": EMPTY_RESPONSE, "message": "the response is empty"} for n in empty}
     scored = iter(reply.results[0].responses)
     return {
         "responses": responses,
         "reward_model": reply.model.model_dump(exclude={"engine"}) | {"penalties": penalties},
         "scores": [
-            failed[place]
-            if place in failed
+            {"error": errors[place]}
+            if place in errors
             else next(scored).model_dump(by_alias=True, exclude={"tokens"})
             for place in range(len(texts))
         ],
@@ -152,41 +156,6 @@ def _responses(row: Row) -> list[Any]:
         {"text": row["chosen"], "chosen": True},
         {"text": row["rejected"], "chosen": False},
     ]
-
-
-async def _reply(
-    client: AsyncRewardClient, item: Row, texts: Sequence[str], penalties: Penalties
-) -> tuple[RewardResponse, dict[int, Row]]:
-    """The reply for what can be scored, and by its place what each other response has instead.
-
-    The server answers a request whole or not at all, so it is asked again without each response
-    that it names: at most one request a response.
-
-    Raises:
-        RowFailed: every text is empty.
-        ClientError: nothing to score is left (the last response's error), or it blames no response.
-    """
-    empty = _error(EMPTY_RESPONSE, "the response is empty; there is nothing to score")
-    failed = {place: empty for place, text in enumerate(texts) if text == ""}
-    if texts and len(failed) == len(texts):
-        raise RowFailed(EMPTY_RESPONSE, "every response is empty")
-    while True:
-        places = [place for place in range(len(texts)) if place not in failed]
-        asked = [texts[place] for place in places]
-        try:
-            return await client.rewards([{**item, "responses": asked}], penalties), failed
-        except PermanentError as error:
-            number = -1 if error.response is None else error.response
-            if error.status not in ROW_STATUSES or not 0 <= number < len(asked):
-                raise
-            error.response = places[number]  # the row's own count, for whoever reads the message
-            failed[places[number]] = _error(error.type, str(error))
-            if len(asked) == 1:
-                raise
-
-
-def _error(type: str, message: str) -> Row:
-    return {"error": {"type": type, "message": message}}
 
 
 def _say_failed_responses(out: Path) -> None:
