@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, JobStopped, UsageError, exit_code
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.probes.fitting.data import Row, data_sha256
@@ -73,9 +73,9 @@ def build(
         except ConnectionError as error:
             raise JobStopped(Exit.UNREACHABLE, str(error)) from error
         except (ValueError, FileNotFoundError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
+            raise UsageError(str(error)) from error
         if not rows:
-            raise JobStopped(Exit.USAGE, "no rows: give a --kind or a --source")
+            raise UsageError("no rows: give a --kind or a --source")
         write_rows(out, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))
         summary = summarise(rows)
         write_manifest(
@@ -129,7 +129,7 @@ def _kinds(names: Sequence[str]) -> list[str]:
         return []
     for name in names:
         if name not in KINDS:
-            raise JobStopped(Exit.USAGE, f"--kind {name!r}: one of {', '.join([*KINDS, NONE])}")
+            raise UsageError(f"--kind {name!r}: one of {', '.join([*KINDS, NONE])}")
     return [name for name in KINDS if name in names]
 
 
@@ -138,11 +138,11 @@ def _sources(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, equals, where = text.partition("=")
         if not equals or not where:
-            raise JobStopped(Exit.USAGE, f"--source {text!r}: use NAME=PATH or NAME={HUB}")
+            raise UsageError(f"--source {text!r}: use NAME=PATH or NAME={HUB}")
         if name not in SOURCES:
-            raise JobStopped(Exit.USAGE, f"--source {name!r}: one of {', '.join(SOURCES)}")
+            raise UsageError(f"--source {name!r}: one of {', '.join(SOURCES)}")
         if name in found:
-            raise JobStopped(Exit.USAGE, f"--source {name!r}: given twice")
+            raise UsageError(f"--source {name!r}: given twice")
         found[name] = where
     return found
 

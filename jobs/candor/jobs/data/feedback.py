@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row as File
 from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
@@ -58,7 +58,7 @@ def feedback(
     def run() -> Exit:
         started = now()
         if not 0 <= margin < 1:
-            raise JobStopped(Exit.USAGE, f"--margin {margin}: must be from 0 to below 1")
+            raise UsageError(f"--margin {margin}: must be from 0 to below 1")
         check_vader()
         poems = by_poem(rollouts, read_rows(rollouts))
         rows = [
@@ -71,8 +71,8 @@ def feedback(
             )
         ]
         if {row.label for row in rows} != {0, 1}:
-            raise JobStopped(
-                Exit.USAGE, f"{rollouts}: {len(rows)} rows and not both labels; draw more comments"
+            raise UsageError(
+                f"{rollouts}: {len(rows)} rows and not both labels; draw more comments"
             )
         write_rows(out, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))
         counts = {"rows": len(rows), "label_1": sum(row.label for row in rows), "poems": len(poems)}
@@ -105,7 +105,7 @@ def by_poem(path: Path, rows: Sequence[File]) -> dict[str, Poem]:
     """The rollouts by `meta.poem` and `meta.condition`; rows that failed are left out.
 
     Raises:
-        JobStopped: (usage) a row that is not of this form, naming it; no row at all.
+        UsageError: a row that is not of this form, naming it; no row at all.
     """
     poems: dict[str, dict[str, tuple[list[dict[str, Any]], list[str]]]] = {}
     for row in rows:
@@ -116,19 +116,16 @@ def by_poem(path: Path, rows: Sequence[File]) -> dict[str, Poem]:
             texts = [str(one["text"]) for one in row["responses"]]
             messages = row["messages"]
         except (KeyError, TypeError) as error:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r}: a feedback rollout has messages, responses, "
-                f"meta.poem and meta.condition ({error!r})",
+                f"meta.poem and meta.condition ({error!r})"
             ) from None
         if condition not in SIGN:
             known = ", ".join(SIGN)
-            raise JobStopped(
-                Exit.USAGE, f"{path}: key {row['key']!r}: meta.condition must be one of {known}"
-            )
+            raise UsageError(f"{path}: key {row['key']!r}: meta.condition must be one of {known}")
         poems.setdefault(poem, {})[condition] = (messages, texts)
     if not poems:
-        raise JobStopped(Exit.USAGE, f"{path}: no row has responses")
+        raise UsageError(f"{path}: no row has responses")
     return dict(poems)
 
 

@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import write_json
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import UNREAD, find_head
@@ -84,14 +84,14 @@ def convert(
     def run() -> Exit:
         source = base or checkpoint
         if out.exists():
-            raise JobStopped(Exit.USAGE, f"--out {out}: exists; remove it or name another folder")
+            raise UsageError(f"--out {out}: exists; remove it or name another folder")
         try:
             config = sequence_classification_config(source, template)
             tensors = renamed(read_weights(checkpoint), config)
             check_fit(tensors, config)
             tokenizer = load_tokenizer(source, template)
         except (ModelRefused, OSError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
+            raise UsageError(str(error)) from error
         write(out, tensors, config, tokenizer)
         print(json.dumps(summary(out, tensors, config, tokenizer)))
         return Exit.DONE

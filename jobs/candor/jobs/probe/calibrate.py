@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from candor.engines.choose import EngineName
 from candor.jobs.probe.candidates import Candidates, read_scores, score_rollouts
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card
@@ -82,7 +82,7 @@ def calibrate_probe(
             at = HINGE_PERCENTILE if hinge_percentile is None else hinge_percentile
             card = recalibrated(loaded.card, found, bound, at)
         except ValueError as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
+            raise UsageError(str(error)) from error
         artifact.save(out or probe, loaded.probe, card)
         print(json.dumps(headline(out or probe, card, found, kappa), allow_nan=False))
         return Exit.DONE
@@ -132,10 +132,8 @@ def _check_options(
     kappa: float | None,
 ) -> None:
     if (rollouts is None) == (scored is None) or (rollouts is None) != (model is None):
-        raise JobStopped(Exit.USAGE, "give --rollouts and --model, or --scored alone")
+        raise UsageError("give --rollouts and --model, or --scored alone")
     if hinge_percentile is not None and (bound != "hinge" or not 0 <= hinge_percentile <= 100):
-        raise JobStopped(
-            Exit.USAGE, "--hinge-percentile is from 0 to 100 and goes with --bound hinge"
-        )
+        raise UsageError("--hinge-percentile is from 0 to 100 and goes with --bound hinge")
     if kappa is not None and not (math.isfinite(kappa) and kappa >= 0):
-        raise JobStopped(Exit.USAGE, f"--kappa {kappa}: must be a number >= 0")
+        raise UsageError(f"--kappa {kappa}: must be a number >= 0")

@@ -26,7 +26,7 @@ from candor.errors import EmptyResponse, InvalidMessages, TooLong
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row, file_sha256, read_rows
 from candor.models.load import load_reward_model
 from candor.probes import artifact
@@ -54,17 +54,16 @@ def read_scores(scored: Path, card: Card) -> Candidates:
     """The candidates of a scored file.
 
     Raises:
-        JobStopped: (usage) not as `candor score` writes it, of another reward model, or without
+        UsageError: not as `candor score` writes it, of another reward model, or without
             scores of this very probe.
     """
     rows = read_rows(scored)
     good = scored_rows(rows)
     revision = one_model(scored, good)["revision"]
     if revision != card.model.weights_sha256:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{scored}: was scored by other weights ({revision[:12]}) than the probe's "
-            f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on",
+            f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on"
         )
     rewards: list[float] = []
     scores: list[float] = []
@@ -75,10 +74,9 @@ def read_scores(scored: Path, card: Card) -> Candidates:
             continue
         if card.name not in group.scores:
             known = ", ".join(group.scores) or "none"
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{scored}: key {row['key']!r} has no scores of probe {card.name!r} (it has: "
-                f"{known}): serve the probe, not as a monitor, and score again",
+                f"{known}): serve the probe, not as a monitor, and score again"
             )
         rewards += group.base_reward.tolist()
         scores += group.scores[card.name].tolist()
@@ -101,10 +99,9 @@ def _check_same_probe(scored: Path, card: Card) -> None:
         for one in (card, served_card(scored, card.name))
     )
     if differs := [name for name in ours if ours[name] != theirs[name]]:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{scored}: was scored with another probe of the name {card.name!r}: its card differs "
-            f"in {', '.join(differs)}; serve this probe and score again",
+            f"in {', '.join(differs)}; serve this probe and score again"
         )
 
 
@@ -122,7 +119,7 @@ def score_rollouts(
 
     Raises:
         ValueError: the model is refused, or the probe is of another one.
-        JobStopped: (usage) a row that is not one, or a score that is not finite.
+        UsageError: a row that is not one, or a score that is not finite.
     """
     rows = read_rows(rollouts)
     rm = load_reward_model(model, device=device, dtype=dtype)
@@ -148,10 +145,9 @@ def score_rollouts(
     pairs = list(_scores(read, items, loaded.card.name))
     for context, pair in zip(contexts, pairs, strict=True):
         if not all(map(math.isfinite, pair)):
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{rollouts}: a response to {context[:80]} has a score that is not finite; float16 "
-                "overflows in some models: try --dtype bfloat16 or float32",
+                "overflows in some models: try --dtype bfloat16 or float32"
             )
     columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return Candidates(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
@@ -172,10 +168,9 @@ def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
                 yield None
     except (KeyError, TypeError, ValidationError, InvalidMessages) as error:
         reason = error.message if isinstance(error, InvalidMessages) else type(error).__name__
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: key {row['key']!r}: not as `candor generate` writes it, or not for this "
-            f"model's template ({reason})",
+            f"model's template ({reason})"
         ) from None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import replacing
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
@@ -41,11 +41,10 @@ def report(probe: Path, *, out: Path | None = None) -> int:
             found = read_report(probe / "report.json")
             html = page(card, found)
         except ArtifactError as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
+            raise UsageError(str(error)) from error
         except (KeyError, TypeError, IndexError) as error:
-            raise JobStopped(
-                Exit.USAGE,
-                f"{probe / 'report.json'} is not as this Candor writes it ({error!r}): train again",
+            raise UsageError(
+                f"{probe / 'report.json'} is not as this Candor writes it ({error!r}): train again"
             ) from None
         target = out or probe / "report.html"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,18 +60,18 @@ def read_report(path: Path) -> dict[str, Any]:
     """The report beside the card.
 
     Raises:
-        JobStopped: (usage) no such file, or not a JSON object.
+        UsageError: no such file, or not a JSON object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise JobStopped(
-            Exit.USAGE, f"no {path.name} in {path.parent}: it is written by 'candor probe train'"
+        raise UsageError(
+            f"no {path.name} in {path.parent}: it is written by 'candor probe train'"
         ) from None
     except ValueError as error:
-        raise JobStopped(Exit.USAGE, f"{path} is not JSON: {error}") from None
+        raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise JobStopped(Exit.USAGE, f"{path} is not a JSON object")
+        raise UsageError(f"{path} is not a JSON object")
     return found
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from candor.engines.choose import build_engine
 from candor.jobs.probe.material import Rows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import Fitted, measure, score_all
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
 from candor.models.load import RewardModel, load_reward_model
@@ -127,7 +127,7 @@ def train(
                 folder = cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
                 activations = read_layers(rows, rm, sequences, wanted, folder)
             except (ValueError, FileNotFoundError) as error:
-                raise JobStopped(Exit.USAGE, str(error)) from error
+                raise UsageError(str(error)) from error
             candidates = candidates_of(activations, rows.labelled, methods, poolings, by, seed)
             chosen = choose(candidates, by)
             here = activations.read(chosen.layer)

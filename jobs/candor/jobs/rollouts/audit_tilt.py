@@ -26,7 +26,7 @@ import orjson
 
 from candor.jobs.rollouts.flags import Flag, parse_flag
 from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -67,16 +67,14 @@ def audit_tilt(
         for path in scored:
             check_paths(path, out)
         if not (np.isfinite(beta) and beta > 0):
-            raise JobStopped(Exit.USAGE, f"--beta {beta}: must be a number above 0")
+            raise UsageError(f"--beta {beta}: must be a number above 0")
         wanted = parse_flag(flag)
         read = [_read(path, wanted, by) for path in scored]
         model = _same_model(scored, [one.model for one in read])
         responses = [response for one in read for response in one.responses]
         if len({response.flag for response in responses}) < 2:
             which = "every" if responses and responses[0].flag else "no"
-            raise JobStopped(
-                Exit.USAGE, f"--flag {flag}: {which} response has it, so nothing can be compared"
-            )
+            raise UsageError(f"--flag {flag}: {which} response has it, so nothing can be compared")
         report: dict[str, Any] = {
             "flag": flag,
             "beta": beta,
@@ -188,9 +186,8 @@ def _read(path: Path, flag: Flag, by: str | None) -> Read:
                 responses.append(_response(row, index, flag, data_set))
             except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
                 reason = str(error) if type(error) is ValueError else repr(error)
-                raise JobStopped(
-                    Exit.USAGE,
-                    f"{path}: key {row['key']!r}: response {index} {reason} (--flag {flag.spec})",
+                raise UsageError(
+                    f"{path}: key {row['key']!r}: response {index} {reason} (--flag {flag.spec})"
                 ) from None
     return Read(responses, model, num_failed)
 
@@ -208,19 +205,16 @@ def _field_of(path: Path, row: Row, by: str) -> str:
     for name in by.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if not isinstance(value, str | int | float):
-        raise JobStopped(
-            Exit.USAGE, f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)"
-        )
+        raise UsageError(f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)")
     return str(value)
 
 
 def _same_model(paths: Sequence[Path], models: Sequence[Row]) -> dict[str, str]:
     for path, model in zip(paths, models, strict=True):
         if model["revision"] != models[0]["revision"]:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: was scored by other weights ({model['revision'][:12]}) than {paths[0]} "
-                f"({models[0]['revision'][:12]}); audit one reward model at a time",
+                f"({models[0]['revision'][:12]}); audit one reward model at a time"
             )
     return {"id": models[0]["id"], "revision": models[0]["revision"]}
 

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 
 from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -213,7 +213,7 @@ def _parse_ns(text: str) -> list[int]:
     except ValueError:
         ns = [0]
     if ns[0] < 1:
-        raise JobStopped(Exit.USAGE, f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
+        raise UsageError(f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
     return ns
 
 

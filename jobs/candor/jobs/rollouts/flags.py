@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row
 
 FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"
@@ -38,7 +38,7 @@ def parse_flag(spec: str) -> Flag:
     """A flag of its text.
 
     Raises:
-        JobStopped: (usage) none of the forms.
+        UsageError: none of the forms.
     """
     kind, _, rest = spec.partition(":")
     if kind == "contains" and rest:
@@ -53,7 +53,7 @@ def parse_flag(spec: str) -> Flag:
             threshold = math.nan
         if math.isfinite(threshold):
             return Flag(spec, lambda response, score: _score(score, name) > threshold)
-    raise JobStopped(Exit.USAGE, f"--flag {spec}: must be {FORMS}")
+    raise UsageError(f"--flag {spec}: must be {FORMS}")
 
 
 def _field(response: Row, name: str) -> bool:

@@ -22,7 +22,7 @@ from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, check_paths, read_api_key, run_job
 
@@ -142,7 +142,7 @@ def _client(
             retry=Retry(budget_s=retry_budget_s),
         )
     except ValueError as error:
-        raise JobStopped(Exit.USAGE, f"--generator-url: {error}") from None
+        raise UsageError(f"--generator-url: {error}") from None
 
 
 def _check_messages(path: Path, rows: list[Row]) -> None:
@@ -151,4 +151,4 @@ def _check_messages(path: Path, rows: list[Row]) -> None:
             _messages.validate_python(row.get("messages"))
         except ValidationError as error:
             reason = describe_first_error(error, "messages")
-            raise JobStopped(Exit.USAGE, f"{path}: key {row['key']!r}: {reason}") from None
+            raise UsageError(f"{path}: key {row['key']!r}: {reason}") from None

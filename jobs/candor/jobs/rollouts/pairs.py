@@ -27,7 +27,7 @@ import orjson
 from candor.jobs.rollouts.scored import Group, candidates, read_group, scored_rows
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -64,17 +64,16 @@ def pairs(
         started = now()
         check_paths(scored, out)
         if not (math.isfinite(min_margin) and min_margin >= 0):
-            raise JobStopped(Exit.USAGE, f"--min-margin {min_margin}: must be a number, at least 0")
+            raise UsageError(f"--min-margin {min_margin}: must be a number, at least 0")
         rows = read_rows(scored)
         good = scored_rows(rows)
         groups = [(row, group) for row in good if (group := read_group(scored, row)) is not None]
         if not groups:
-            raise JobStopped(Exit.USAGE, f"{scored}: no row has scores")
+            raise UsageError(f"{scored}: no row has scores")
         for row, _ in groups:
             if "messages" not in row:
-                raise JobStopped(
-                    Exit.USAGE,
-                    f"{scored}: key {row['key']!r} has no messages; pairs are conversations",
+                raise UsageError(
+                    f"{scored}: key {row['key']!r} has no messages; pairs are conversations"
                 )
         changes = changes_of(scored, groups[0], penalty or (), kappa or (), closed_form or ())
         found, dropped = _pairs(groups, changes, min_margin)
@@ -111,18 +110,18 @@ def changes_of(
     """The flags as changes to the stored rows: one strength a probe.
 
     Raises:
-        JobStopped: (usage) not of the form, two strengths for one probe, or as `variants_of`.
+        UsageError: not of the form, two strengths for one probe, or as `variants_of`.
     """
     names = []
     for flag, given in (("--penalty", penalty), ("--kappa", kappa)):
         for name, strengths in parse_sweeps(flag, given).items():
             if len(strengths) != 1:
-                raise JobStopped(Exit.USAGE, f"{flag} {name}: one number, not {len(strengths)}")
+                raise UsageError(f"{flag} {name}: one number, not {len(strengths)}")
             names.append(name)
     names += [parse_closed_form(text)[0] for text in closed_form]
     for name, times in Counter(names).items():
         if times > 1:
-            raise JobStopped(Exit.USAGE, f"{name!r} is given {times} strengths; give one")
+            raise UsageError(f"{name!r} is given {times} strengths; give one")
     return variants_of(
         scored, *first, lambda_sweep=penalty, kappa_sweep=kappa, closed_form=closed_form
     )

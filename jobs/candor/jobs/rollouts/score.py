@@ -31,7 +31,7 @@ from candor.client.reward import AsyncRewardClient
 from candor.client.rows import score_item
 from candor.client.wire import describe_first_error
 from candor.jobs.rollouts.strengths import Penalties, parse_penalties
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import (
     Job,
@@ -194,4 +194,4 @@ def _client(
             retry=Retry(budget_s=retry_budget_s),
         )
     except ValueError as error:
-        raise JobStopped(Exit.USAGE, f"--reward-url: {error}") from None
+        raise UsageError(f"--reward-url: {error}") from None

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row
 from candor.probes.combine import Combination
 from candor.probes.tilt import Threshold, closed_form_lambda
@@ -107,32 +107,28 @@ def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, 
     every N is read off the same prompts. One that never had so many responses is a wrong `largest`.
 
     Raises:
-        JobStopped: (usage) no rows, fewer than `largest` responses in one, not the same probes, a
+        UsageError: no rows, fewer than `largest` responses in one, not the same probes, a
             reward that is not what its parts make, or every row is short.
     """
     if not rows:
-        raise JobStopped(Exit.USAGE, f"{path}: no row has scores")
+        raise UsageError(f"{path}: no row has scores")
     groups: list[tuple[Row, Group]] = []
     for row in rows:
         group = read_group(path, row)
         if len(row["scores"]) < largest:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r} has {len(row['scores'])} candidates; "
-                f"--n may go up to that, not to {largest}",
+                f"--n may go up to that, not to {largest}"
             )
         if group is None or len(group.base_reward) < largest:
             continue
         if groups and list(group.scores) != list(groups[0][1].scores):
-            raise JobStopped(
-                Exit.USAGE, f"{path}: key {row['key']!r} has other probes than the first row"
-            )
+            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
         groups.append((row, group))
     if not groups:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: no row has {largest} candidates that could be scored, the first has "
-            f"{len(candidates(rows[0]))}; give a smaller --n",
+            f"{len(candidates(rows[0]))}; give a smaller --n"
         )
     return groups
 
@@ -141,21 +137,19 @@ def read_group(path: Path, row: Row) -> Group | None:
     """`group_of` a row of a file; None when none of its responses could be scored.
 
     Raises:
-        JobStopped: (usage) not as `candor score` writes it, or its parts do not make its rewards.
+        UsageError: not as `candor score` writes it, or its parts do not make its rewards.
     """
     try:
         group = group_of(row) if candidates(row) else None
         stored = [row["scores"][index]["reward"] for index in candidates(row)]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise JobStopped(
-            Exit.USAGE,
-            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})",
+        raise UsageError(
+            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})"
         ) from None
     if group is not None and group.reward.tolist() != stored:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: key {row['key']!r}: a reward is not what its own parts make; the file was "
-            "changed, or written by a Candor with another formula: score the rows again",
+            "changed, or written by a Candor with another formula: score the rows again"
         )
     return group
 
@@ -169,24 +163,22 @@ def one_model(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """`reward_model` of the rows' only RM: id, revision, formula, combine, penalties.
 
     Raises:
-        JobStopped: (usage) a row does not say, or they are of several weights.
+        UsageError: a row does not say, or they are of several weights.
     """
     found: dict[str, Any] | None = None
     for row in rows:
         said = row.get("reward_model")
         if not isinstance(said, dict) or not isinstance(said.get("revision"), str):
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r} does not say which reward model scored it; "
-                "score it with `candor score`",
+                "score it with `candor score`"
             )
         if found is not None and said["revision"] != found["revision"]:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r} was scored by other weights "
-                f"({said['revision'][:12]}) than earlier rows ({found['revision'][:12]})",
+                f"({said['revision'][:12]}) than earlier rows ({found['revision'][:12]})"
             )
         found = said
     if found is None:
-        raise JobStopped(Exit.USAGE, f"{path}: no row has scores")
+        raise UsageError(f"{path}: no row has scores")
     return found

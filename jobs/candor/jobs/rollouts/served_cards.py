@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
 
@@ -24,7 +24,7 @@ def served_card(scored: Path, name: str) -> Card:
     """The card of the probe that was served as `name`.
 
     Raises:
-        JobStopped: (usage) no manifest, one of another file, or one without this card.
+        UsageError: no manifest, one of another file, or one without this card.
     """
     from pydantic import ValidationError
 
@@ -37,21 +37,18 @@ def served_card(scored: Path, name: str) -> Card:
         served = {one["name"]: one["card"] for one in manifest["server"]["probes"]["probes"]}
         card = Card.model_validate_json(orjson.dumps(served[name]))
     except FileNotFoundError:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: is missing, so the served probes' cards are not known; it is written beside "
-            "the scores by `candor score`: keep the two together",
+            "the scores by `candor score`: keep the two together"
         ) from None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: does not hold the card of probe {name!r} as `candor score` writes it "
-            f"({type(error).__name__}): score the rows again",
+            f"({type(error).__name__}): score the rows again"
         ) from None
     if of != file_sha256(scored):
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: is the manifest of another file than {scored} (its sha256 differs): "
-            "score the rows again",
+            "score the rows again"
         )
     return card

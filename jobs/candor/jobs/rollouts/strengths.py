@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 
 Penalties = dict[str, dict[str, object]]
 """`penalties` of the HTTP API, by probe."""
@@ -25,7 +25,7 @@ def parse_penalties(
     """The three flags of `candor score` as the API's `penalties`.
 
     Raises:
-        JobStopped: (usage) not of the form, or a probe named twice.
+        UsageError: not of the form, or a probe named twice.
     """
     penalties: Penalties = {}
     for flag, field, given in (
@@ -38,9 +38,7 @@ def parse_penalties(
                 parse_closed_form(text) if flag == "--closed-form" else _parse_one(flag, text)
             )
             if name in penalties:
-                raise JobStopped(
-                    Exit.USAGE, f"{flag} {text}: {name!r} is named twice; each probe once"
-                )
+                raise UsageError(f"{flag} {text}: {name!r} is named twice; each probe once")
             penalties[name] = {field: strength}
     return penalties
 
@@ -49,16 +47,15 @@ def parse_closed_form(text: str) -> tuple[str, dict[str, float]]:
     """`NAME=BETA` or `NAME=BETA:THRESHOLD` as name and `closed_form` of the API.
 
     Raises:
-        JobStopped: (usage) not of this form, or beta not above 0.
+        UsageError: not of this form, or beta not above 0.
     """
     name, _, numbers = text.partition("=")
     beta, colon, threshold = numbers.partition(":")
     found = {"beta": _number(beta)} | ({"threshold": _number(threshold)} if colon else {})
     if not name or not all(map(math.isfinite, found.values())) or not found["beta"] > 0:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"--closed-form {text}: must be NAME=BETA or NAME=BETA:THRESHOLD, BETA above 0 "
-            "(1 / reward units), THRESHOLD in logits",
+            "(1 / reward units), THRESHOLD in logits"
         )
     return name, found
 
@@ -67,16 +64,15 @@ def parse_sweeps(flag: str, given: Sequence[str]) -> dict[str, list[float]]:
     """`["sycophancy=0,0.5,1"]` as the strengths to compare, by probe.
 
     Raises:
-        JobStopped: (usage) not of this form, a number below 0, or a probe named twice.
+        UsageError: not of this form, a number below 0, or a probe named twice.
     """
     sweeps: dict[str, list[float]] = {}
     for text in given:
         name, _, numbers = text.partition("=")
         strengths = [_number(part) for part in numbers.split(",")]
         if not name or name in sweeps or not all(math.isfinite(s) and s >= 0 for s in strengths):
-            raise JobStopped(
-                Exit.USAGE,
-                f"{flag} {text}: must be NAME=0,0.5,1 with numbers >= 0, each name once",
+            raise UsageError(
+                f"{flag} {text}: must be NAME=0,0.5,1 with numbers >= 0, each name once"
             )
         sweeps[name] = strengths
     return sweeps
@@ -86,7 +82,7 @@ def _parse_one(flag: str, text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     strength = _number(number)
     if not name or not (math.isfinite(strength) and strength >= 0):
-        raise JobStopped(Exit.USAGE, f"{flag} {text}: must be NAME=NUMBER with a number >= 0")
+        raise UsageError(f"{flag} {text}: must be NAME=NUMBER with a number >= 0")
     return name, strength
 
 

@@ -23,7 +23,7 @@ from typing import Literal
 from candor.jobs.rollouts.scored import Group
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row
 
 
@@ -54,7 +54,7 @@ def variants_of(
         row, group: one of its rows; all have the same probes and penalties.
 
     Raises:
-        JobStopped: (usage) not of the form, a probe without scores or without a card, or a sweep
+        UsageError: not of the form, a probe without scores or without a card, or a sweep
             over flags.
     """
     names = list(group.scores)
@@ -99,7 +99,7 @@ def _in_closed_form(scored: Path, name: str, form: Mapping[str, float]) -> Varia
         try:
             threshold = flag_threshold(served_card(scored, name))
         except InvalidRequest as error:
-            raise JobStopped(Exit.USAGE, f"--closed-form {name}: {error.message}") from None
+            raise UsageError(f"--closed-form {name}: {error.message}") from None
     at = threshold
     told = {"beta": beta, "threshold": at}
     return Variant("closed_form", name, told, lambda group: group.with_closed_form(name, beta, at))
@@ -108,10 +108,9 @@ def _in_closed_form(scored: Path, name: str, form: Mapping[str, float]) -> Varia
 def _check(flag: str, name: str, names: Sequence[str], flagged: set[str]) -> None:
     if name not in names:
         known = ", ".join(names) or "none"
-        raise JobStopped(Exit.USAGE, f"{flag} {name}: scored probes are: {known}")
+        raise UsageError(f"{flag} {name}: scored probes are: {known}")
     if name in flagged:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{flag} {name}: these rows were scored under its closed form and hold flags in place "
-            "of bound(S): score them again without --closed-form",
+            "of bound(S): score them again without --closed-form"
         )

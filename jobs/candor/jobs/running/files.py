@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""
@@ -53,7 +53,7 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of an input file; blank lines are skipped.
 
     Raises:
-        JobStopped: (usage) no such file, no rows, a line that is not a row, a key used twice.
+        UsageError: no such file, no rows, a line that is not a row, a key used twice.
     """
     rows: dict[str, Row] = {}
     try:
@@ -66,9 +66,9 @@ def read_rows(path: Path) -> list[Row]:
                     raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
                 rows[row["key"]] = row
     except (FileNotFoundError, IsADirectoryError, ValueError) as error:
-        raise JobStopped(Exit.USAGE, str(error)) from None
+        raise UsageError(str(error)) from None
     if not rows:
-        raise JobStopped(Exit.USAGE, f"{path}: no rows")
+        raise UsageError(f"{path}: no rows")
     return list(rows.values())
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from candor.client.errors import ClientError, InvalidReply, PermanentError
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import Exit, UsageError
 from candor.jobs.running.files import Row, file_sha256, sha256_of
 from candor.jobs.running.ledger import Ledger
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
@@ -60,25 +60,25 @@ class RowFailed(Exception):
 
 
 def check_paths(source: Path, out: Path) -> None:
-    """Raises JobStopped (usage) when the output would take the input's place."""
+    """Raises UsageError when the output would take the input's place."""
     if out.resolve() == source.resolve():
-        raise JobStopped(Exit.USAGE, f"{out}: is the input; give another --out")
+        raise UsageError(f"{out}: is the input; give another --out")
 
 
 def read_api_key(path: Path | None) -> str | None:
     """The key in a file (never on the command line, where every process can see it).
 
     Raises:
-        JobStopped: (usage) no such file, or nothing in it.
+        UsageError: no such file, or nothing in it.
     """
     if path is None:
         return None
     try:
         key = path.read_text().strip()
     except OSError as error:
-        raise JobStopped(Exit.USAGE, f"--api-key-file {path}: {error.strerror}") from None
+        raise UsageError(f"--api-key-file {path}: {error.strerror}") from None
     if not key:
-        raise JobStopped(Exit.USAGE, f"--api-key-file {path}: is empty")
+        raise UsageError(f"--api-key-file {path}: is empty")
     return key
 
 

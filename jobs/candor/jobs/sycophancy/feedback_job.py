@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, JobStopped, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy import results
@@ -106,7 +106,7 @@ def checked(path: Path, rows: Sequence[Row]) -> list[Row]:
     """The rows, all of them feedback prompts.
 
     Raises:
-        JobStopped: (usage) a row that is none, naming it; no row with responses.
+        UsageError: a row that is none, naming it; no row with responses.
     """
     for row in rows:
         meta = row.get("meta")
@@ -115,13 +115,12 @@ def checked(path: Path, rows: Sequence[Row]) -> list[Row]:
             or "poem" not in meta
             or meta.get("condition") not in CONDITIONS
         ):
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r}: meta must hold a poem and a condition, one of "
-                f"{', '.join(CONDITIONS)} (candor data prompts writes such rows)",
+                f"{', '.join(CONDITIONS)} (candor data prompts writes such rows)"
             )
     if all("error" in row for row in rows):
-        raise JobStopped(Exit.USAGE, f"{path}: no row has responses")
+        raise UsageError(f"{path}: no row has responses")
     return list(rows)
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from candor.jobs.rollouts.generate import generate
 from candor.jobs.rollouts.score import score
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results
@@ -161,43 +161,42 @@ def eval_sycophancy(
 
 
 def parse_tasks(text: str) -> list[str]:
-    """Raises JobStopped (usage) at a name that is none."""
+    """Raises UsageError at a name that is none."""
     given = text.split(",")
     for name in given:
         if name not in TASKS:
-            raise JobStopped(Exit.USAGE, f"--tasks {text}: {name!r} is none of {', '.join(TASKS)}")
+            raise UsageError(f"--tasks {text}: {name!r} is none of {', '.join(TASKS)}")
     return [name for name in TASKS if name in given]
 
 
 def check_numbers(
     n: int, limit: int | None, reward_url: str | None, strengths: Sequence[str]
 ) -> None:
-    """Raises JobStopped (usage)."""
+    """Raises UsageError."""
     if n < 1:
-        raise JobStopped(Exit.USAGE, f"--n {n}: must be at least 1")
+        raise UsageError(f"--n {n}: must be at least 1")
     if limit is not None and limit < 1:
-        raise JobStopped(Exit.USAGE, f"--limit {limit}: must be at least 1")
+        raise UsageError(f"--limit {limit}: must be at least 1")
     if strengths and reward_url is None:
-        raise JobStopped(Exit.USAGE, "--penalty and --kappa need a --reward-url to ask for them")
+        raise UsageError("--penalty and --kappa need a --reward-url to ask for them")
 
 
 def check_judges(judge: str | None, url: str | None, model: str | None, tasks: list[str]) -> bool:
     """Whether VADER judges; it does where nobody else is asked to.
 
     Raises:
-        JobStopped: (usage) a judge that is none, half a language model, or nothing to judge.
+        UsageError: a judge that is none, half a language model, or nothing to judge.
     """
     if judge not in (None, "vader"):
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"--judge {judge}: the offline judge is vader; a language model is given by "
-            "--judge-url and --judge-model",
+            "--judge-url and --judge-model"
         )
     if (url is None) != (model is None):
-        raise JobStopped(Exit.USAGE, "--judge-url and --judge-model go together: give both")
+        raise UsageError("--judge-url and --judge-model go together: give both")
     if "feedback" not in tasks:
         if judge or url:
-            raise JobStopped(Exit.USAGE, "a judge is for the feedback task: add it to --tasks")
+            raise UsageError("a judge is for the feedback task: add it to --tasks")
         return False
     vader = judge == "vader" or url is None
     if vader:

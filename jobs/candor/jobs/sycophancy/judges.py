@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.client.generator import AsyncGeneratorClient
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.jobs.running.exits import UsageError
 from candor.jobs.running.rows import RowFailed
 
 NAME = "VADER 3.3.2 compound"
@@ -39,20 +39,19 @@ Letter = Literal["A", "B"]
 
 @cache
 def _analyzer() -> Any:
-    """Raises JobStopped (usage) when the package is not installed."""
+    """Raises UsageError when the package is not installed."""
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ModuleNotFoundError:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             "the vader judge needs vaderSentiment: pip install 'candor-rewards[lab]' "
-            "(or give --judge-url)",
+            "(or give --judge-url)"
         ) from None
     return SentimentIntensityAnalyzer()
 
 
 def check_vader() -> None:
-    """Raises JobStopped (usage) before any work is done when VADER is not installed."""
+    """Raises UsageError before any work is done when VADER is not installed."""
     _analyzer()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, read_api_key, run_job
 from candor.jobs.sycophancy.gather import Prompts
@@ -34,7 +34,7 @@ class LLM:
     retry_budget_s: float
 
     def client(self) -> AsyncGeneratorClient:
-        """Raises JobStopped (usage): not an address, or no key in the file."""
+        """Raises UsageError: not an address, or no key in the file."""
         try:
             return AsyncGeneratorClient(
                 self.url,
@@ -44,7 +44,7 @@ class LLM:
                 retry=Retry(budget_s=self.retry_budget_s),
             )
         except ValueError as error:
-            raise JobStopped(Exit.USAGE, f"--judge-url: {error}") from None
+            raise UsageError(f"--judge-url: {error}") from None
 
 
 def pair_key(poem: str, opinion: str, prompts: Prompts, rule: str) -> str:
