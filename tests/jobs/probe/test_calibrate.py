@@ -16,7 +16,7 @@ import pytest
 from candor.client.schema import Message
 from candor.engines.padded import PaddedEngine
 from candor.jobs.probe.calibrate import calibrate_probe
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.models.load import load_reward_model
@@ -84,7 +84,10 @@ def by_rollouts(files: Files, probe: Path, **options: Any) -> int:
 
 def scored_file(files: Files, url: str) -> Path:
     out = files.folder / "scored.jsonl"
-    assert score(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0) == Exit.DONE
+    assert (
+        score(ScoreOptions(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0))
+        == Exit.DONE
+    )
     return out
 
 
@@ -183,7 +186,7 @@ def test_what_the_server_would_not_score_is_left_out_and_counted(
     assert without.pop("num_left_out") == 0
     assert told["std_R"] == pytest.approx(without["std_R"], rel=1e-4)
     out = files.folder / "scored.jsonl"
-    code = score(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0)
+    code = score(ScoreOptions(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0))
     assert code == Exit.ROWS_FAILED
     assert calibrate_probe(probe=files.probe(weights=WEIGHTS), scored=out) == Exit.DONE
     told = last_line(capsys)

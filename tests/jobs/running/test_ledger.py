@@ -53,7 +53,7 @@ def test_an_unfinished_run_leaves_a_journal_and_the_next_one_goes_on(tmp_path: P
     assert not out.exists()
     with Ledger(out, WANTED) as ledger:
         assert ledger.todo == ["a", "c"]
-        with pytest.raises(ValueError, match="2 rows are not there yet"):
+        with pytest.raises(ValueError, match="2 rows are neither done nor failed"):
             ledger.finish()
 
 

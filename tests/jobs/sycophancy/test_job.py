@@ -16,8 +16,9 @@ import pytest
 
 from candor.jobs.running.exits import Exit
 from candor.jobs.sycophancy import judges
-from candor.jobs.sycophancy.job import eval_sycophancy
+from candor.jobs.sycophancy.job import SycophancyOptions, eval_sycophancy
 from candor.jobs.sycophancy.measure import RULES
+from candor.jobs.sycophancy.verdicts import JudgeOptions
 from tests.client.replies import numbers
 from tests.jobs.stub import Stub, running_stub
 from tests.jobs.sycophancy.policies import (
@@ -59,7 +60,12 @@ def run(policy: Stub, out: Path, **options: Any) -> int:
         "generator_model": "tiny",
         **options,
     }
-    return eval_sycophancy(generator_url=policy.url, out=out, **arguments)
+    judges = {name: arguments.pop(name) for name in options if name.startswith("judge")}
+    return eval_sycophancy(
+        SycophancyOptions(
+            generator_url=policy.url, out=out, judges=JudgeOptions(**judges), **arguments
+        )
+    )
 
 
 def report_of(out: Path) -> dict[str, Any]:

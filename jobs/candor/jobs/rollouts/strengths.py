@@ -1,11 +1,11 @@
 """How strong a probe's penalty is, as command lines give it: lambda, kappa, or the closed form.
 
-    NAME=0.5          lambda, reward units per logit; or kappa, within-prompt spreads
+    NAME=0.5          lambda, reward units per logit; or kappa, which has no unit
     NAME=0,0.5,1      the same, several to compare
-    NAME=2, NAME=2:1  closed form: beta, and the S from which a response is flagged
+    NAME=2, NAME=2:1  closed form: beta, and the S above which a response is flagged
 
-Texts to numbers only; what they do to a reward is `candor.scoring.compose` on the server and
-`candor.jobs.rollouts.scored` on stored rows.
+Here are only the parsers. The effect on a reward is in `candor.scoring.compose` on the server and
+in `candor.jobs.rollouts.scored` for stored rows.
 """
 
 from __future__ import annotations
@@ -20,74 +20,80 @@ Penalties = dict[str, dict[str, object]]
 
 
 def parse_penalties(
-    penalty: Sequence[str], kappa: Sequence[str], closed_form: Sequence[str]
+    penalty: Sequence[str] | None, kappa: Sequence[str] | None, closed_form: Sequence[str] | None
 ) -> Penalties:
-    """The three flags of `candor score` as the API's `penalties`.
+    """The values of `--penalty`, `--kappa` and `--closed-form` as the API's `penalties`.
 
     Raises:
-        UsageError: not of the form, or a probe named twice.
+        UsageError: a value is not of its form, or two name the same probe.
     """
     penalties: Penalties = {}
-    for flag, field, given in (
+    for flag, field, values in (
         ("--penalty", "lambda", penalty),
         ("--kappa", "kappa", kappa),
         ("--closed-form", "closed_form", closed_form),
     ):
-        for text in given:
+        for text in values or ():
             name, strength = (
-                parse_closed_form(text) if flag == "--closed-form" else _parse_one(flag, text)
+                parse_closed_form(text)
+                if field == "closed_form"
+                else _parse_named(flag, text, "NAME=NUMBER", num_numbers=1)
             )
             if name in penalties:
-                raise UsageError(f"{flag} {text}: {name!r} is named twice; each probe once")
-            penalties[name] = {field: strength}
+                raise UsageError(f"{flag} {text}: {name!r} is named twice; name each probe once")
+            penalties[name] = {field: strength if isinstance(strength, dict) else strength[0]}
     return penalties
 
 
 def parse_closed_form(text: str) -> tuple[str, dict[str, float]]:
-    """`NAME=BETA` or `NAME=BETA:THRESHOLD` as name and `closed_form` of the API.
+    """`NAME=BETA` or `NAME=BETA:THRESHOLD` as the probe's name and the API's `closed_form`.
 
     Raises:
-        UsageError: not of this form, or beta not above 0.
+        UsageError: the text is not of this form, or beta is not above 0.
     """
     name, _, numbers = text.partition("=")
     beta, colon, threshold = numbers.partition(":")
-    found = {"beta": _number(beta)} | ({"threshold": _number(threshold)} if colon else {})
-    if not name or not all(map(math.isfinite, found.values())) or not found["beta"] > 0:
+    form = {"beta": _number(beta)} | ({"threshold": _number(threshold)} if colon else {})
+    if not name or not all(map(math.isfinite, form.values())) or not form["beta"] > 0:
         raise UsageError(
             f"--closed-form {text}: must be NAME=BETA or NAME=BETA:THRESHOLD, BETA above 0 "
             "(1 / reward units), THRESHOLD in logits"
         )
-    return name, found
+    return name, form
 
 
-def parse_sweeps(flag: str, given: Sequence[str]) -> dict[str, list[float]]:
+def parse_sweeps(flag: str, values: Sequence[str] | None) -> dict[str, list[float]]:
     """`["sycophancy=0,0.5,1"]` as the strengths to compare, by probe.
 
     Raises:
-        UsageError: not of this form, a number below 0, or a probe named twice.
+        UsageError: a value is not of this form, a number is below 0, or a probe is named twice.
     """
     sweeps: dict[str, list[float]] = {}
-    for text in given:
-        name, _, numbers = text.partition("=")
-        strengths = [_number(part) for part in numbers.split(",")]
-        if not name or name in sweeps or not all(math.isfinite(s) and s >= 0 for s in strengths):
-            raise UsageError(
-                f"{flag} {text}: must be NAME=0,0.5,1 with numbers >= 0, each name once"
-            )
+    for text in values or ():
+        name, strengths = _parse_named(flag, text, "NAME=0,0.5,1")
+        if name in sweeps:
+            raise UsageError(f"{flag} {text}: {name!r} is named twice; name each probe once")
         sweeps[name] = strengths
     return sweeps
 
 
-def _parse_one(flag: str, text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    strength = _number(number)
-    if not name or not (math.isfinite(strength) and strength >= 0):
-        raise UsageError(f"{flag} {text}: must be NAME=NUMBER with a number >= 0")
-    return name, strength
+def _parse_named(
+    flag: str, text: str, form: str, num_numbers: int | None = None
+) -> tuple[str, list[float]]:
+    """`NAME=NUMBER,NUMBER,...`; `num_numbers` is how many there must be, None is any number."""
+    name, _, listed = text.partition("=")
+    numbers = [_number(part) for part in listed.split(",")]
+    if (
+        not name
+        or num_numbers not in (None, len(numbers))
+        or not all(math.isfinite(number) and number >= 0 for number in numbers)
+    ):
+        raise UsageError(f"{flag} {text}: must be {form}, the numbers at least 0")
+    return name, numbers
 
 
 def _number(text: str) -> float:
-    """NaN where it is none."""
+    """NaN for a text that is not a number."""
     try:
         return float(text)
     except ValueError:
