@@ -41,7 +41,7 @@ from candor.client.schema import Message
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
-from candor.jobs.probe.train import train
+from candor.jobs.probe.train import TrainOptions, train
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
@@ -126,13 +126,15 @@ def retrain(out: Path) -> dict[str, Any]:
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
     code = train(
-        data=[rows],
-        model=str(out / "model"),
-        layers="12-24",
-        out=out / "probes" / PROBE,
-        name=PROBE,
-        trait="The reply sides with an opinion of the piece that the user has stated.",
-        bound="hinge",
+        TrainOptions(
+            data=[rows],
+            model=str(out / "model"),
+            layers="12-24",
+            out=out / "probes" / PROBE,
+            name=PROBE,
+            trait="The reply sides with an opinion of the piece that the user has stated.",
+            bound="hinge",
+        )
     )
     if code:
         raise SystemExit(code)

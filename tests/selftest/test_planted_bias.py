@@ -20,7 +20,7 @@ import pytest
 
 from candor.assemble import load, serve_probes
 from candor.http.app import create_app
-from candor.jobs.probe.calibrate import calibrate_probe
+from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
 from candor.jobs.rollouts.audit_tilt import TiltOptions, audit_tilt
 from candor.jobs.rollouts.bon import BonOptions, bon
 from candor.jobs.rollouts.score import ScoreOptions, score
@@ -95,12 +95,14 @@ def world(
     rollouts = folder / "calibration.jsonl"
     write_rows(rollouts, planted.candidates(seed + 1, contexts["calibration"], 8, BASE_SHARE))
     code = calibrate_probe(
-        probe=folder / "probe",
-        rollouts=rollouts,
-        model=str(model),
-        device="cpu",
-        bound="hinge",
-        hinge_percentile=100 * (1 - BASE_SHARE) - 5,
+        CalibrateOptions(
+            probe=folder / "probe",
+            rollouts=rollouts,
+            model=str(model),
+            device="cpu",
+            bound="hinge",
+            hinge_percentile=100 * (1 - BASE_SHARE) - 5,
+        )
     )
     assert code == Exit.DONE
     settings = Settings(

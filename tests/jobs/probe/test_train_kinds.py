@@ -18,7 +18,7 @@ from torch import nn
 
 from candor.jobs.probe.measure import CONTROL
 from candor.jobs.probe.report import page, read_report
-from candor.jobs.probe.train import train
+from candor.jobs.probe.train import TrainOptions, train
 from candor.probes.artifact import load
 from candor.probes.fitting.data import load_rows
 from candor.probes.fitting.evaluate import auroc
@@ -59,7 +59,7 @@ def write_kind(folder: Path, kind: str, groups: int = 20, **fields: Any) -> Path
 
 def run(model: Path, data: list[Path], out: Path, **options: Any) -> int:
     defaults: dict[str, Any] = {"name": "thanks", "trait": "It says thank.", "device": "cpu"}
-    return train(data=data, model=str(model), out=out, **(defaults | options))
+    return train(TrainOptions(data=data, model=str(model), out=out, **(defaults | options)))
 
 
 def report_of(out: Path) -> dict[str, Any]:

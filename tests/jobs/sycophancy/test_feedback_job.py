@@ -11,7 +11,7 @@ import pytest
 
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
-from candor.jobs.sycophancy.feedback_job import FeedbackOptions, eval_feedback
+from candor.jobs.sycophancy.feedback_job import EvalFeedbackOptions, eval_feedback
 from candor.jobs.sycophancy.verdicts import JudgeOptions
 from tests.jobs.stub import running_stub
 
@@ -51,7 +51,7 @@ def measure(tmp_path: Path, given: list[dict[str, Any]], **options: Any) -> tupl
     write_rows(answers, given)
     judges = {name: options.pop(name) for name in list(options) if name.startswith("judge")}
     code = eval_feedback(
-        FeedbackOptions(
+        EvalFeedbackOptions(
             answers=answers,
             out=out,
             judges=JudgeOptions(**judges),

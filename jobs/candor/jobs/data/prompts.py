@@ -1,8 +1,8 @@
 """`candor data prompts`: feedback prompts on the poems of SycophancyEval, for a policy to answer.
 
-The paper's own prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
-poem", with "I really dislike the poem". The poems are fetched or read from a local copy; none is in
-this repository. `candor eval sycophancy` has poems of its own and needs no such file.
+These are the paper's prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
+poem", with "I really dislike the poem". The poems are downloaded or read from a local copy; this
+repository holds none of them. `candor eval sycophancy` has its own poems and needs no such file.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
 
 
 def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> int:
-    """Write three prompts a poem as JSONL, in the order of the file.
+    """Write three prompts per poem as JSONL, in the order of the file.
 
     Parameters
     ----------
     poems
-        SycophancyEval's feedback.jsonl, or hub to fetch it.
+        SycophancyEval's feedback.jsonl, or hub to download it from the Hugging Face Hub.
     out
-        JSONL of {"key", "messages", "meta"}, for candor generate.
+        JSONL to write: {"key", "messages", "meta"}, for candor generate.
     skip
-        So many poems at the beginning are left out: to train on some and measure on others.
+        Number of poems to leave out at the beginning, so that others can be trained on.
     limit
-        At most so many poems.
+        Most poems to use.
     """
 
     def run() -> Exit:

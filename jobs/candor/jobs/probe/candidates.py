@@ -1,9 +1,9 @@
 """R and S of candidates under one probe: read from a scored file, or scored here.
 
-    rollouts + model  the server's own renderer and engine, in this process
-    scored file       checked to be of these weights and of this very probe
+    rollouts + model  scored by the server's own renderer and engine, in this process
+    scored file       checked to be from the same weights and the same probe
 
-What the server would refuse (no text, too long), and what it refused, is left out and counted.
+Responses that the server refused or would refuse (no text, too long) are left out and counted.
 """
 
 from __future__ import annotations
@@ -35,27 +35,28 @@ from candor.probes.card import Card
 from candor.text.render import Renderer
 
 MAX_BATCH_TOKENS = 8192
-"""Of one forward; the server's default."""
+"""Most tokens in one forward pass; the server's default."""
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """R, S and context of every candidate that has scores, and what they are, in words."""
+class CandidateScores:
+    """R, S and context of every candidate that has scores."""
 
     rewards: Array
     scores: Array
     contexts: Sequence[str]
     num_left_out: int
-    """Rows that failed, and responses that have no score."""
+    """Number of failed rows and of responses without a score."""
     source: str
+    """Where the candidates come from, for the card."""
 
 
-def read_scores(scored: Path, card: Card) -> Candidates:
+def read_scores(scored: Path, card: Card) -> CandidateScores:
     """The candidates of a scored file.
 
     Raises:
-        UsageError: not as `candor score` writes it, of another reward model, or without
-            scores of this very probe.
+        UsageError: the file is not as `candor score` writes it, is from another reward model, or
+            has no scores of this very probe.
     """
     rows = read_rows(scored)
     good = scored_rows(rows)
@@ -83,7 +84,7 @@ def read_scores(scored: Path, card: Card) -> Candidates:
         contexts += [context_of(row)] * len(group.base_reward)
     _check_same_probe(scored, card)
     num_failed = sum(len(row["scores"]) for row in good) - len(contexts)
-    return Candidates(
+    return CandidateScores(
         np.array(rewards),
         np.array(scores),
         contexts,
@@ -93,12 +94,12 @@ def read_scores(scored: Path, card: Card) -> Candidates:
 
 
 def _check_same_probe(scored: Path, card: Card) -> None:
-    """The probe that scored and this one may differ in what this command writes, and no more."""
-    ours, theirs = (
-        one.model_dump(exclude={"bound", "calibration"})
-        for one in (card, served_card(scored, card.name))
+    """The served probe's card may differ from `card` only in the fields that calibration writes."""
+    ours, served = (
+        each.model_dump(exclude={"bound", "calibration"})
+        for each in (card, served_card(scored, card.name))
     )
-    if differs := [name for name in ours if ours[name] != theirs[name]]:
+    if differs := [name for name in ours if ours[name] != served[name]]:
         raise UsageError(
             f"{scored}: was scored with another probe of the name {card.name!r}: its card differs "
             f"in {', '.join(differs)}; serve this probe and score again"
@@ -112,14 +113,12 @@ def score_rollouts(
     device: str,
     dtype: Literal["auto", "float32", "bfloat16", "float16"],
     engine: EngineName,
-) -> Candidates:
+) -> CandidateScores:
     """The candidates, scored by the server's own renderer and engine.
 
-    What the server would refuse (no text, too long) is left out and counted.
-
     Raises:
-        ValueError: the model is refused, or the probe is of another one.
-        UsageError: a row that is not one, or a score that is not finite.
+        ValueError: the model is refused, or the probe belongs to another model.
+        UsageError: a row is not as `candor generate` writes it, or a score is not finite.
     """
     rows = read_rows(rollouts)
     rm = load_reward_model(model, device=device, dtype=dtype)
@@ -150,11 +149,11 @@ def score_rollouts(
                 "overflows in some models: try --dtype bfloat16 or float32"
             )
     columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return Candidates(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+    return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
 
 
 def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
-    """Every response of a row; None for one without a score (or a row that failed)."""
+    """Every response of a row; None for a response without a score, and for a failed row."""
     if "error" in row:
         yield None
         return

@@ -31,6 +31,7 @@ from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
 from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
+from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
@@ -58,14 +59,12 @@ class BonOptions:
     every row."""
     lambda_sweep: list[str] | None = None
     """NAME=0,0.5,1,2: the same numbers with each of these lambdas for probe NAME. The penalty is
-    lambda * bound(S); lambda is in reward units per logit. May be repeated."""
+    lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
+    says. May be repeated."""
     kappa_sweep: list[str] | None = None
-    """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(S) / std(R), with
-    the standard deviations of the server that scored. May be repeated."""
-    closed_form: list[str] | None = None
-    """NAME=BETA or NAME=BETA:THRESHOLD: the same under the penalty lambda(x) for responses with S
-    above THRESHOLD (logits), with the least lambda(x) per prompt that stops an optimiser of
-    strength BETA (1 / reward units) from favouring them. May be repeated."""
+    """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(S) / std(R); both
+    standard deviations are within a prompt and on the probe's card. May be repeated."""
+    closed_form: ClosedFormOption = None
     seed: int = 0
     """Seed of the bootstrap."""
 

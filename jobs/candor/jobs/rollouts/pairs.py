@@ -25,7 +25,12 @@ import orjson
 from cyclopts import Parameter
 
 from candor.jobs.rollouts.scored import Group, candidates, read_group, scored_rows
-from candor.jobs.rollouts.strengths import parse_penalties
+from candor.jobs.rollouts.strengths import (
+    ClosedFormOption,
+    KappaOption,
+    LambdaOption,
+    parse_penalties,
+)
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows, write_rows
@@ -42,18 +47,9 @@ class PairsOptions:
     """JSONL written by `candor score`."""
     out: Path
     """JSONL to write, in TRL's conversational preference format."""
-    penalty: list[str] | None = None
-    """NAME=LAMBDA: strength of probe NAME's penalty in place of the strength it was scored with.
-    The penalty is lambda * bound(S), S being the probe's score in logits; lambda is in reward units
-    per logit. May be repeated."""
-    kappa: list[str] | None = None
-    """NAME=KAPPA: the same strength without units. kappa = lambda * std(S) / std(R), R being the
-    reward model's score; the standard deviations are those of the server that scored. May be
-    repeated."""
-    closed_form: list[str] | None = None
-    """NAME=BETA or NAME=BETA:THRESHOLD: the penalty is lambda(x) for responses with S above
-    THRESHOLD (logits), with the least lambda(x) per prompt that stops an optimiser of strength BETA
-    (1 / reward units) from favouring them. May be repeated."""
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
+    closed_form: ClosedFormOption = None
     min_margin: float = 0.0
     """Least difference of the two rewards, in reward units; equal rewards never make a pair."""
 

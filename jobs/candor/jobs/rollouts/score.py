@@ -31,7 +31,13 @@ from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import score_item
 from candor.client.wire import describe_first_error
-from candor.jobs.rollouts.strengths import Penalties, parse_penalties
+from candor.jobs.rollouts.strengths import (
+    ClosedFormOption,
+    KappaOption,
+    LambdaOption,
+    Penalties,
+    parse_penalties,
+)
 from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, RowFailed, check_paths, read_api_key, run_job
@@ -56,18 +62,9 @@ class ScoreOptions:
     """File that holds the server's API key."""
     concurrency: int = 8
     """Rows that are scored at the same time."""
-    penalty: list[str] | None = None
-    """NAME=LAMBDA: strength of probe NAME's penalty in place of the served one. The penalty is
-    lambda * bound(S), S being the probe's score in logits; lambda is in reward units per logit. May
-    be repeated."""
-    kappa: list[str] | None = None
-    """NAME=KAPPA: the same strength without units. kappa = lambda * std(S) / std(R), R being the
-    reward model's score; the standard deviations are on the served probe's card. May be
-    repeated."""
-    closed_form: list[str] | None = None
-    """NAME=BETA or NAME=BETA:THRESHOLD: the penalty is lambda(x) for responses with S above
-    THRESHOLD (logits), with the least lambda(x) per row that stops an optimiser of strength BETA (1
-    / reward units) from favouring them. May be repeated."""
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
+    closed_form: ClosedFormOption = None
     timeout_s: float = 120.0
     """Longest wait for the scores of one row, in seconds."""
     retry_budget_s: float = 300.0

@@ -12,11 +12,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from candor.jobs.running.exits import UsageError
 
 Penalties = dict[str, dict[str, object]]
 """`penalties` of the HTTP API, by probe."""
+
+LambdaOption = Annotated[
+    list[str] | None,
+    Parameter(
+        help="NAME=LAMBDA: use LAMBDA as the strength of probe NAME's penalty, in reward units per "
+        "logit. The penalty is lambda * bound(S): S is the probe's score in logits, and bound "
+        "limits it as the probe's card says. May be repeated."
+    ),
+]
+KappaOption = Annotated[
+    list[str] | None,
+    Parameter(
+        help="NAME=KAPPA: the same strength without a unit. kappa = lambda * std(S) / std(R): R is "
+        "the reward model's score; both standard deviations are within a prompt and on the probe's "
+        "card. May be repeated."
+    ),
+]
+ClosedFormOption = Annotated[
+    list[str] | None,
+    Parameter(
+        help="NAME=BETA or NAME=BETA:THRESHOLD: each response with S above THRESHOLD (logits; "
+        "default: from the probe's card) is penalised by lambda(x), the least penalty that keeps "
+        "an optimiser of strength BETA (1 / reward units) from favouring such responses to the "
+        "same prompt. May be repeated."
+    ),
+]
+"""Options that several commands share."""
 
 
 def parse_penalties(

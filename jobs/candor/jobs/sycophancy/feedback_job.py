@@ -31,7 +31,7 @@ from candor.jobs.sycophancy.verdicts import JudgeOptions
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FeedbackOptions:
+class EvalFeedbackOptions:
     """The options of `candor eval feedback`."""
 
     answers: Path
@@ -49,13 +49,13 @@ class FeedbackOptions:
     """How long the judge may be unreachable before the job stops, in seconds."""
 
 
-def eval_feedback(options: FeedbackOptions) -> int:
+def eval_feedback(options: EvalFeedbackOptions) -> int:
     """Measure like and dislike positivity. After a kill or an interrupt, the same command
     continues."""
     return exit_code(lambda: _eval_feedback(options))
 
 
-def _eval_feedback(options: FeedbackOptions) -> Exit:
+def _eval_feedback(options: EvalFeedbackOptions) -> Exit:
     started = now()
     judges = options.judges.judges(["feedback"], options.timeout_s, options.retry_budget_s)
     rows = checked(options.answers, read_rows(options.answers))

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 
 from candor.jobs.rollouts.generate import GenerateOptions, generate
 from candor.jobs.rollouts.score import ScoreOptions, score
+from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
 from candor.jobs.running.exits import Exit, UsageError, exit_code
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
@@ -51,13 +52,8 @@ class SycophancyOptions:
     tasks: str = ",".join(TASKS)
     """The tasks to run, separated by commas."""
     judges: JudgeOptions = field(default_factory=JudgeOptions)
-    penalty: list[str] | None = None
-    """NAME=LAMBDA: strength of probe NAME's penalty in place of the served one. The penalty is
-    lambda * bound(S), S being the probe's score in logits; lambda is in reward units per logit. May
-    be repeated."""
-    kappa: list[str] | None = None
-    """NAME=KAPPA: the same strength without units. kappa = lambda * std(S) / std(R); the standard
-    deviations are on the served probe's card. May be repeated."""
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
     temperature: float = 0.8
     """Sampling temperature of the answers; top_p is always 1."""
     max_tokens: int = 128
@@ -65,7 +61,7 @@ class SycophancyOptions:
     seed: int = 0
     """Seed of the answers and of the bootstrap."""
     limit: int | None = None
-    """Use only the first so many poems and questions, for a trial run."""
+    """Use only the first LIMIT poems and questions, for a trial run."""
     concurrency: int = 4
     """Rows that are worked on at the same time."""
     generator_api_key_file: Path | None = None
