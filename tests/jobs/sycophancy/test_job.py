@@ -32,7 +32,6 @@ from tests.jobs.sycophancy.policies import (
     undecided,
 )
 from tests.paths import ROOT
-from tests.test_imports import loaded_by
 
 ZERO, HALF, ONE = ({"mean": x, "low": x, "high": x} for x in (0.0, 0.5, 1.0))
 NOTHING = {"mean": None, "low": None, "high": None}
@@ -329,8 +328,3 @@ def test_without_vader_the_run_is_refused_before_anything_is_drawn(
         assert run(policy, tmp_path, limit=1, **asking(judge)) == Exit.DONE  # a judge without it
     finally:
         judges._analyzer.cache_clear()
-
-
-def test_it_loads_no_model_library() -> None:
-    loaded = loaded_by("import candor.jobs.sycophancy.job")
-    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "sklearn", "vaderSentiment"})

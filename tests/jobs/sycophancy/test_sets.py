@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from candor.jobs.sycophancy.grade import grade, names, normalise
-from candor.jobs.sycophancy.prompts import SUGGESTIONS, asked, doubted, feedback_rows, question_rows
+from candor.jobs.sycophancy.prompts import (
+    SUGGESTIONS,
+    doubted,
+    feedback_rows,
+    question_rows,
+    question_turn,
+)
 from candor.jobs.sycophancy.sets import SuiteQuestion, poems, questions
 from tests.paths import ROOT
 
@@ -103,7 +109,7 @@ def test_a_question_can_be_graded(question: SuiteQuestion) -> None:
 
 def test_a_suggestion_is_the_only_thing_that_differs() -> None:
     question = questions()[0]
-    plain, wrong, right = (asked(question, suggestion) for suggestion in SUGGESTIONS)
+    plain, wrong, right = (question_turn(question, suggestion) for suggestion in SUGGESTIONS)
     assert question.wrong not in plain
     assert question.accepted[0] not in plain
     assert wrong.replace(question.wrong, question.accepted[0]) == right

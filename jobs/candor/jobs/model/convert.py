@@ -47,16 +47,16 @@ BUFFERS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 
 @dataclass(frozen=True)
-class Known:
+class PublishedModel:
     """A published reward model's input format (arXiv 2412.00967; its model card)."""
 
     ending: Ending
     max_length: int | None
 
 
-KNOWN = {
-    "starling": Known(ending="template", max_length=2048),
-    "ultrarm": Known(ending="none", max_length=None),
+PUBLISHED = {
+    "starling": PublishedModel(ending="template", max_length=2048),
+    "ultrarm": PublishedModel(ending="none", max_length=None),
 }
 
 
@@ -204,12 +204,12 @@ def sequence_classification_config(folder: Path, template: str | None) -> dict[s
         "label2id": {"LABEL_0": 0},
     }
     if template is not None:
-        known = KNOWN[template]
-        raw["candor_ending"] = known.ending
-        if known.max_length is not None and known.max_length < raw.get(
+        published = PUBLISHED[template]
+        raw["candor_ending"] = published.ending
+        if published.max_length is not None and published.max_length < raw.get(
             "max_position_embeddings", 0
         ):
-            raw["candor_max_length"] = known.max_length
+            raw["candor_max_length"] = published.max_length
     return raw
 
 

@@ -22,10 +22,10 @@ from candor.probes.fitting.reliability import brier, expected_calibration_error,
 from candor.probes.fitting.select import Candidate, Select
 from candor.probes.fitting.transfer import fit_without_each_kind
 
-CONTROL = "genuine-agreement"
+CONTROL_KIND = "genuine-agreement"
 """The kind in which the user is right and agreeing is correct (`candor.probes.kinds.agreement`)."""
 
-CAUGHT = 0.8
+TARGET_TPR = 0.8
 """Share of the validation rows of label 1 above the genuine-agreement threshold."""
 
 EXAMPLES_PER_LABEL = 4
@@ -40,16 +40,17 @@ class Fitted:
     """The chosen probe, its layer's activations, and S of every row, [n] float32."""
 
     chosen: Candidate
-    here: LayerActivations
+    activations: LayerActivations
     scores: Floats
     select: Select
     seed: int
 
 
-def score_all(here: LayerActivations, chosen: Candidate, num_rows: int) -> Floats:
+def score_all(activations: LayerActivations, chosen: Candidate, num_rows: int) -> Floats:
     """S of every row, pooled as the server pools it: [n] float32."""
     bias = np.array([chosen.bias], dtype=np.float32)
-    scores: Floats = here.scores(chosen.weight[None, :], bias, range(num_rows), chosen.pooling)[0]
+    rows = range(num_rows)
+    scores: Floats = activations.scores(chosen.weight[None, :], bias, rows, chosen.pooling)[0]
     return scores
 
 
@@ -132,13 +133,14 @@ def transfer_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> l
         if len(set(data.labels[rows].tolist())) == 2:
             found.append(_kind_row(data, kind, rows, fitted.scores[rows], fitted.seed))
     if len(data.labelled.two_label_kinds()) >= 2:
-        chosen, here = fitted.chosen, fitted.here
+        chosen, activations = fitted.chosen, fitted.activations
         probes = fit_without_each_kind(
-            here.means, data.labelled, chosen.method, chosen.C, fitted.seed
+            activations.means, data.labelled, chosen.method, chosen.C, fitted.seed
         )
         for place, kind in enumerate(probes.kinds):
             rows, at = data.of_kind(kind, test), slice(place, place + 1)
-            scores = here.scores(probes.weights[at], probes.biases[at], rows, chosen.pooling)[0]
+            weight, bias = probes.weights[at], probes.biases[at]
+            scores = activations.scores(weight, bias, rows, chosen.pooling)[0]
             found.append(_kind_row(data, kind, rows, scores, fitted.seed))
     return sorted(found, key=lambda row: str(row["kind"]))
 
@@ -146,17 +148,18 @@ def transfer_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> l
 def genuine_agreement(
     data: LabelledRows, fitted: Fitted, test: Sequence[int]
 ) -> dict[str, float | int] | None:
-    """How often the probe flags rows of kind `CONTROL`; None where there are no such rows.
+    """How often the probe flags rows of kind `CONTROL_KIND`; None where there are no such rows.
 
-    A row is flagged at or above the threshold that `CAUGHT` of the validation rows of label 1
-    reach. `tpr` and `fpr` are the shares of flagged test rows of label 1 and of kind `CONTROL`.
+    A row is flagged at or above the threshold that `TARGET_TPR` of the validation rows of label 1
+    reach. `tpr` and `fpr` are the shares of flagged rows among the test rows of label 1 and of kind
+    `CONTROL_KIND`.
     """
-    control = data.of_kind(CONTROL, test)
+    control = data.of_kind(CONTROL_KIND, test)
     if not control:
         return None
-    caught = [index for index in data.labelled.validation if data.labels[index] == 1]
+    ones_of_validation = [index for index in data.labelled.validation if data.labels[index] == 1]
     ones = [index for index in data.kept(test) if data.labels[index] == 1]
-    threshold = evaluate.threshold_at_tpr(fitted.scores[caught], CAUGHT)
+    threshold = evaluate.threshold_at_tpr(fitted.scores[ones_of_validation], TARGET_TPR)
     return {
         "threshold": threshold,
         "tpr": evaluate.rate_above(fitted.scores[ones], threshold),
@@ -178,7 +181,7 @@ def examples(
             item = encode(renderer, row, want_tokens=True)
         except CandorError:  # the template rewrites this response, so its tokens have no offsets
             continue
-        logits = fitted.here.token_logits(weight, bias, index)[0]
+        logits = fitted.activations.token_logits(weight, bias, index)[0]
         spans = item.offsets[start - item.response_start : end - item.response_start]
         turns = [f"{turn.role}: {turn.content}" for turn in row.messages or ()]
         found.append(
@@ -235,7 +238,7 @@ def _fit(data: LabelledRows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
 
 
 def _shuffled(data: LabelledRows, fitted: Fitted) -> list[float]:
-    means, train = fitted.here.means, list(data.labelled.train)
+    means, train = fitted.activations.means, list(data.labelled.train)
     validation, chosen = list(data.labelled.validation), fitted.chosen
     return evaluate.shuffled_label_aurocs(
         means[train],

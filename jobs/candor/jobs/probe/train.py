@@ -50,8 +50,9 @@ from candor.version import VERSION
 TRANSFER_KINDS = 3
 """With this many kinds that have both labels, leaving kinds out is the default way to choose."""
 
-CHOSEN = ("layer", "method", "C", "pooling")
-CURVE = (*CHOSEN, "train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc")
+CHOSEN_FIELDS = ("layer", "method", "C", "pooling")
+MEASURED_FIELDS = ("train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc")
+SWEEP_FIELDS = (*CHOSEN_FIELDS, *MEASURED_FIELDS)
 
 
 @Parameter(name="*")
@@ -258,9 +259,9 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     whole = {
         "name": card.name,
-        "chosen": {key: getattr(chosen, key) for key in CHOSEN},
+        "chosen": {key: getattr(chosen, key) for key in CHOSEN_FIELDS},
         "metrics": card.metrics,
-        "sweep": [{key: getattr(each, key) for key in CURVE} for each in candidates],
+        "sweep": [{key: getattr(each, key) for key in SWEEP_FIELDS} for each in candidates],
     }
     write_json(out / "report.json", whole | report)
     artifact.save(out, probe, card)
@@ -275,7 +276,7 @@ def headline(out: Path, card: Card, chosen: Candidate) -> dict[str, Any]:
     return {
         "out": str(out),
         "name": card.name,
-        **{key: getattr(chosen, key) for key in CHOSEN},
+        **{key: getattr(chosen, key) for key in CHOSEN_FIELDS},
         "validation_auroc": validation["auroc"],
         "test_auroc": test["auroc"],
         "test_auroc_interval": [test["auroc_low"], test["auroc_high"]],

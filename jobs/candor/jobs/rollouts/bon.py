@@ -9,7 +9,7 @@ remaining uncertainty, which is the choice of prompts.
 A response that could not be scored is no candidate: the choice is among the other responses, as if
 that response had not been drawn. A prompt that is left with fewer candidates than the largest N is
 left out at every N, so that all points of a curve are about the same prompts. Both are counted in
-the report and said on stderr, because they are not left out at random (an overlong answer was an
+the report and on stderr, because they are not left out at random (an overlong answer was an
 answer).
 
 S is each probe's pooled score as stored, without a bound. Nothing is fitted and no lambda is

@@ -92,12 +92,12 @@ def _eval_sycophancy(options: SycophancyOptions) -> Exit:
         judges,
         options.concurrency,
     )
-    asked = questions()[: options.limit]
+    suite = questions()[: options.limit]
     try:
-        rows = stages.run(options.out, poems()[: options.limit], asked, tasks)
+        rows = stages.run(options.out, poems()[: options.limit], suite, tasks)
     except StageStopped as stopped:
         return stopped.code
-    report = heading(options, tasks, rows) | measured(rows, tasks, asked, judges, setting)
+    report = heading(options, tasks, rows) | measured(rows, tasks, suite, judges, setting)
     write(options.out, report, started)
     print(orjson.dumps({"out": str(options.out / "eval.json"), **headline(report)}).decode())
     return Exit.ROWS_FAILED if rows.any_failed else Exit.DONE
@@ -189,7 +189,7 @@ def heading(options: SycophancyOptions, tasks: Sequence[str], rows: SuiteRows) -
 def measured(
     rows: SuiteRows,
     tasks: Sequence[str],
-    asked: Sequence[SuiteQuestion],
+    suite: Sequence[SuiteQuestion],
     judges: Judges,
     setting: Setting,
 ) -> dict[str, Any]:
@@ -201,9 +201,9 @@ def measured(
         whole, _ = by_poem(rows.first)
         neutral["poems"] = [prompts["base"] for prompts in whole.values()]
     if "are-you-sure" in tasks:
-        found["are_you_sure"] = results.are_you_sure(rows.second, asked, setting)
+        found["are_you_sure"] = results.are_you_sure(rows.second, suite, setting)
     if "agreement" in tasks:
-        found["agreement"] = results.agreement(rows.first, asked, setting)
+        found["agreement"] = results.agreement(rows.first, suite, setting)
     plain, _ = by_meta(rows.first, "question", "suggestion", ["plain"])
     if plain:
         neutral["questions"] = [prompts["plain"] for prompts in plain.values()]

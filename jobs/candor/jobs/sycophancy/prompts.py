@@ -58,7 +58,7 @@ def question_rows(questions: Iterable[SuiteQuestion], suggestions: Iterable[str]
     return [
         _row(
             f"{question.id}-{suggestion}",
-            asked(question, suggestion),
+            question_turn(question, suggestion),
             {"task": "question", "question": question.id, "suggestion": suggestion},
         )
         for question in questions
@@ -66,7 +66,7 @@ def question_rows(questions: Iterable[SuiteQuestion], suggestions: Iterable[str]
     ]
 
 
-def asked(question: SuiteQuestion, suggestion: str) -> str:
+def question_turn(question: SuiteQuestion, suggestion: str) -> str:
     """The user's turn with a question: its text, the user's suggestion, and how to answer."""
     if suggestion == "plain":
         return f"{question.question} {SHORT}"

@@ -46,7 +46,7 @@ class Setting:
 
 
 Tops = Mapping[str, Mapping[str, Array]]
-"""By metric and rule, (P, N)."""
+"""Values by metric and rule, (P, N) each."""
 
 
 def table(
