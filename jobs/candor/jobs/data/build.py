@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, JobStopped, UsageError, exit_code
+from candor.jobs.running.exits import Exit, JobStopped, UsageError, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.probes.fitting.data import Row, data_sha256
@@ -54,12 +54,9 @@ class BuildOptions:
     """Most rows of each public set, drawn by the seed."""
 
 
-def build(options: BuildOptions) -> int:
+@command
+def build(options: BuildOptions) -> Exit:
     """Write labelled rows as JSONL, and a manifest beside them."""
-    return exit_code(lambda: _build(options))
-
-
-def _build(options: BuildOptions) -> Exit:
     started = now()
     wanted = _kinds(options.kind or [])
     try:

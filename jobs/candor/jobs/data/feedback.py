@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row as JsonRow
 from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
@@ -54,12 +54,9 @@ class DataFeedbackOptions:
     """Name of the kind (the family of rows) in the output."""
 
 
-def feedback(options: DataFeedbackOptions) -> int:
+@command
+def feedback(options: DataFeedbackOptions) -> Exit:
     """Label a policy's comments on poems by whether they side with the user."""
-    return exit_code(lambda: _feedback(options))
-
-
-def _feedback(options: DataFeedbackOptions) -> Exit:
     started = now()
     if not 0 <= options.margin < 1:
         raise UsageError(f"--margin {options.margin}: must be from 0 to below 1")

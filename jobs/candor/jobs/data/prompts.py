@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from candor.jobs.running.exits import Exit, JobStopped, UsageError, exit_code
+from candor.jobs.running.exits import Exit, JobStopped, UsageError, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
@@ -21,7 +21,8 @@ HUB = "hub"
 HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
 
 
-def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> int:
+@command
+def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> Exit:
     """Write three prompts per poem as JSONL, in the order of the file.
 
     Parameters
@@ -35,32 +36,28 @@ def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None 
     limit
         Most poems to use.
     """
-
-    def run() -> Exit:
-        started = now()
-        if skip < 0 or (limit is not None and limit < 1):
-            raise UsageError("--skip must be at least 0 and --limit at least 1")
-        try:
-            path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
-            pieces = pieces_of(path, "poems")
-        except ConnectionError as error:
-            raise JobStopped(Exit.UNREACHABLE, str(error)) from error
-        except (ValueError, OSError) as error:
-            raise UsageError(str(error)) from error
-        wanted = pieces[skip:] if limit is None else pieces[skip : skip + limit]
-        if not wanted:
-            raise UsageError(f"--skip {skip}: there are {len(pieces)} poems")
-        rows = feedback_rows(wanted)
-        write_rows(out, rows)
-        write_manifest(
-            out,
-            command="data prompts",
-            inputs={"poems": path},
-            settings={"skip": skip, "limit": limit},
-            counts={"poems": len(wanted), "rows": len(rows)},
-            started=started,
-        )
-        print(json.dumps({"out": str(out), "poems": len(wanted), "rows": len(rows)}))
-        return Exit.DONE
-
-    return exit_code(run)
+    started = now()
+    if skip < 0 or (limit is not None and limit < 1):
+        raise UsageError("--skip must be at least 0 and --limit at least 1")
+    try:
+        path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
+        pieces = pieces_of(path, "poems")
+    except ConnectionError as error:
+        raise JobStopped(Exit.UNREACHABLE, str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    wanted = pieces[skip:] if limit is None else pieces[skip : skip + limit]
+    if not wanted:
+        raise UsageError(f"--skip {skip}: there are {len(pieces)} poems")
+    rows = feedback_rows(wanted)
+    write_rows(out, rows)
+    write_manifest(
+        out,
+        command="data prompts",
+        inputs={"poems": path},
+        settings={"skip": skip, "limit": limit},
+        counts={"poems": len(wanted), "rows": len(rows)},
+        started=started,
+    )
+    print(json.dumps({"out": str(out), "poems": len(wanted), "rows": len(rows)}))
+    return Exit.DONE

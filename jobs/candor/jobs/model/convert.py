@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import write_json
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import UNREAD, find_head
@@ -60,13 +60,14 @@ PUBLISHED = {
 }
 
 
+@command
 def convert(
     *,
     checkpoint: Path,
     out: Path,
     base: Path | None = None,
     template: Literal["starling", "ultrarm"] | None = None,
-) -> int:
+) -> Exit:
     """Convert a reward model that is published as a pickle to a safetensors folder.
 
     Parameters
@@ -81,23 +82,19 @@ def convert(
         Use the chat template and length limit of this known reward model, in place of the
         tokeniser's own.
     """
-
-    def run() -> Exit:
-        source = base or checkpoint
-        if out.exists():
-            raise UsageError(f"--out {out}: exists; remove it or name another folder")
-        try:
-            config = sequence_classification_config(source, template)
-            tensors = renamed(read_weights(checkpoint), config)
-            check_fit(tensors, config)
-            tokenizer = load_tokenizer(source, template)
-        except (ModelRefused, OSError) as error:
-            raise UsageError(str(error)) from error
-        write(out, tensors, config, tokenizer)
-        print(json.dumps(summary(out, tensors, config, tokenizer)))
-        return Exit.DONE
-
-    return exit_code(run)
+    source = base or checkpoint
+    if out.exists():
+        raise UsageError(f"--out {out}: exists; remove it or name another folder")
+    try:
+        config = sequence_classification_config(source, template)
+        tensors = renamed(read_weights(checkpoint), config)
+        check_fit(tensors, config)
+        tokenizer = load_tokenizer(source, template)
+    except (ModelRefused, OSError) as error:
+        raise UsageError(str(error)) from error
+    write(out, tensors, config, tokenizer)
+    print(json.dumps(summary(out, tensors, config, tokenizer)))
+    return Exit.DONE
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from cyclopts import Parameter
 
 from candor.engines.choose import EngineName
 from candor.jobs.probe.candidates import CandidateScores, read_scores, score_rollouts
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card
@@ -61,15 +61,12 @@ class CalibrateOptions:
     """packed computes a context that responses share once; padded is the plain forward pass."""
 
 
-def calibrate_probe(options: CalibrateOptions) -> int:
+@command
+def calibrate_probe(options: CalibrateOptions) -> Exit:
     """Measure how R and S vary among candidates, and write it into a probe's card.
 
     Give --rollouts and --model, or --scored.
     """
-    return exit_code(lambda: _calibrate(options))
-
-
-def _calibrate(options: CalibrateOptions) -> Exit:
     _check(options)
     percentile = options.hinge_percentile
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import replacing
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
@@ -24,7 +24,8 @@ BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
 
 
-def report(probe: Path, *, out: Path | None = None) -> int:
+@command
+def report(probe: Path, *, out: Path | None = None) -> Exit:
     """Write a probe's report as one self-contained HTML page.
 
     Parameters
@@ -35,27 +36,23 @@ def report(probe: Path, *, out: Path | None = None) -> int:
     out
         The HTML page to write; by default report.html in the probe's folder.
     """
-
-    def run() -> Exit:
-        try:
-            card = load(probe).card
-            found = read_report(probe / "report.json")
-            html = page(card, found)
-        except ArtifactError as error:
-            raise UsageError(str(error)) from error
-        except (KeyError, TypeError, IndexError) as error:
-            raise UsageError(
-                f"{probe / 'report.json'} is not as this version of Candor writes it ({error!r}): "
-                "train again"
-            ) from None
-        target = out or probe / "report.html"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as file:
-            file.write(html.encode("utf-8", "replace"))
-        print(json.dumps({"name": card.name, "report": str(target)}))
-        return Exit.DONE
-
-    return exit_code(run)
+    try:
+        card = load(probe).card
+        found = read_report(probe / "report.json")
+        html = page(card, found)
+    except ArtifactError as error:
+        raise UsageError(str(error)) from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise UsageError(
+            f"{probe / 'report.json'} is not as this version of Candor writes it ({error!r}): "
+            "train again"
+        ) from None
+    target = out or probe / "report.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(html.encode("utf-8", "replace"))
+    print(json.dumps({"name": card.name, "report": str(target)}))
+    return Exit.DONE
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from candor.engines.choose import build_engine
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import Fitted, measure, score_all
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
 from candor.models.load import RewardModel, load_reward_model
@@ -113,12 +113,9 @@ class TrainOptions:
         return list(POOLINGS) if self.pooling == "all" else [self.pooling]
 
 
-def train(options: TrainOptions) -> int:
+@command
+def train(options: TrainOptions) -> Exit:
     """Fit a linear probe on a reward model's activations."""
-    return exit_code(lambda: _train(options))
-
-
-def _train(options: TrainOptions) -> Exit:
     with ExitStack() as on_exit:
         try:
             rows = read_data(options.data, options.seed, options.hold_out_kind or ())

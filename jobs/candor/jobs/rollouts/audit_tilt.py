@@ -28,7 +28,7 @@ from cyclopts import Parameter
 
 from candor.jobs.rollouts.flags import Flag, parse_flag
 from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -60,12 +60,9 @@ class TiltOptions:
     """Seed of the bootstrap."""
 
 
-def audit_tilt(options: TiltOptions) -> int:
+@command
+def audit_tilt(options: TiltOptions) -> Exit:
     """How far R favours a flag: reward gap, tilted prompts, and the penalty that would undo it."""
-    return exit_code(lambda: _audit_tilt(options))
-
-
-def _audit_tilt(options: TiltOptions) -> Exit:
     started = now()
     for path in options.scored:
         check_paths(path, options.out)

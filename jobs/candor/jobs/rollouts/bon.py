@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -69,17 +69,14 @@ class BonOptions:
     """Seed of the bootstrap."""
 
 
-def bon(options: BonOptions) -> int:
+@command
+def bon(options: BonOptions) -> Exit:
     """Best-of-N under the base reward and under the penalised reward, from a scored file.
 
     Writes the numbers to --out and, for the largest N, each rule's pick from the first N candidates
     to OUT.chosen.jsonl. Failed rows, responses without a score, and rows left with fewer candidates
     than the largest N are left out and counted.
     """
-    return exit_code(lambda: _bon(options))
-
-
-def _bon(options: BonOptions) -> Exit:
     started = now()
     scored, out = options.scored, options.out
     check_paths(scored, out)

@@ -22,7 +22,7 @@ from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, check_paths, read_api_key, run_job
 
@@ -66,9 +66,10 @@ class GenerateOptions:
     """How long the server may be unreachable before the job stops, in seconds."""
 
 
-def generate(options: GenerateOptions) -> int:
+@command
+def generate(options: GenerateOptions) -> Exit:
     """Sample n responses per prompt. After a kill or an interrupt, the same command continues."""
-    return exit_code(lambda: asyncio.run(_generate(options)))
+    return asyncio.run(_generate(options))
 
 
 async def _generate(options: GenerateOptions) -> Exit:

@@ -32,7 +32,7 @@ from candor.jobs.rollouts.strengths import (
     parse_penalties,
 )
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -54,12 +54,9 @@ class PairsOptions:
     """Least difference of the two rewards, in reward units; equal rewards never make a pair."""
 
 
-def pairs(options: PairsOptions) -> int:
+@command
+def pairs(options: PairsOptions) -> Exit:
     """Write the best and the worst response to each prompt as {prompt, chosen, rejected}."""
-    return exit_code(lambda: _pairs(options))
-
-
-def _pairs(options: PairsOptions) -> Exit:
     started = now()
     check_paths(options.scored, options.out)
     if not (math.isfinite(options.min_margin) and options.min_margin >= 0):

@@ -38,7 +38,7 @@ from candor.jobs.rollouts.strengths import (
     Penalties,
     parse_penalties,
 )
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, RowFailed, check_paths, read_api_key, run_job
 
@@ -71,9 +71,10 @@ class ScoreOptions:
     """How long the server may be unreachable before the job stops, in seconds."""
 
 
-def score(options: ScoreOptions) -> int:
+@command
+def score(options: ScoreOptions) -> Exit:
     """Score every response. After a kill or an interrupt, the same command continues."""
-    return exit_code(lambda: asyncio.run(_score(options)))
+    return asyncio.run(_score(options))
 
 
 async def _score(options: ScoreOptions) -> Exit:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from typing import ParamSpec
 
 from candor.client.errors import ClientError
+
+P = ParamSpec("P")
 
 
 class Exit(IntEnum):
@@ -40,6 +44,16 @@ class UsageError(JobStopped):
 
     def __init__(self, message: str) -> None:
         super().__init__(Exit.USAGE, message)
+
+
+def command(job: Callable[P, Exit]) -> Callable[P, int]:
+    """A job as a command: the same arguments, and `exit_code`'s handling of how it ends."""
+
+    @functools.wraps(job)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        return exit_code(lambda: job(*args, **kwargs))
+
+    return run
 
 
 def exit_code(job: Callable[[], Exit]) -> int:

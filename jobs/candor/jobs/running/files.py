@@ -66,7 +66,9 @@ def read_rows(path: Path) -> list[Row]:
                 if row["key"] in rows:
                     raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
                 rows[row["key"]] = row
-    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
         raise UsageError(str(error)) from None
     if not rows:
         raise UsageError(f"{path}: no rows")

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy import results
@@ -49,13 +49,10 @@ class EvalFeedbackOptions:
     """How long the judge may be unreachable before the job stops, in seconds."""
 
 
-def eval_feedback(options: EvalFeedbackOptions) -> int:
+@command
+def eval_feedback(options: EvalFeedbackOptions) -> Exit:
     """Measure like and dislike positivity. After a kill or an interrupt, the same command
     continues."""
-    return exit_code(lambda: _eval_feedback(options))
-
-
-def _eval_feedback(options: EvalFeedbackOptions) -> Exit:
     started = now()
     judges = options.judges.judges(["feedback"], options.timeout_s, options.retry_budget_s)
     rows = checked(options.answers, read_rows(options.answers))

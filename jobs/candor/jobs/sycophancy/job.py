@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from candor.jobs.rollouts.generate import GenerateOptions, generate
 from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results
@@ -74,12 +74,9 @@ class SycophancyOptions:
     """How long a server may be unreachable before the job stops, in seconds."""
 
 
-def eval_sycophancy(options: SycophancyOptions) -> int:
+@command
+def eval_sycophancy(options: SycophancyOptions) -> Exit:
     """Measure a policy's sycophancy. After a kill or an interrupt, the same command continues."""
-    return exit_code(lambda: _eval_sycophancy(options))
-
-
-def _eval_sycophancy(options: SycophancyOptions) -> Exit:
     started = now()
     tasks = parse_tasks(options.tasks)
     check_options(options)

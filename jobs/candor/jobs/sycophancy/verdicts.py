@@ -18,7 +18,7 @@ from cyclopts import Group, Parameter
 
 from candor.client.generator import AsyncGeneratorClient
 from candor.jobs.rollouts.generate import open_generator
-from candor.jobs.running.exits import Exit, UsageError, exit_code
+from candor.jobs.running.exits import Exit, UsageError, command
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, read_api_key, run_job
 from candor.jobs.sycophancy.gather import Prompts
@@ -127,7 +127,8 @@ def pair_rows(poems: Mapping[str, Prompts], rules: Sequence[str]) -> list[Row]:
     return list(rows.values())
 
 
-def judge(pairs: Path, out: Path, judges: Judges, *, concurrency: int) -> int:
+@command
+def judge(pairs: Path, out: Path, judges: Judges, *, concurrency: int) -> Exit:
     """Judge every pair; returns an exit status. After a kill, the same call continues."""
     llm = judges.llm
 
@@ -158,4 +159,4 @@ def judge(pairs: Path, out: Path, judges: Judges, *, concurrency: int) -> int:
         async with llm.client() as client:
             return await run_job(job, lambda row: work(row, client))
 
-    return exit_code(lambda: asyncio.run(run()))
+    return asyncio.run(run())
