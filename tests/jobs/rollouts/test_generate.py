@@ -8,17 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from candor.jobs.rollouts.generate import GenerateOptions, generate, row_seed
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
-from tests.jobs.stub import Stub, running_stub
+from tests.jobs.stub import Stub, rows_of
 from tests.paths import ROOT
 
 
@@ -31,12 +29,6 @@ def prompts(num_rows: int) -> list[dict[str, Any]]:
         }
         for row in range(num_rows)
     ]
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with running_stub() as running:
-        yield running
 
 
 @pytest.fixture
@@ -57,10 +49,6 @@ def run(stub: Stub, source: Path, out: Path, **options: Any) -> int:
             **arguments,
         )
     )
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_every_prompt_gets_n_candidates_drawn_with_its_own_seed(

@@ -10,27 +10,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
 from tests.client.replies import numbers
-from tests.jobs.stub import Stub, rollouts, running_stub
+from tests.jobs.stub import Stub, rollouts, rows_of
 from tests.paths import ROOT
 
 CONCURRENCY = 4
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with running_stub() as running:
-        yield running
 
 
 @pytest.fixture
@@ -44,10 +36,6 @@ def run(stub: Stub, source: Path, out: Path, **options: Any) -> int:
     return score(
         ScoreOptions(rollouts=source, out=out, reward_url=stub.url, retry_budget_s=0.0, **options)
     )
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_every_response_gets_the_servers_numbers_in_order(
