@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from candor.client.nemo import gym_reward
-from candor.client.rows import Server, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 from candor.client.verifiers import candor_reward
 from tests.trainers.asking import QUESTION, REPLIES, native, run
 
@@ -41,7 +41,7 @@ def test_verifiers_traces_are_scored_at_their_last_assistant_message(
     value = run(lambda: candor_reward(trace))
     (expected,) = native(url, REPLIES[:1], messages=QUESTION)
     assert value == pytest.approx(expected.reward, abs=1e-5)
-    names = {"base_reward", "penalty", "sycophancy", "length"}
+    names = {"base_reward", "penalty", "score/sycophancy", "score/length"}
     assert set(trace.metrics) == {f"candor/{name}" for name in names}
 
 
@@ -56,7 +56,7 @@ def test_verifiers_traces_without_a_text_to_score_raise(url: str) -> None:
         ],
     ):
         with pytest.raises(Unscorable):
-            run(lambda messages=messages: candor_reward(Trace(*messages), server=Server(url)))
+            run(lambda messages=messages: candor_reward(Trace(*messages), server=RewardServer(url)))
 
 
 def test_without_an_address_the_adapters_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_nemo_gym_rollouts_are_scored_without_their_reasoning(url: str) -> None:
         responses_create_params=Asked(input=QUESTION[0]["content"], instructions="Be kind."),
         response=Answered(output=[{"type": "reasoning", "summary": []}, output(REPLIES[0])]),
     )
-    told = run(lambda: gym_reward(body, server=Server(url)))
+    told = run(lambda: gym_reward(body, server=RewardServer(url)))
     messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
     (expected,) = native(url, REPLIES[:1], messages=messages)
     assert told["reward"] == pytest.approx(expected.reward, abs=1e-5)
@@ -113,4 +113,4 @@ def test_nemo_gym_rollouts_with_tool_calls_raise(url: str) -> None:
         response=Answered(output=[call, output("a")]),
     )
     with pytest.raises(Unscorable, match="function_call"):
-        run(lambda: gym_reward(body, server=Server(url)))
+        run(lambda: gym_reward(body, server=RewardServer(url)))

@@ -284,10 +284,10 @@ def test_wrong_arguments_are_exit_2_and_touch_nothing(
     before = source.read_bytes()
     for wrong in ("sycophancy", "=1", "sycophancy=-1", "sycophancy=nan", "sycophancy=much"):
         assert run(stub, source, out, penalty=[wrong]) == Exit.USAGE
-        assert f"--penalty {wrong}: " in capsys.readouterr().err
+        assert f"--penalty {wrong}" in capsys.readouterr().err
     assert run(stub, source, out, penalty=["a=1", "a=2"]) == Exit.USAGE
     assert run(stub, source, out, penalty=["a=1"], kappa=["a=2"]) == Exit.USAGE
-    assert "--kappa a=2: 'a' is named twice" in capsys.readouterr().err
+    assert "probe 'a' is given two strengths" in capsys.readouterr().err
     assert run(stub, source, source) == Exit.USAGE
     assert run(stub, tmp_path / "absent.jsonl", out) == Exit.USAGE
     assert run(stub, source, out, api_key_file=tmp_path / "absent") == Exit.USAGE

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, JobStopped, UsageError, command
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.probes.fitting.data import Row, data_sha256

@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row as JsonRow
 from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.judges import NAME, check_vader, sentiment
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from candor.probes.fitting.data import Row, Turn, data_sha256
+from candor.probes.fitting.data import Row, RowMessage, data_sha256
 
 Rule = Literal["paper", "siding"]
 SIGN = {"base": 0, "like": 1, "dislike": -1}
@@ -168,7 +169,7 @@ def _row(
         group=f"{kind}/{poem}",
         label=label,
         response=text,
-        messages=tuple(Turn(role=turn["role"], content=turn["content"]) for turn in messages),
+        messages=tuple(RowMessage(role=turn["role"], content=turn["content"]) for turn in messages),
         kind=kind,
         direction=None if condition == "base" else condition,
     )

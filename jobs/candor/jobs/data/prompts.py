@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from candor.jobs.running.exits import Exit, JobStopped, UsageError, command
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.probes.kinds.public.source import fetch
-from candor.probes.kinds.public.sycophancy_eval import pieces_of
+from candor.probes.kinds.public.sycophancy_eval import texts_of
 
 HUB = "hub"
 HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
@@ -41,14 +42,14 @@ def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None 
         raise UsageError("--skip must be at least 0 and --limit at least 1")
     try:
         path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
-        pieces = pieces_of(path, "poems")
+        texts = texts_of(path, "poems")
     except ConnectionError as error:
         raise JobStopped(Exit.UNREACHABLE, str(error)) from error
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    wanted = pieces[skip:] if limit is None else pieces[skip : skip + limit]
+    wanted = texts[skip:] if limit is None else texts[skip : skip + limit]
     if not wanted:
-        raise UsageError(f"--skip {skip}: there are {len(pieces)} poems")
+        raise UsageError(f"--skip {skip}: there are {len(texts)} poems")
     rows = feedback_rows(wanted)
     write_rows(out, rows)
     write_manifest(

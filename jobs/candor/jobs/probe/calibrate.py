@@ -21,8 +21,9 @@ from typing import Any, Literal
 from cyclopts import Parameter
 
 from candor.engines.choose import EngineName
+from candor.flags import UsageError
 from candor.jobs.probe.candidates import CandidateScores, read_scores, score_rollouts
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card

@@ -23,10 +23,10 @@ from candor.batching.queue import take_batch
 from candor.client.schema import Message
 from candor.engines.choose import EngineName, build_engine
 from candor.errors import EmptyResponse, InvalidMessages, TooLong
+from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row, file_sha256, read_rows
 from candor.models.load import load_reward_model
 from candor.probes import artifact

@@ -14,8 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from candor.flags import UsageError
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import replacing
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card

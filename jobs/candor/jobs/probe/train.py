@@ -23,9 +23,10 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from candor.engines.choose import build_engine
+from candor.flags import UsageError
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import Fitted, measure, score_all
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
 from candor.models.load import RewardModel, load_reward_model

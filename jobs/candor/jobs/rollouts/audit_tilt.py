@@ -20,20 +20,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from cyclopts import Parameter
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.flags import Flag, parse_flag
 from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 from candor.probes.bootstrap import NUM_RESAMPLES
-from candor.probes.fitting.within import within_std
+from candor.probes.fitting.calibrate import within_std
 from candor.probes.tilt import prompt_tilt, reward_gap
 
 
@@ -42,7 +43,7 @@ from candor.probes.tilt import prompt_tilt, reward_gap
 class TiltOptions:
     """The options of `candor audit tilt`."""
 
-    scored: list[Path]
+    scored: Annotated[list[Path], Parameter(negative="")]
     """JSONL written by `candor score`; each file is a data set. May be repeated."""
     flag: str
     """Which responses are flagged: contains:TEXT, probe:NAME>THRESHOLD (the score of probe NAME is

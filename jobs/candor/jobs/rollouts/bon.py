@@ -23,17 +23,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -57,11 +58,11 @@ class BonOptions:
     n: str = "1,2,4,8,16"
     """The values of N, separated by commas. The largest N may be at most the number of responses of
     every row."""
-    lambda_sweep: list[str] | None = None
+    lambda_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME=0,0.5,1,2: the same numbers with each of these lambdas for probe NAME. The penalty is
     lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
     says. May be repeated."""
-    kappa_sweep: list[str] | None = None
+    kappa_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(S) / std(R); both
     standard deviations are within a prompt and on the probe's card. May be repeated."""
     closed_form: ClosedFormOption = None

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError
 from candor.jobs.running.files import Row
 
 FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"

@@ -22,9 +22,10 @@ from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.flags import UsageError, read_key_file
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, check_paths, read_api_key, run_job
+from candor.jobs.running.rows import Job, check_paths, run_job
 
 TOP_P = 1.0
 """Sent with every request: no token is cut from the model's distribution."""
@@ -99,7 +100,7 @@ async def _generate(options: GenerateOptions) -> Exit:
         "--generator-url",
         options.generator_url,
         options.generator_model,
-        read_api_key(options.api_key_file),
+        read_key_file("--api-key-file", options.api_key_file),
         timeout_s=options.timeout_s,
         retry_budget_s=options.retry_budget_s,
     )

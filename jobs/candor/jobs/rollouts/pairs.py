@@ -24,6 +24,7 @@ import numpy as np
 import orjson
 from cyclopts import Parameter
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Group, candidates, read_group, scored_rows
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -32,7 +33,7 @@ from candor.jobs.rollouts.strengths import (
     parse_penalties,
 )
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths

@@ -31,6 +31,7 @@ from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import score_item
 from candor.client.wire import describe_first_error
+from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
     KappaOption,
@@ -38,9 +39,9 @@ from candor.jobs.rollouts.strengths import (
     Penalties,
     parse_penalties,
 )
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, RowFailed, check_paths, read_api_key, run_job
+from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 
 EMPTY_RESPONSE = "empty_response"
 """The server's name for a response without a token. An empty text is not sent to it at all."""
@@ -175,7 +176,7 @@ async def _description(client: AsyncRewardClient) -> dict[str, Any]:
 
 
 def _client(options: ScoreOptions) -> AsyncRewardClient:
-    api_key = read_api_key(options.api_key_file)
+    api_key = read_key_file("--api-key-file", options.api_key_file)
     retry = Retry(options.retry_budget_s)
     try:
         return AsyncRewardClient(

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError
 from candor.jobs.running.files import Row
 from candor.probes.combine import Combination
 from candor.probes.tilt import Threshold, closed_form_lambda

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
 

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError, parse_strengths
 
 Penalties = dict[str, dict[str, object]]
 """`penalties` of the HTTP API, by probe."""
@@ -24,26 +24,29 @@ Penalties = dict[str, dict[str, object]]
 LambdaOption = Annotated[
     list[str] | None,
     Parameter(
+        negative="",
         help="NAME=LAMBDA: use LAMBDA as the strength of probe NAME's penalty, in reward units per "
         "logit. The penalty is lambda * bound(S): S is the probe's score in logits, and bound "
-        "limits it as the probe's card says. May be repeated."
+        "limits it as the probe's card says. May be repeated.",
     ),
 ]
 KappaOption = Annotated[
     list[str] | None,
     Parameter(
+        negative="",
         help="NAME=KAPPA: the same strength without a unit. kappa = lambda * std(S) / std(R): R is "
         "the reward model's score; both standard deviations are within a prompt and on the probe's "
-        "card. May be repeated."
+        "card. May be repeated.",
     ),
 ]
 ClosedFormOption = Annotated[
     list[str] | None,
     Parameter(
+        negative="",
         help="NAME=BETA or NAME=BETA:THRESHOLD: each response with S above THRESHOLD (logits; "
         "default: from the probe's card) is penalised by lambda(x), the least penalty that keeps "
         "an optimiser of strength BETA (1 / reward units) from favouring such responses to the "
-        "same prompt. May be repeated."
+        "same prompt. May be repeated.",
     ),
 ]
 """Options that several commands share."""
@@ -58,20 +61,15 @@ def parse_penalties(
         UsageError: a value is not of its form, or two name the same probe.
     """
     penalties: Penalties = {}
-    for flag, field, values in (
-        ("--penalty", "lambda", penalty),
-        ("--kappa", "kappa", kappa),
-        ("--closed-form", "closed_form", closed_form),
+    for field, strengths in (
+        ("lambda", parse_strengths("--penalty", penalty or ()).items()),
+        ("kappa", parse_strengths("--kappa", kappa or ()).items()),
+        ("closed_form", map(parse_closed_form, closed_form or ())),
     ):
-        for text in values or ():
-            name, strength = (
-                parse_closed_form(text)
-                if field == "closed_form"
-                else _parse_named(flag, text, "NAME=NUMBER", num_numbers=1)
-            )
+        for name, strength in strengths:
             if name in penalties:
-                raise UsageError(f"{flag} {text}: {name!r} is named twice; name each probe once")
-            penalties[name] = {field: strength if isinstance(strength, dict) else strength[0]}
+                raise UsageError(f"probe {name!r} is given two strengths; give one")
+            penalties[name] = {field: strength}
     return penalties
 
 
@@ -100,26 +98,14 @@ def parse_sweeps(flag: str, values: Sequence[str] | None) -> dict[str, list[floa
     """
     sweeps: dict[str, list[float]] = {}
     for text in values or ():
-        name, strengths = _parse_named(flag, text, "NAME=0,0.5,1")
-        if name in sweeps:
-            raise UsageError(f"{flag} {text}: {name!r} is named twice; name each probe once")
+        name, _, numbers = text.partition("=")
+        strengths = [_number(part) for part in numbers.split(",")]
+        if not name or name in sweeps or not all(math.isfinite(s) and s >= 0 for s in strengths):
+            raise UsageError(
+                f"{flag} {text}: must be NAME=0,0.5,1 with numbers of at least 0, each name once"
+            )
         sweeps[name] = strengths
     return sweeps
-
-
-def _parse_named(
-    flag: str, text: str, form: str, num_numbers: int | None = None
-) -> tuple[str, list[float]]:
-    """`NAME=NUMBER,NUMBER,...`; `num_numbers` is how many there must be, None is any number."""
-    name, _, listed = text.partition("=")
-    numbers = [_number(part) for part in listed.split(",")]
-    if (
-        not name
-        or num_numbers not in (None, len(numbers))
-        or not all(math.isfinite(number) and number >= 0 for number in numbers)
-    ):
-        raise UsageError(f"{flag} {text}: must be {form}, the numbers at least 0")
-    return name, numbers
 
 
 def _number(text: str) -> float:

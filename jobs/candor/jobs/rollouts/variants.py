@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Group
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
-from candor.jobs.running.exits import UsageError
 from candor.jobs.running.files import Row
 
 Section = Literal["lambda_sweep", "kappa_sweep", "closed_form"]

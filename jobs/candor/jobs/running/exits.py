@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import ParamSpec
 
 from candor.client.errors import ClientError
+from candor.flags import UsageError
 
 P = ParamSpec("P")
 
@@ -39,13 +40,6 @@ class JobStopped(Exception):
         self.code = code
 
 
-class UsageError(JobStopped):
-    """A flag or an input file is wrong; the message names it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(Exit.USAGE, message)
-
-
 def command(job: Callable[P, Exit]) -> Callable[P, int]:
     """A job as a command: the same arguments, and `exit_code`'s handling of how it ends."""
 
@@ -60,6 +54,8 @@ def exit_code(job: Callable[[], Exit]) -> int:
     """Run a job and return its exit status; a job that was stopped says why in a line on stderr."""
     try:
         return int(job())
+    except UsageError as error:
+        return _say(Exit.USAGE, str(error))
     except JobStopped as stopped:
         return _say(stopped.code, str(stopped))
     except ClientError as error:

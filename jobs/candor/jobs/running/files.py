@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""

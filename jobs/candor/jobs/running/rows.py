@@ -22,7 +22,8 @@ from typing import Any
 import orjson
 
 from candor.client.errors import ClientError, InvalidReply, PermanentError
-from candor.jobs.running.exits import Exit, UsageError
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, file_sha256, sha256_of
 from candor.jobs.running.ledger import Ledger
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
@@ -65,25 +66,6 @@ def check_paths(source: Path, out: Path) -> None:
     """Raises UsageError when the output would replace the input."""
     if out.resolve() == source.resolve():
         raise UsageError(f"--out {out}: is the input file; give another")
-
-
-def read_api_key(path: Path | None, flag: str = "--api-key-file") -> str | None:
-    """The key in a file; None without a file.
-
-    A key is never given on the command line, where every process of the machine can read it.
-
-    Raises:
-        UsageError: the file cannot be read or is empty; the message names `flag`.
-    """
-    if path is None:
-        return None
-    try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag} {path}: cannot be read ({type(error).__name__})") from None
-    if not key:
-        raise UsageError(f"{flag} {path}: is empty")
-    return key
 
 
 async def run_job(job: Job, work: Work) -> Exit:

@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy import results

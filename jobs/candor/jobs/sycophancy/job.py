@@ -16,10 +16,11 @@ from typing import Any
 import orjson
 from cyclopts import Parameter
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.generate import GenerateOptions, generate
 from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results

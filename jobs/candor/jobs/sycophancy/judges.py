@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.client.generator import AsyncGeneratorClient
-from candor.jobs.running.exits import UsageError
+from candor.flags import UsageError
 from candor.jobs.running.rows import RowFailed
 
 NAME = "VADER 3.3.2 compound"

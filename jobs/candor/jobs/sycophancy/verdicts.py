@@ -17,10 +17,11 @@ from pathlib import Path
 from cyclopts import Group, Parameter
 
 from candor.client.generator import AsyncGeneratorClient
+from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.generate import open_generator
-from candor.jobs.running.exits import Exit, UsageError, command
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, read_api_key, run_job
+from candor.jobs.running.rows import Job, run_job
 from candor.jobs.sycophancy.gather import Prompts
 from candor.jobs.sycophancy.judges import (
     MAX_TOKENS,
@@ -100,7 +101,7 @@ class JudgeOptions:
             check_vader()
         llm = None
         if self.judge_url is not None and self.judge_model is not None:
-            api_key = read_api_key(self.judge_api_key_file, "--judge-api-key-file")
+            api_key = read_key_file("--judge-api-key-file", self.judge_api_key_file)
             llm = LLM(self.judge_url, self.judge_model, api_key, timeout_s, retry_budget_s)
         return Judges(vader, llm)
 
