@@ -90,12 +90,27 @@ def load(
             hidden_size=model.hidden_size,
             num_layers=model.num_layers,
         )
-    prefix_cache = None
-    if settings.engine == "packed" and settings.prefix_cache_mb:
-        prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
-        metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
-    renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+    rewarder = assemble(settings, model, engine, served, reference, metrics, prefix_cache)
+    _log_loaded(rewarder, model, served, time.monotonic() - began)
+    return rewarder
+
+
+def assemble(
+    settings: Settings,
+    model: RewardModel,
+    engine: Engine,
+    served: dict[str, ServedProbe],
+    reference: DriftReference | None,
+    metrics: Metrics,
+    prefix_cache: PrefixCache | None,
+) -> Rewarder:
+    """A loaded model and its engine behind a batcher that is not started yet.
+
+    Raises:
+        DriftReferenceError: `reference` was taken with another model or other probes.
+    """
     processes = engine if isinstance(engine, VllmEngine) else None
     threaded = model.device == "cpu" and processes is None
     budget = settings.max_batch_tokens
@@ -104,9 +119,9 @@ def load(
     else:  # it batches on its own
         workers = settings.workers or vllm_engine.WORKERS
         budget = max(1, vllm_engine.AHEAD * budget // workers)
-    rewarder = Rewarder(
+    return Rewarder(
         model=model,
-        renderer=renderer,
+        renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
         batcher=Batcher(
             engine,
             max_batch_tokens=budget,
@@ -125,8 +140,15 @@ def load(
         processes=processes,
         prefix_cache=prefix_cache,
     )
-    _log_loaded(rewarder, model, served, workers, time.monotonic() - began)
-    return rewarder
+
+
+def build_prefix_cache(settings: Settings, metrics: Metrics) -> PrefixCache | None:
+    """The cache of the packed engine, shown in the metrics; None where the settings have none."""
+    if settings.engine != "packed" or not settings.prefix_cache_mb:
+        return None
+    prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
+    metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    return prefix_cache
 
 
 def start_engine(
@@ -152,7 +174,6 @@ def _log_loaded(
     rewarder: Rewarder,
     model: RewardModel,
     served: dict[str, ServedProbe],
-    workers: int,
     seconds: float,
 ) -> None:
     log.info(
@@ -162,7 +183,7 @@ def _log_loaded(
         dtype=rewarder.dtype,
         device=model.device,
         engine=rewarder.engine_name,
-        workers=workers,
+        workers=rewarder.batcher.num_workers,
         template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
         ending=model.ending,
         max_length=model.max_length,

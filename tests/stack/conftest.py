@@ -10,7 +10,6 @@ import cyclopts
 import httpx2
 import pytest
 
-from candor.engines.prefix_cache import PrefixCache
 from candor.item import Item
 from candor.scoring.compose import ServedProbe
 from tests.service.scoring.test_evader import REFERENCE, probes, traffic
@@ -74,7 +73,7 @@ def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
             metrics,
             served=probes,
             before=raise_on_poison,
-            prefix_cache=PrefixCache(2**20),
+            prefix_cache_mb=1,
         ),
         api_key=API_KEY,
         operator_key=OPERATOR_KEY,

@@ -78,6 +78,11 @@ class Batcher:
         self._runner: asyncio.Task[None] | None = None
 
     @property
+    def num_workers(self) -> int:
+        """Batches that run at once."""
+        return self._workers.number
+
+    @property
     def queue_tokens(self) -> int:
         """Tokens waiting, what is in the model not counted."""
         return self._queue.num_tokens
