@@ -41,13 +41,11 @@ from candor.client.schema import Message
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
-from candor.jobs.probe.train import train
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, preferences, probe_rows, works
-from demo.reward_head import fit_reward_head, pair_accuracy
 from demo.run import say, write_prompts
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -122,6 +120,9 @@ def use_shipped(out: Path) -> dict[str, Any]:
 
 def retrain(out: Path) -> dict[str, Any]:
     """Fit the reward model's head, then the probe on that model: minutes on 2 cores."""
+    # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
+    from candor.jobs.probe.train import train
+
     report = fit_reward_model(out / "generator", out / "model")
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
@@ -200,6 +201,8 @@ def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> 
 
 def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
     """Fit the head by Bradley-Terry, save the model, and measure it on pieces it never saw."""
+    from demo.reward_head import fit_reward_head, pair_accuracy
+
     hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
     save_reward_model(language_model, out, torch.zeros(1, hidden))
     loaded = load_reward_model(str(out))
