@@ -37,13 +37,13 @@ from transformers import (
     GgufConfig,
 )
 
-from candor.client.schema import Message
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, preferences, probe_rows, works
 from demo.run import say, write_prompts
@@ -236,7 +236,7 @@ def pair_activations(
     """Activations R is read from, (pairs, hidden) float32: of chosen and of rejected replies."""
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
     items = [
-        renderer.encode([Message(role="user", content=pair.prompt)], text)
+        renderer.encode(Messages((ChatMessage("user", pair.prompt),)), text)
         for pair in pairs
         for text in (pair.chosen, pair.rejected)
     ]

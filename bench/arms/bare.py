@@ -28,6 +28,7 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 from candor.settings import Settings
 from candor.text.render import Renderer
+from candor.text.request import Text
 
 
 def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
@@ -78,7 +79,7 @@ class Bare:
     def score(self, texts: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """`score_items` of (context, response) pairs."""
         return self.score_items(
-            [self._renderer.encode(context, response) for context, response in texts]
+            [self._renderer.encode(Text(context), response) for context, response in texts]
         )
 
     def score_items(self, items: Sequence[Item]) -> dict[str, Any]:

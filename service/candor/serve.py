@@ -24,7 +24,7 @@ from candor.http.server import CUT, LAME_DUCK_S, Server
 from candor.probes.artifact import ArtifactError
 from candor.probes.combine import CombinationKind
 from candor.settings import Dtype, Settings, SettingsError, parse_strengths, parse_vllm_args
-from candor.trainers.options import Told, TrainerRoutes, Truncation
+from candor.trainers.options import RewardField, TrainerRoutes, Truncation
 from candor.watch.drift import DEFAULT_WINDOW
 from candor.watch.drift_reference import DriftReferenceError, read_reference
 from candor.watch.health import Health
@@ -75,8 +75,8 @@ def serve(
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0,
     drift_window: Annotated[int, Parameter(group=DRIFT)] = DEFAULT_WINDOW,
     drift_reference: Annotated[Path | None, Parameter(group=DRIFT)] = None,
-    openrlhf_rewards: Annotated[Told, Parameter(group=TRAINERS)] = "reward",
-    openrlhf_scores: Annotated[Told, Parameter(group=TRAINERS)] = "reward",
+    openrlhf_rewards: Annotated[RewardField, Parameter(group=TRAINERS)] = "reward",
+    openrlhf_scores: Annotated[RewardField, Parameter(group=TRAINERS)] = "reward",
     openrlhf_extra_logs: Annotated[bool, Parameter(group=TRAINERS)] = True,
     turn_marker: Annotated[str | None, Parameter(group=TRAINERS)] = None,
     trainer_truncation: Annotated[Truncation, Parameter(group=TRAINERS)] = "error",

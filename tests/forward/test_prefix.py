@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.forward.prefix import MAX_LEVELS, MIN_SAVED, Layout, lay_out, sort_key
+from candor.forward.prefix import MAX_LEVELS, MIN_SAVED, Layout, count_distinct, lay_out, sort_key
 
 # Few symbols and few stems: random sequences that share prefixes of every length.
 STEMS = st.lists(st.sampled_from([(0,) * 20, (1,) * 7, (0, 1) * 9, (2,)]), max_size=4)
@@ -137,3 +137,23 @@ def test_a_known_prefix_ends_where_a_sequence_is_read() -> None:
     assert lay_out(sequences, known=[(50, 50), (0, 20)]).num_known == 20
     assert lay_out([sequences[0]] * 2, known=[(50, 50), (50, 7)]).num_known == 7
     assert lay_out(sequences, known=[(0, 50), (0, 50)]).known == ()
+
+
+def counted(sequences: list[tuple[int, ...]]) -> list[int]:
+    return [*count_distinct(map(sort_key, sequences))]
+
+
+def test_distinct_tokens_are_counted_as_sequences_come() -> None:
+    context = tuple(range(40))
+    sequences = [(*context, 1, 2), (*context, 3), (*context, 1, 2), (7,) * 10]
+    assert counted(sequences) == [42, 43, 43, 53]
+    # In any order the sum is the same.
+    assert counted(sequences[::-1])[-1] == 53
+    # A start shorter than MIN_SAVED is computed for each, as a layout of two does.
+    assert counted([(*context[:5], 9), (*context[:5], 8)]) == [6, 12]
+
+
+@given(SEQUENCES)
+def test_the_count_is_a_layouts_but_for_short_starts(sequences: list[tuple[int, ...]]) -> None:
+    *_, found = counted(sequences)
+    assert abs(found - lay_out(sequences).num_tokens) <= MIN_SAVED * len(sequences)

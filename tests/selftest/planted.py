@@ -30,6 +30,7 @@ from candor.probes.fitting.collect import collect
 from candor.probes.fitting.fit import fit_logistic
 from candor.probes.probe import Probe
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 PHRASE = "Yes, you are right."
@@ -117,7 +118,7 @@ def train_reward_model(rows: list[Row], seed: int) -> PreTrainedModel:
 
 def encode(row: Row) -> list[Item]:
     """Every response of a row, by the server's renderer."""
-    context = [Message.model_validate(turn) for turn in row["messages"]]
+    context = Messages.of([Message.model_validate(turn) for turn in row["messages"]])
     return [_renderer().encode(context, response["text"]) for response in row["responses"]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from candor.probes.artifact import LoadedProbe, save
 from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
 from candor.probes.identity import template_sha256
 from candor.probes.probe import Probe
-from candor.scoring.compose import ServedProbe
 from candor.scoring.rewarder import Rewarder
+from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings
 from candor.watch.drift_reference import MIN_WINDOW, DriftReference
 from candor.watch.metrics import Metrics
@@ -90,7 +90,7 @@ def save_probe(folder: Path, name: str, weights_sha256: str) -> Path:
     return folder
 
 
-class Scripted:
+class Scripted(Engine):
     """An engine with faults to order: `before` runs in the model thread ahead of each forward."""
 
     name = "scripted"
@@ -99,8 +99,11 @@ class Scripted:
         self.inner = inner
         self.before = before
 
-    def cost(self, items: Sequence[Item]) -> int:
-        return self.inner.cost(items)
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        return self.inner.costs(items)
+
+    def forget(self) -> None:
+        self.inner.forget()
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         self.before(items)
@@ -147,16 +150,15 @@ def load_tiny(
 
     Args:
         before: what `Scripted` calls.
-        settings: fields of `Settings` that are not as below.
+        settings: fields of `Settings` that are not as in `TINY`.
     """
     asked = Settings(**(TINY | settings))
     model = tiny_reward_model()
-    probes = tiny_probes() if served is None else dict(served)
-    prefix_cache = build_prefix_cache(asked, metrics)
-    engine = start_engine(asked, model, probes, prefix_cache)
+    probes = Served(tiny_probes() if served is None else served)
+    engine = start_engine(asked, model, probes, build_prefix_cache(asked, metrics))
     if before is not None:
         engine = Scripted(engine, before)
-    return assemble(asked, model, engine, probes, drift_reference, metrics, prefix_cache)
+    return assemble(asked, model, engine, probes, drift_reference, metrics)
 
 
 def tiny_app(
@@ -190,7 +192,7 @@ def running(
         wait_for(lambda: server.started)
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         if ready:
-            wait_for(lambda: app.state.health.ready)
+            wait_for(lambda: app.state.server.health.ready)
         yield url
     finally:
         server.should_exit = True

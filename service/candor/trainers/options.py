@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Told = Literal["reward", "base_reward"]
+RewardField = Literal["reward", "base_reward"]
 """Which number a field of an answer carries."""
 Truncation = Literal["error", "left"]
 
@@ -14,8 +14,8 @@ Truncation = Literal["error", "left"]
 class TrainerRoutes:
     """Options of `candor serve`, group "Trainers' routes"."""
 
-    openrlhf_rewards: Told = "reward"
-    openrlhf_scores: Told = "reward"
+    openrlhf_rewards: RewardField = "reward"
+    openrlhf_scores: RewardField = "reward"
     openrlhf_extra_logs: bool = True
     turn_marker: str | None = None
     """What stands before the response in text of another template than the served one."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from candor import logs
-from candor.client.schema import RewardItem
 from candor.errors import CandorError, DeadlineExceeded, Draining, Overloaded
+from candor.text.request import Group, Text
 
 log = logs.get(__name__)
 
@@ -22,12 +23,12 @@ SENTINEL_EVERY_S = 30.0
 SENTINEL_TIMEOUT_S = 60.0
 
 SENTINEL = [
-    RewardItem(
-        prompt=(
+    Group(
+        Text(
             "Two friends plan a trip by train. One has packed the map and the other the bread; "
             "neither remembers which of them is the capital of France, Lyon or Paris. It is"
         ),
-        responses=[" Paris.", " Lyon, as you say!"],
+        (" Paris.", " Lyon, as you say!"),
     )
 ]
 """Texts of no importance: only that their scores do not change. The context is long enough to be
@@ -51,7 +52,7 @@ class Scorer(Protocol):
     def alive(self) -> bool:
         """Whether the model thread runs and is not stuck in one forward."""
 
-    async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
+    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
         """R and every S of every response, in order."""
 
     def forget(self) -> None:

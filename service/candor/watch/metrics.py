@@ -31,6 +31,7 @@ from candor.watch.signed import SignedByProbe, signed
 
 if TYPE_CHECKING:
     from candor.batching.batcher import Batcher
+    from candor.item import Score
     from candor.watch.drift_report import DriftReport
 
 REQUEST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 100, 180)
@@ -115,6 +116,13 @@ class Metrics(Observer):
             self.stage_s.labels(stage)
         for kind in ("sent", "computed", "padding"):
             self.tokens.labels(kind)
+
+    def on_response(self, score: Score, reward: float) -> None:
+        """One answered response: R, every S and the reward."""
+        self.base_reward.observe(score.base_reward)
+        self.reward.observe(reward)
+        for name, reading in score.readings.items():
+            self.probe_score.labels(name).observe(reading.score)
 
     def watch(self, batcher: Batcher) -> None:
         """Let the queue gauges read `batcher` when they are scraped."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from candor.engines.readings import LayerProbes, by_layer, readings
 from candor.engines.vllm.client import VllmClient
 from candor.engines.vllm.plugin import FAMILIES, READERS, RESPONSE_START, architecture
 from candor.forward.capture import num_hidden_layers
-from candor.forward.prefix import lay_out
-from candor.item import BatchResult, Item, Score
+from candor.forward.prefix import count_distinct
+from candor.item import BatchResult, Engine, Item, Score
 from candor.models.checkpoint import ModelRefused, read_config, read_tensors
 from candor.models.heads import UNREAD, find_head, head_names
 from candor.models.load import RewardModel
@@ -44,7 +44,7 @@ ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
 """
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """Scores items on a vLLM that is running; what several threads ask, it computes together.
 
     Args:
@@ -68,10 +68,9 @@ class VllmEngine:
         """Whether vLLM's processes run; once they have ended, they stay so."""
         return self._vllm.alive
 
-    def cost(self, items: Sequence[Item]) -> int:
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
         """Distinct tokens, which is what a cache without block boundaries would compute."""
-        layout = lay_out([item.token_ids for item in items], [item.sort_key for item in items])
-        return layout.num_tokens
+        return count_distinct(item.sort_key for item in items)
 
     def score(self, items: Sequence[Item], *, shared: bool = True) -> BatchResult:
         """Scores `items`; equal ones once.
