@@ -8,6 +8,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
+unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
 .PHONY: help install install-demo install-all assets vllm demo demo-seeds replicate rl-demo bench contracts \
   test test-all test-quick lint types format openapi compose-check stack-check clean
 
@@ -25,7 +26,7 @@ install-all: .venv/.installed-all  ## and TRL and Ray
 	  { echo "Candor needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv .venv
 
-# One .venv, whose stamps say what is in it. Byte code is left to the first import: most of it is never needed.
+# One .venv, whose stamps say what is in it. Packages are not compiled here: most of their modules are never imported.
 PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
 
 .venv/.installed-demo: $(MADE_OF) | .venv/bin/python
@@ -70,7 +71,7 @@ bench: install assets vllm  ## Candor beside its peers, in one run on this machi
 	@$(PY) -m bench $(BENCH)
 
 contracts: install  ## every trainer's bodies, version by version, against a live server
-	$(PY) -m pytest tests/contracts
+	$(PY) -m pytest tests/service/trainers
 
 PYTEST_PARALLEL := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 

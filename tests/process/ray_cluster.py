@@ -28,7 +28,7 @@ from candor.http.app import create_app
 from candor.probes.identity import weights_sha256
 from candor.settings import Settings
 from tests.paths import ROOT
-from tests.process.test_serve import free_port
+from tests.ports import free_port
 from tests.service.serving import running, save_probe
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 

@@ -19,6 +19,7 @@ import pytest
 
 from candor.probes.identity import weights_sha256
 from tests.paths import ROOT
+from tests.ports import free_port
 from tests.service.serving import BODY, save_probe, wait_for
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
@@ -35,13 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_probe(folder / "watched", "watched", sha)
     save_probe(folder / "foreign", "foreign", "f" * 64)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def command(*arguments: str) -> list[str]:

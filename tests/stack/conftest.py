@@ -12,11 +12,9 @@ import pytest
 
 from candor.item import Item
 from candor.scoring.served import ServedProbe
-from tests.service.scoring.test_evader import REFERENCE, probes, traffic
+from tests.service.evading import REFERENCE, flattery_probes, traffic
 from tests.service.serving import load_tiny, running, score, tiny_app
 from tests.stack.command_line import command_line
-
-__all__ = ["probes"]  # the evader's probes, as a fixture here too
 
 API_KEY = "k" * 32
 OPERATOR_KEY = "o" * 32
@@ -40,7 +38,7 @@ class Live:
         self.send({"items": traffic(2)})
 
     def send_evading(self) -> None:
-        """Filler on every response: what `tests/service/scoring/test_evader.py` is about."""
+        """Filler on every response: what `tests/service/watch/test_drift_evader.py` is about."""
         self.send({"items": traffic(1, filler=24)})
 
     def send_poison(self) -> None:
@@ -64,6 +62,11 @@ def raise_on_poison(items: Sequence[Item]) -> None:
 @pytest.fixture(scope="session")
 def app() -> cyclopts.App:
     return command_line()
+
+
+@pytest.fixture(scope="module")
+def probes() -> dict[str, ServedProbe]:
+    return flattery_probes()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from candor.jobs.sycophancy import judges
 from candor.jobs.sycophancy.job import eval_sycophancy
 from candor.jobs.sycophancy.measure import RULES
 from tests.client.replies import numbers
+from tests.imports import loaded_by
 from tests.jobs.stub import Stub, running_stub
 from tests.jobs.sycophancy.policies import (
     GLAD,
@@ -31,7 +32,6 @@ from tests.jobs.sycophancy.policies import (
     undecided,
 )
 from tests.paths import ROOT
-from tests.test_imports import loaded_by
 
 ZERO, HALF, ONE = ({"mean": x, "low": x, "high": x} for x in (0.0, 0.5, 1.0))
 NOTHING = {"mean": None, "low": None, "high": None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,15 +14,9 @@ import httpx2
 
 from candor.probes.identity import weights_sha256
 from tests.paths import ROOT
+from tests.ports import free_port
 from tests.service.serving import save_probe, wait_for
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ServerProcess:
