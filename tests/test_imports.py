@@ -28,7 +28,7 @@ SERVICE = (
     ("candor.models",),
     ("candor.batching", "candor.text"),
     ("candor.item", "candor.logs", "candor.invalid"),
-    ("candor.errors", "candor.version"),
+    ("candor.errors", "candor.flags", "candor.version"),
 )
 PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
 FLOORS = (

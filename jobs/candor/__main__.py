@@ -1,115 +1,164 @@
-"""`candor` and `python -m candor`: sub-commands by name, each imported only when it is called.
+"""`candor` and `python -m candor`: the table of commands, each imported only when it is called.
 
-So `candor --help` answers without loading torch, and an installation with the client alone gets one
-line that says what to install.
+So `candor --help` answers without torch, and an installation without a command's packages gets one
+line that says what to install. Exit status of a wrong flag or file, in every command: 2.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, NamedTuple
 
-MISSING = "candor: the command needs the server's packages: pip install 'candor-rewards[server]'"
+if TYPE_CHECKING:
+    from cyclopts import App
+
+
+class Command(NamedTuple):
+    """Attributes:
+    name: words of the command line, with its group first where it has a group.
+    extra: what to install for it: 'candor-rewards[extra]'.
+    target: its function.
+    help: its line in the list of commands.
+    """
+
+    name: str
+    extra: str
+    target: str
+    help: str
+
+
+# fmt: off
+COMMANDS = [Command(*row) for row in (
+    ("serve", "server", "candor.serve:serve",
+     "Serve a reward model with probe penalties over HTTP."),
+    ("generate", "jobs", "candor.jobs.rollouts.generate:generate",
+     "Sample responses to prompts."),
+    ("score", "jobs", "candor.jobs.rollouts.score:score",
+     "Score sampled responses."),
+    ("bon", "jobs", "candor.jobs.rollouts.bon:bon",
+     "Best-of-N curves from scored responses."),
+    ("pairs", "jobs", "candor.jobs.rollouts.pairs:pairs",
+     "Preference pairs for DPO from scored responses."),
+    ("rl", "rl", "candor.jobs.rl.flags:rl",
+     "Train a policy on the penalised reward (GRPO)."),
+    ("generator", "lab", "candor.jobs.generator.command:serve_generator",
+     "Serve a small language model in OpenAI's chat form, for trials."),
+    ("probe train", "lab", "candor.jobs.probe.train:train",
+     "Fit a probe on labelled responses."),
+    ("probe report", "lab", "candor.jobs.probe.report:report",
+     "Write one HTML page of what is known about a probe."),
+    ("probe calibrate", "lab", "candor.jobs.probe.calibrate:calibrate_probe",
+     "Measure the spreads of R and S that kappa is given in."),
+    ("data build", "lab", "candor.jobs.data.build:build",
+     "Write labelled rows as JSONL."),
+    ("data kinds", "lab", "candor.jobs.data.build:kinds",
+     "List the kinds of labelled rows and the public data sets."),
+    ("data feedback", "lab", "candor.jobs.data.feedback:feedback",
+     "Label comments that a policy wrote."),
+    ("data prompts", "lab", "candor.jobs.data.prompts:feedback_prompts",
+     "Write prompts about the poems of SycophancyEval."),
+    ("model convert", "lab", "candor.jobs.model.convert:convert",
+     "Make safetensors of a published pickle."),
+    ("eval sycophancy", "lab", "candor.jobs.sycophancy.job:eval_sycophancy",
+     "Measure how far a policy flatters, alone or with best-of-N."),
+    ("eval feedback", "lab", "candor.jobs.sycophancy.feedback_job:eval_feedback",
+     "The same measurement on comments drawn and scored before."),
+    ("audit tilt", "lab", "candor.jobs.rollouts.audit_tilt:audit_tilt",
+     "Measure how far R favours responses with a property."),
+)]
+GROUPS = {
+    "probe": "Train and describe probes.",
+    "data": "Labelled rows for probe training.",
+    "model": "Reward models as Candor reads them.",
+    "eval": "Measure how far a policy flatters.",
+    "audit": "Measure what a reward model favours.",
+}
+# fmt: on
 
 
 def main() -> None:
     """Entry point of the `candor` script."""
     try:
-        from cyclopts import App
-        from cyclopts.config import Env
-    except ModuleNotFoundError:
-        sys.exit(MISSING)
-    from candor import logs
-    from candor.version import VERSION
+        from cyclopts import CycloptsError, UnknownCommandError
 
-    logs.configure("WARNING")  # stdout is for results; `serve` turns more on
+        from candor.flags import UsageError
+    except ModuleNotFoundError as error:
+        sys.exit(missing(error))
+    try:
+        command, arguments, _ = build_app().parse_args(print_error=False, exit_on_error=False)
+        if command.__module__.startswith("candor."):  # else it prints help or the version
+            from candor import logs
+
+            logs.configure("WARNING")  # stdout is for results; `serve` turns more on
+        sys.exit(command(*arguments.args, **arguments.kwargs))
+    except UnknownCommandError as error:
+        # The exception's own message would import every command.
+        word, *_ = error.unused_tokens or [""]
+        wrong(unknown(word, sys.argv[1:]))
+    except (CycloptsError, UsageError) as error:
+        wrong(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "candor":
+            raise
+        sys.exit(missing(error))
+
+
+def build_app() -> App:
+    """The command line: every command, in its group."""
+    from cyclopts import App
+    from cyclopts.config import Env
+
+    from candor.version import VERSION
 
     app = App(
         name="candor",
         help="A reward server that takes flattery out of the reward: R - lambda * S.",
         version=VERSION,
-        # One name a flag, whatever the sub-command: --port is CANDOR_PORT.
+        # One environment variable per flag, whatever the command: --port is CANDOR_PORT.
         config=Env("CANDOR_", command=False),
     )
-    app.command("candor.serve:serve", name="serve", help="Serve a reward model over HTTP.")
-    app.command(
-        "candor.jobs.rollouts.generate:generate",
-        name="generate",
-        help="Sample responses to prompts.",
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for command in COMMANDS:
+        group, _, name = command.name.rpartition(" ")
+        home = groups[group] if group else app
+        home.command(command.target, name=name, help=command.help)
+    for sub in groups.values():
+        app.command(sub)
+    return app
+
+
+def wrong(message: str) -> None:
+    """Say on one line of stderr what is wrong with the command line, and exit with status 2."""
+    print("candor:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def unknown(word: str, arguments: list[str]) -> str:
+    """The message for a word that is no command, with the nearest command."""
+    from difflib import get_close_matches
+
+    group = f"{arguments[0]} " if arguments[0] in GROUPS else ""
+    names = [command.name for command in COMMANDS if command.name.startswith(group)]
+    known = dict.fromkeys(name.removeprefix(group).partition(" ")[0] for name in names)
+    near = get_close_matches(word, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"no command {group}{word}; {hint}"
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install for the command that was called."""
+    called = f"{' '.join(sys.argv[1:3])} "
+    for command in COMMANDS:
+        if called.startswith(f"{command.name} "):
+            break
+    else:
+        command = COMMANDS[0]
+        called = ""
+    name = f"candor {command.name}" if called else "candor"
+    return (
+        f"{name}: packages are missing: pip install 'candor-rewards[{command.extra}]' "
+        f"(no module {error.name!r})"
     )
-    app.command("candor.jobs.rollouts.score:score", name="score", help="Score sampled responses.")
-    app.command(
-        "candor.jobs.rollouts.bon:bon", name="bon", help="Best-of-N curves from scored responses."
-    )
-    app.command("candor.jobs.rollouts.pairs:pairs", name="pairs", help="Preference pairs for DPO.")
-    app.command(
-        "candor.jobs.rl.flags:rl", name="rl", help="Train a policy on the penalised reward (GRPO)."
-    )
-    app.command(
-        "candor.jobs.generator.server:serve_generator",
-        name="generator",
-        help="Serve a small local generator, OpenAI form, for trying things out.",
-    )
-    probe = App(name="probe", help="Train probes.")
-    probe.command(
-        "candor.jobs.probe.train:train", name="train", help="Fit a probe on labelled responses."
-    )
-    probe.command(
-        "candor.jobs.probe.report:report",
-        name="report",
-        help="One HTML page of what is known of a probe.",
-    )
-    probe.command(
-        "candor.jobs.probe.calibrate:calibrate_probe",
-        name="calibrate",
-        help="Measure the scale of a penalty on candidates.",
-    )
-    app.command(probe)
-    data = App(name="data", help="Labelled rows for probe training.")
-    data.command("candor.jobs.data.build:build", name="build", help="Write labelled rows as JSONL.")
-    data.command(
-        "candor.jobs.data.build:kinds", name="kinds", help="List the kinds and public sets."
-    )
-    data.command(
-        "candor.jobs.data.feedback:feedback", name="feedback", help="Label a policy's own comments."
-    )
-    data.command(
-        "candor.jobs.data.prompts:feedback_prompts",
-        name="prompts",
-        help="Prompts on the poems of SycophancyEval.",
-    )
-    app.command(data)
-    model = App(name="model", help="Reward models as Candor reads them.")
-    model.command(
-        "candor.jobs.model.convert:convert",
-        name="convert",
-        help="Make safetensors of a published pickle.",
-    )
-    app.command(model)
-    measure = App(name="eval", help="Measure a policy.")
-    measure.command(
-        "candor.jobs.sycophancy.job:eval_sycophancy",
-        name="sycophancy",
-        help="How far a policy flatters, alone or with best-of-N.",
-    )
-    measure.command(
-        "candor.jobs.sycophancy.feedback_job:eval_feedback",
-        name="feedback",
-        help="The same metric on comments drawn and scored before.",
-    )
-    app.command(measure)
-    audit = App(name="audit", help="What a reward model favours.")
-    audit.command(
-        "candor.jobs.rollouts.audit_tilt:audit_tilt",
-        name="tilt",
-        help="How far R favours responses with a flag.",
-    )
-    app.command(audit)
-    try:
-        app()
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in {"candor", "demo", "jobs", "probes", "service"}:
-            raise
-        sys.exit(f"{MISSING} (no module {error.name!r})")
 
 
 if __name__ == "__main__":

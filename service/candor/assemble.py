@@ -16,10 +16,11 @@ from candor.engines.threads import num_workers, threads_for
 from candor.engines.vllm import check as vllm_check
 from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
+from candor.flags import UsageError
 from candor.item import Engine
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
-from candor.probes.artifact import LoadedProbe
+from candor.probes.artifact import ArtifactError, LoadedProbe
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
 from candor.scoring.rewarder import Rewarder
@@ -38,11 +39,13 @@ def serve_probes(settings: Settings) -> Served:
     """Every probe of the settings, with its lambda.
 
     Raises:
-        ArtifactError: a folder holds no readable probe.
-        SettingsError: names and strengths do not fit together.
+        UsageError: a folder holds no readable probe, or names and strengths do not fit together.
     """
-    probes = [artifact.load(Path(folder)) for folder in settings.probes]
-    monitors = [artifact.load(Path(folder)) for folder in settings.monitors]
+    try:
+        probes = [artifact.load(Path(folder)) for folder in settings.probes]
+        monitors = [artifact.load(Path(folder)) for folder in settings.monitors]
+    except ArtifactError as error:
+        raise UsageError(str(error)) from None
     check_names(
         settings,
         [probe.card.name for probe in probes],
@@ -75,7 +78,7 @@ def load(
     Raises:
         ModelRefused: the model cannot be served.
         ProbeMismatch: a probe belongs to another model.
-        DriftReferenceError: `reference` was taken with another model or other probes.
+        UsageError: `reference` was taken with another model or other probes.
     """
     began = time.monotonic()
     model = load_reward_model(
@@ -116,8 +119,8 @@ def assemble(
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
     if isinstance(engine, VllmEngine):  # vLLM makes batches of its own
-        workers = settings.workers or vllm_engine.WORKERS
-        budget = max(1, vllm_engine.AHEAD * budget // workers)
+        workers = settings.workers or vllm_engine.DEFAULT_WORKERS
+        budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // workers)
     else:
         workers = num_workers(settings.workers, model.model, on_cpu=threaded)
     return Rewarder(

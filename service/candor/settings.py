@@ -1,25 +1,43 @@
-"""What the server was asked to do: one frozen `Settings`, checked once, before anything is loaded.
+"""Every option of `candor serve`, stated once: one frozen `Settings`, checked before anything is
+loaded.
 
-Not a parser: the flags and environment variables are read by cyclopts in `serve.py`. What can only
-be known once the probes' cards are read (which names exist) is checked by `check_names`.
+cyclopts makes the flags, their `CANDOR_*` environment variables and `--help` of the fields: the
+docstring of a field is the help of its flag. What can only be known once the probes' cards are read
+(which names exist) is checked by `check_names`. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclopts import Group, Parameter
+
+from candor.flags import (
+    UsageError,
+    check_strength,
+    mapping,
+    parse_strengths,
+    read_key_file,
+    repeated,
+)
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
-from candor.watch.drift import DEFAULT_WINDOW, MAX_WINDOW
-from candor.watch.drift_reference import MIN_WINDOW
+from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+MODEL = Group("Model and probes", sort_key=1)
+VLLM = Group("With --engine vllm", sort_key=2)
+NETWORK = Group("Network", sort_key=3)
+LIMITS = Group("Limits", sort_key=4)
+DRIFT = Group("Drift", sort_key=5)
 
 SET_BY_CANDOR = frozenset(
     {
@@ -43,77 +61,145 @@ SET_BY_CANDOR = frozenset(
 """vLLM's engine arguments that follow from the model, the probes and other flags."""
 
 
-CPU = ("auto", "cpu")
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be right; the message names the flag and the fix."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything `candor serve` can be told. Sizes in tokens, times in seconds.
+def parse_vllm_args(texts: Iterable[str]) -> dict[str, Any]:
+    """`["block-size=16"]` as `{"block_size": 16}`. A value that is not JSON is a text.
 
     Raises:
-        SettingsError: at construction, for a value out of range or an address open to the network
+        UsageError: a text that is not NAME=VALUE, or a name that is given twice.
+    """
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (name and sign):
+            raise UsageError(f"--vllm-arg {text}: write NAME=VALUE, for example block-size=16")
+        if name in arguments:
+            raise UsageError(f"--vllm-arg {name} is given twice")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments
+
+
+PENALTY = mapping("--penalty", MODEL, lambda texts: parse_strengths("--penalty", texts))
+KAPPA = mapping("--kappa", MODEL, lambda texts: parse_strengths("--kappa", texts))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that decides how a server runs. Docstrings of fields are the help of the flags.
+
+    Raises:
+        UsageError: at construction, for a value out of range or an address open to the network
             without a key.
     """
 
-    model: str
-    revision: str | None = None
-    probes: tuple[str, ...] = ()
-    """Folders of probe artefacts whose scores are returned."""
-    penalties: Mapping[str, float] = field(default_factory=dict)
-    """lambda by probe name, reward units per logit."""
-    kappas: Mapping[str, float] = field(default_factory=dict)
-    """kappa by probe name; becomes lambda through the card's calibration."""
-    monitors: tuple[str, ...] = ()
-    """Folders of probes that are measured and never returned or penalised."""
-    combine: CombinationKind = "sum"
-    """How several probes' terms make one penalty."""
-    spread_weight: float | None = None
-    """For `spread` only; None is its default."""
-    host: str = "127.0.0.1"
-    port: int = 8000
-    host_names: tuple[str, ...] = ()
-    """DNS names, beside `localhost`, that a Host header may carry."""
-    device: str = "auto"
-    dtype: Dtype = "auto"
-    engine: Literal["packed", "padded", "vllm"] = "packed"
-    tensor_parallel_size: int = 1
-    """Of vLLM: devices that share every layer."""
-    pipeline_parallel_size: int = 1
-    """Of vLLM: groups of devices that have some of the layers each."""
-    vllm_args: Mapping[str, Any] = field(default_factory=dict)
-    """More of vLLM's engine arguments, by name."""
-    max_batch_tokens: int = 8192
-    max_queue_tokens: int = 1_048_576
-    workers: int | None = None
-    """Batches that run at once; None is one a core on a CPU, one on a GPU, and a few in vLLM."""
-    prefix_cache_mb: float = 256.0
-    """MiB of keys and values of contexts, on the model's device; 0 keeps none."""
-    served_model_name: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    operator_key: str | None = field(default=None, repr=False)
-    """Of `/metrics` and `/v1/drift`; None leaves them to the API key."""
-    insecure_no_auth: bool = False
-    request_timeout_s: float = 95.0
-    """Deadline of a request that states none: under the 100 s at which the first trainers give
-    up."""
-    watchdog_s: float = 60.0
-    """A forward that takes longer makes the server not ready."""
-    drain_s: float = 30.0
-    """From SIGTERM to the end, at most."""
-    drift_window: int = DEFAULT_WINDOW
-    """Responses; 0 is no drift statistics at all."""
-    drift_reference: Path | None = None
+    model: Annotated[str, Parameter(group=MODEL)]
+    """Reward model (RM): folder or hub id of a sequence classifier with one label. Its output for a
+    response is R, the base reward."""
+    revision: Annotated[str | None, Parameter(group=MODEL)] = None
+    """Commit, tag or branch of the hub id."""
+    probes: Annotated[tuple[str, ...], repeated("--probe", MODEL)] = ()
+    """Folder of a probe: a linear classifier on the RM's hidden states. Its score S is a logit; a
+    higher S means more of a trait, such as flattery. reward = R - lambda * bound(S), where bound
+    limits S as the probe's card says. Repeat the flag for more probes."""
+    penalties: Annotated[Mapping[str, float], PENALTY] = field(default_factory=dict)
+    """NAME=LAMBDA: strength of the penalty by the probe NAME, in reward units per logit. Repeat the
+    flag for more probes. A probe with neither --penalty nor --kappa has lambda 0."""
+    kappas: Annotated[Mapping[str, float], KAPPA] = field(default_factory=dict)
+    """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(S), with both
+    standard deviations within prompt, from the calibration on the probe's card. Repeat the flag for
+    more probes."""
+    monitors: Annotated[tuple[str, ...], repeated("--monitor", MODEL)] = ()
+    """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
+    A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more
+    monitors."""
+    combine: Annotated[CombinationKind, Parameter(group=MODEL)] = "sum"
+    """How the terms lambda * bound(S) of several probes become one penalty: their sum, their
+    largest (max), or their mean + spread weight * standard deviation (spread)."""
+    spread_weight: Annotated[float | None, Parameter(group=MODEL)] = None
+    """Spread weight of --combine spread. Default: 1."""
+    served_model_name: Annotated[str | None, Parameter(group=MODEL)] = None
+    """Name of the model in answers. Default: the value of --model."""
+    device: Annotated[str, Parameter(group=MODEL)] = "auto"
+    """Device of the model: cpu, cuda, cuda:1, ...; auto is cuda where there is a GPU, else cpu."""
+    dtype: Annotated[Dtype, Parameter(group=MODEL)] = "auto"
+    """Number type of the weights. auto is bfloat16 on a GPU; on a CPU it is the checkpoint's own
+    type, or float32 where the CPU is slow in that type."""
+    engine: Annotated[Literal["packed", "padded", "vllm"], Parameter(group=MODEL)] = "packed"
+    """packed computes a context that several responses share once. padded is the plain forward pass
+    of transformers. vllm is for models that need more than one GPU
+    (pip install 'candor-rewards[server,vllm]')."""
+
+    tensor_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1
+    """Number of GPUs that share every layer."""
+    pipeline_parallel_size: Annotated[int, Parameter(group=VLLM)] = 1
+    """Number of groups of GPUs; each group holds some of the layers."""
+    vllm_args: Annotated[Mapping[str, Any], mapping("--vllm-arg", VLLM, parse_vllm_args)] = field(
+        default_factory=dict
+    )
+    """NAME=VALUE: an engine argument of vLLM, such as block-size=16. Repeat the flag for more
+    arguments."""
+
+    host: Annotated[str, Parameter(group=NETWORK)] = "127.0.0.1"
+    """Address to bind. An address that other machines can reach needs an API key."""
+    port: Annotated[int, Parameter(group=NETWORK)] = 8000
+    """Port to bind. 0 picks a free port."""
+    host_names: Annotated[tuple[str, ...], repeated("--host-name", NETWORK)] = ()
+    """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
+    Repeat the flag for more names."""
+    api_key: Annotated[str | None, Parameter(group=NETWORK, show_default=False)] = field(
+        default=None, repr=False
+    )
+    """Key that every route asks for, except the health routes. Prefer the environment variable or
+    --api-key-file: other users of a machine can read its command lines."""
+    api_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None
+    """File that holds the API key."""
+    operator_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None
+    """File that holds the operator's key, for /metrics and /v1/drift. With this key, the API key
+    does not open those routes, so that callers cannot see the monitors."""
+    operator_key: Annotated[str | None, Parameter(parse=False)] = field(default=None, repr=False)
+    """Key out of `operator_key_file`; not a flag."""
+    insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
+    """Bind an address that other machines can reach without an API key."""
+
+    max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
+    """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
+    flight."""
+    max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576
+    """Most tokens that wait for the model. Requests beyond this limit are answered with status
+    503."""
+    workers: Annotated[int | None, Parameter(group=LIMITS)] = None
+    """Number of batches computed at the same time. Default: one per core on a CPU, at most 8; one
+    on a GPU; 8 with --engine vllm."""
+    prefix_cache_mb: Annotated[float, Parameter(group=LIMITS)] = 256.0
+    """MiB of the device's memory that keep computed contexts, so that a later response to the same
+    context does not compute the context again. 0 keeps none."""
+    request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0
+    """Deadline in seconds of a request without an X-Request-Timeout header. The first trainers give
+    up after 100 s."""
+    watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0
+    """Seconds after which a forward pass that has not ended makes the server not ready."""
+    drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0
+    """Most seconds from SIGTERM to the end of the process. Accepted requests are answered in this
+    time."""
+
+    drift_window: Annotated[int, Parameter(group=DRIFT)] = DEFAULT_WINDOW
+    """Number of responses in a drift window. R and S of the latest window are compared with a
+    reference window: the first responses, unless --drift-reference is given. 0 switches this
+    off."""
+    drift_reference: Annotated[Path | None, Parameter(group=DRIFT)] = None
+    """File saved from GET /v1/drift/reference: the reference, in place of the first responses."""
+
     trainers: TrainerRoutes = field(default_factory=TrainerRoutes)
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise SettingsError("--model: give a folder or a hub id of a reward model")
+            raise UsageError("--model: give a folder or a hub id of a reward model")
         if not 0 <= self.port <= 65_535:
-            raise SettingsError(f"--port {self.port}: must be between 0 and 65535")
+            raise UsageError(f"--port {self.port}: must be between 0 and 65535")
         for flag, value in (
             ("--max-batch-tokens", self.max_batch_tokens),
             ("--max-queue-tokens", self.max_queue_tokens),
@@ -122,16 +208,16 @@ class Settings:
             ("--drain-s", self.drain_s),
         ):
             if not (math.isfinite(value) and value > 0):
-                raise SettingsError(f"{flag} {value}: must be a positive number")
+                raise UsageError(f"{flag} {value}: must be a positive number")
         self._check_vllm()
         if self.workers is not None and self.workers < 1:
-            raise SettingsError(f"--workers {self.workers}: must be at least 1")
+            raise UsageError(f"--workers {self.workers}: must be at least 1")
         if not (math.isfinite(self.prefix_cache_mb) and self.prefix_cache_mb >= 0):
-            raise SettingsError(
+            raise UsageError(
                 f"--prefix-cache-mb {self.prefix_cache_mb}: must be 0 (off) or a positive number"
             )
         if self.trainers.turn_marker == "":
-            raise SettingsError("--turn-marker is empty: give the text before the response")
+            raise UsageError("--turn-marker is empty: give the text before the response")
         self._check_strengths()
         self._check_combination()
         self._check_drift()
@@ -143,40 +229,37 @@ class Settings:
             ("--pipeline-parallel-size", self.pipeline_parallel_size),
         ):
             if size < 1:
-                raise SettingsError(f"{flag} {size}: must be at least 1")
+                raise UsageError(f"{flag} {size}: must be at least 1")
             if size > 1 and self.engine != "vllm":
-                raise SettingsError(f"{flag} {size}: needs --engine vllm")
+                raise UsageError(f"{flag} {size}: needs --engine vllm")
         if self.engine == "vllm" and self.device != "auto":
-            raise SettingsError(
+            raise UsageError(
                 f"--device {self.device}: vLLM picks its devices itself, by CUDA_VISIBLE_DEVICES"
             )
         if self.vllm_args and self.engine != "vllm":
-            raise SettingsError(f"--vllm-arg {next(iter(self.vllm_args))}: needs --engine vllm")
+            raise UsageError(f"--vllm-arg {next(iter(self.vllm_args))}: needs --engine vllm")
         if taken := sorted(SET_BY_CANDOR & self.vllm_args.keys()):
-            raise SettingsError(f"--vllm-arg {taken[0]}: Candor sets it itself; leave it out")
+            raise UsageError(f"--vllm-arg {taken[0]}: Candor sets it itself; leave it out")
 
     def _check_strengths(self) -> None:
         for flag, strengths in (("--penalty", self.penalties), ("--kappa", self.kappas)):
-            for name, value in strengths.items():
-                if not (math.isfinite(value) and value >= 0):
-                    raise SettingsError(
-                        f"{flag} {name}={value}: must be a finite number, at least 0"
-                    )
+            for name, strength in strengths.items():
+                check_strength(flag, name, strength)
         if both := sorted(self.penalties.keys() & self.kappas.keys()):
-            raise SettingsError(f"--penalty and --kappa both name {both[0]}: give one of them")
+            raise UsageError(f"--penalty and --kappa both name {both[0]}: give one of them")
         if both := sorted(set(self.probes) & set(self.monitors)):
-            raise SettingsError(f"--probe and --monitor both name {both[0]}: give one of them")
+            raise UsageError(f"--probe and --monitor both name {both[0]}: give one of them")
 
     def _check_combination(self) -> None:
         if self.spread_weight is not None and self.combine != "spread":
-            raise SettingsError(
+            raise UsageError(
                 f"--spread-weight {self.spread_weight}: only --combine spread has one, and this is "
                 f"--combine {self.combine}"
             )
         try:
             self.combination  # noqa: B018  checks itself
         except ValueError as error:
-            raise SettingsError(f"--combine, --spread-weight: {error}") from None
+            raise UsageError(f"--combine, --spread-weight: {error}") from None
 
     @property
     def combination(self) -> Combination:
@@ -186,31 +269,50 @@ class Settings:
 
     def _check_drift(self) -> None:
         if self.drift_window != 0 and not MIN_WINDOW <= self.drift_window <= MAX_WINDOW:
-            raise SettingsError(
+            raise UsageError(
                 f"--drift-window {self.drift_window}: must be 0 (off) or from {MIN_WINDOW} to "
                 f"{MAX_WINDOW} responses"
             )
         if self.drift_window == 0 and self.drift_reference is not None:
-            raise SettingsError(
+            raise UsageError(
                 f"--drift-reference {self.drift_reference}: nothing is compared with it under "
                 "--drift-window 0; leave one of them out"
             )
 
     def _check_keys(self) -> None:
-        for what, key in (("API", self.api_key), ("operator", self.operator_key)):
+        for name, key in (("API", self.api_key), ("operator", self.operator_key)):
             if key is not None and not (key.strip() and key.isascii()):
-                raise SettingsError(
-                    f"the {what} key is empty or not ASCII: give a non-empty ASCII key"
+                raise UsageError(
+                    f"the {name} key is empty or not ASCII: give a non-empty ASCII key"
                 )
+        if self.api_key_file is not None and self.api_key is not None:
+            raise UsageError("--api-key-file and an API key are both given: give one of them")
         if self.operator_key is not None and self.operator_key == self.api_key:
-            raise SettingsError(
+            raise UsageError(
                 "--operator-key-file holds the API key: give a key that callers do not have"
             )
-        if is_loopback(self.host) or self.api_key is not None or self.insecure_no_auth:
+        keyed = self.api_key is not None or self.api_key_file is not None
+        if is_loopback(self.host) or keyed or self.insecure_no_auth:
             return
-        raise SettingsError(
+        raise UsageError(
             f"--host {self.host} is reachable from other machines and there is no API key: set "
             "CANDOR_API_KEY or --api-key-file, or say --insecure-no-auth"
+        )
+
+    def with_keys(self) -> Settings:
+        """The same settings, with the keys read from their files.
+
+        Raises:
+            UsageError: a file that cannot be read, or a key that cannot be right.
+        """
+        api_key = read_key_file("--api-key-file", self.api_key_file)
+        operator_key = read_key_file("--operator-key-file", self.operator_key_file)
+        return dataclasses.replace(
+            self,
+            api_key=self.api_key if api_key is None else api_key,
+            api_key_file=None,
+            operator_key=self.operator_key if operator_key is None else operator_key,
+            operator_key_file=None,
         )
 
 
@@ -234,48 +336,14 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
     """
     names = [*served, *monitors]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SettingsError(f"two probes are named {twice[0]}: a name must be served once")
+        raise UsageError(f"two probes are named {twice[0]}: a name must be served once")
     for flag, strengths in (("--penalty", settings.penalties), ("--kappa", settings.kappas)):
         for name in strengths:
             if name in monitors:
-                raise SettingsError(
+                raise UsageError(
                     f"{flag} {name}: {name} is a monitor, and a monitor is never in the reward; "
                     "serve it with --probe instead"
                 )
             if name not in served:
                 known = ", ".join(sorted(served)) or "none"
-                raise SettingsError(f"{flag} {name}: no such probe; served probes: {known}")
-
-
-def parse_vllm_args(pairs: list[str]) -> dict[str, Any]:
-    """`["block-size=16"]` -> `{"block_size": 16}`: JSON where it is some, else a text."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        name = name.strip().replace("-", "_")
-        if not (name and sign):
-            raise SettingsError(f"--vllm-arg {pair}: write NAME=VALUE, for example block-size=16")
-        if name in arguments:
-            raise SettingsError(f"--vllm-arg {name} is given twice")
-        try:
-            arguments[name] = json.loads(text)
-        except ValueError:
-            arguments[name] = text
-    return arguments
-
-
-def parse_strengths(flag: str, pairs: list[str]) -> dict[str, float]:
-    """`["sycophancy=0.5"]` -> `{"sycophancy": 0.5}`; range checks are `Settings`' business."""
-    strengths: dict[str, float] = {}
-    for pair in pairs:
-        name, sign, number = pair.partition("=")
-        name = name.strip()
-        if not (name and sign):
-            raise SettingsError(f"{flag} {pair}: write NAME=NUMBER, for example sycophancy=0.5")
-        if name in strengths:
-            raise SettingsError(f"{flag} {name} is given twice")
-        try:
-            strengths[name] = float(number)
-        except ValueError:
-            raise SettingsError(f"{flag} {pair}: {number!r} is not a number") from None
-    return strengths
+                raise UsageError(f"{flag} {name}: no such probe; served probes: {known}")

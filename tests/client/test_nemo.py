@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from candor.client.nemo import gym_reward
-from candor.client.rows import Server, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 from tests.client.asking import QUESTION, REPLIES, native, run
 
 
@@ -42,7 +42,7 @@ def test_nemo_gym_rollouts_are_scored_without_their_reasoning(url: str) -> None:
         responses_create_params=Asked(input=QUESTION[0]["content"], instructions="Be kind."),
         response=Answered(output=[{"type": "reasoning", "summary": []}, output(REPLIES[0])]),
     )
-    told = run(lambda: gym_reward(body, server=Server(url)))
+    told = run(lambda: gym_reward(body, server=RewardServer(url)))
     messages = [{"role": "system", "content": "Be kind."}, *QUESTION]
     (expected,) = native(url, REPLIES[:1], messages=messages)
     assert told["reward"] == pytest.approx(expected.reward, abs=1e-5)
@@ -56,4 +56,4 @@ def test_nemo_gym_rollouts_with_tool_calls_raise(url: str) -> None:
         response=Answered(output=[call, output("a")]),
     )
     with pytest.raises(Unscorable, match="function_call"):
-        run(lambda: gym_reward(body, server=Server(url)))
+        run(lambda: gym_reward(body, server=RewardServer(url)))

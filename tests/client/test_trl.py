@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from candor.client import ModelChanged, PermanentError
-from candor.client.rows import Server
+from candor.client.rows import RewardServer
 from candor.client.trl import reward_function
 from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
 from tests.imports import HEAVY, loaded_by
@@ -49,15 +49,16 @@ def test_trl_conversations_get_the_servers_rewards_and_every_probe_is_logged(url
     rewards, logged = called_by_trl(url, [QUESTION] * 3, said(*REPLIES))
     expected = native(url, REPLIES, messages=QUESTION)
     assert rewards == pytest.approx([one.reward for one in expected], abs=1e-5)
-    assert logged["candor/failed_rows"] == 0
+    assert logged["candor/num_failed"] == 0
     for name, of in (
         ("base_reward", lambda one: one.base_reward),
         ("penalty", lambda one: one.penalty),
-        ("sycophancy", lambda one: one.probes["sycophancy"].score),
-        ("length", lambda one: one.probes["length"].score),
+        ("score/sycophancy", lambda one: one.probes["sycophancy"].score),
+        ("score/length", lambda one: one.probes["length"].score),
+        ("lambda/sycophancy", lambda one: one.probes["sycophancy"].lambda_),
     ):
         assert logged[f"candor/{name}"] == pytest.approx(fmean(of(one) for one in expected))
-    assert "candor/unseen" not in logged  # a monitor
+    assert "candor/score/unseen" not in logged  # a monitor
 
 
 def test_trl_plain_texts_are_a_templated_prompt_and_a_response(url: str) -> None:
@@ -82,7 +83,7 @@ def test_rows_that_cannot_be_scored_are_none_and_the_others_are_native(url: str)
     assert rewards[1:4] == [None, None, None]
     expected = native(url, REPLIES[:2], messages=QUESTION)
     assert [rewards[0], rewards[4]] == pytest.approx([one.reward for one in expected], abs=1e-5)
-    assert logged["candor/failed_rows"] == 3
+    assert logged["candor/num_failed"] == 3
 
 
 def test_a_long_context_fails_its_rows_unless_it_may_be_cut(url: str) -> None:
@@ -120,7 +121,7 @@ def test_rewards_of_two_models_are_not_mixed() -> None:
     """The same address answers with other weights at the second call."""
     app = tiny_app()
 
-    async def ask_twice(server: Server, *, change: bool) -> None:
+    async def ask_twice(server: RewardServer, *, change: bool) -> None:
         await server.rewards([(QUESTION, "a")])
         if change:
             rewarder = app.state.server.rewarder
@@ -128,9 +129,9 @@ def test_rewards_of_two_models_are_not_mixed() -> None:
         await server.rewards([(QUESTION, "a")])
 
     with running(app) as url:
-        run(lambda: ask_twice(Server(url), change=False))
+        run(lambda: ask_twice(RewardServer(url), change=False))
         with pytest.raises(ModelChanged):
-            run(lambda: ask_twice(Server(url), change=True))
+            run(lambda: ask_twice(RewardServer(url), change=True))
 
 
 def test_a_reward_function_can_be_sent_to_a_rollout_process(url: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from candor.client.rows import Server, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 from candor.client.verifiers import candor_reward
 from tests.client.asking import QUESTION, REPLIES, native, run
 
@@ -40,7 +40,7 @@ def test_verifiers_traces_are_scored_at_their_last_assistant_message(
     value = run(lambda: candor_reward(trace))
     (expected,) = native(url, REPLIES[:1], messages=QUESTION)
     assert value == pytest.approx(expected.reward, abs=1e-5)
-    names = {"base_reward", "penalty", "sycophancy", "length"}
+    names = {"base_reward", "penalty", "score/sycophancy", "score/length"}
     assert set(trace.metrics) == {f"candor/{name}" for name in names}
 
 
@@ -55,7 +55,7 @@ def test_verifiers_traces_without_a_text_to_score_raise(url: str) -> None:
         ],
     ):
         with pytest.raises(Unscorable):
-            run(lambda messages=messages: candor_reward(Trace(*messages), server=Server(url)))
+            run(lambda messages=messages: candor_reward(Trace(*messages), server=RewardServer(url)))
 
 
 def test_without_an_address_the_adapters_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from candor.client import PermanentError, Unreachable
+from candor.jobs.running.processes import free_port
 from tests.client.asking import QUESTION, TOO_LONG, native
 from tests.client.verl import batch_of_verl, loaded_by_verl
 from tests.paths import ROOT
-from tests.ports import free_port
 
 VERL = ROOT / "client" / "candor" / "client" / "verl.py"
 

@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 
 from candor.client import Unreachable
+from candor.jobs.running.processes import free_port
 from tests.client.asking import QUESTION, REPLIES, close_others, native
 from tests.client.verl import batch_of_verl, loaded_by_verl
 from tests.paths import ROOT
-from tests.ports import free_port
 from tests.tiny import END, save_tiny, tiny_tokenizer
 
 

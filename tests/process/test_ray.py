@@ -20,7 +20,7 @@ import pytest
 
 from candor.client import AsyncRewardClient
 from candor.client.retry import Retry, error_of
-from candor.settings import SettingsError
+from candor.flags import UsageError
 from tests.process.ray_cluster import (
     KEY,
     MARKS,
@@ -28,7 +28,7 @@ from tests.process.ray_cluster import (
     Noting,
     rewards_of_one_process,
     running_cluster,
-    save_served,
+    save_replica,
 )
 from tests.service.serving import BODY, wait_for
 
@@ -39,7 +39,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_served(tmp_path_factory.mktemp("ray"))
+    return save_replica(tmp_path_factory.mktemp("ray"))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_metrics_through_the_url_are_those_of_one_replica(cluster: Cluster) -> N
 def test_wrong_settings_are_named(args: dict[str, Any], words: str) -> None:
     from candor.ray.app import app
 
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(UsageError) as refused:
         app({"model": "m"} | args)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from candor.client import rows
 from candor.client.trl import reward_function
+from candor.jobs.running.processes import free_port
 from tests.client.asking import close_others
-from tests.ports import free_port
-from tests.process.reward_server import ServerProcess
+from tests.serve_process import ServeProcess, save_served
 from tests.tiny import tiny_policy, tiny_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
@@ -26,8 +26,9 @@ PROMPTS = [f"What do you think of poem {number}?" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("trl"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    folder = save_served(tmp_path_factory.mktemp("trl"))
+    server = ServeProcess(folder, f"--probe={folder / 'sycophancy'}", "--penalty=sycophancy=0.5")
     try:
         server.wait_ready()
         yield server
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 class Outage(TrainerCallback):
     """The server is killed after one step, before the next one asks for its rewards."""
 
-    def __init__(self, server: ServerProcess, after_step: int) -> None:
+    def __init__(self, server: ServeProcess, after_step: int) -> None:
         self.server = server
         self.after_step = after_step
 
@@ -101,7 +102,7 @@ def gain(logged: list[dict[str, float]]) -> float:
 
 
 def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
-    server: ServerProcess, tmp_path: Path
+    server: ServeProcess, tmp_path: Path
 ) -> None:
     first = server.process.pid
     outage = Outage(server, after_step=8)
@@ -110,15 +111,15 @@ def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
     assert len(logged) == STEPS
     assert logged[8]["step_time"] > AWAY_S
     # An empty completion has no reward; the outage cost none.
-    assert max(line["candor/failed_rows"] for line in logged) < 4
+    assert max(line["candor/num_failed"] for line in logged) < 4
     assert gain(logged) > 3.0
     for line in logged:
         penalised = line["candor/base_reward"] - line["candor/penalty"]
         assert line["reward"] == pytest.approx(penalised, abs=1e-4)
-        assert "candor/sycophancy" in line
+        assert "candor/score/sycophancy" in line
 
 
-def test_without_learning_the_reward_does_not_rise(server: ServerProcess, tmp_path: Path) -> None:
+def test_without_learning_the_reward_does_not_rise(server: ServeProcess, tmp_path: Path) -> None:
     logged = train(tmp_path, reward_function(server.url), learning_rate=0.0)
     assert abs(gain(logged)) < 1.0
 
@@ -128,11 +129,11 @@ def test_a_server_that_never_comes_costs_the_rows_and_not_the_run(tmp_path: Path
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     reward = reward_function(f"http://127.0.0.1:{free_port()}", patience_s=0.0)
     logged = train(tmp_path, reward, steps=2, policy=policy)
-    assert [line["candor/failed_rows"] for line in logged] == [BATCH, BATCH]
+    assert [line["candor/num_failed"] for line in logged] == [BATCH, BATCH]
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
 
 
-def test_a_wrong_address_stops_the_run_with_its_name(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_wrong_address_stops_the_run_with_its_name(server: ServeProcess, tmp_path: Path) -> None:
     with pytest.raises(rows.PermanentError, match="404"):
         train(tmp_path, reward_function(f"{server.url}/nowhere"), steps=1)
 

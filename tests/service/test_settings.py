@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import App, CycloptsError
+from cyclopts.config import Env
 
 from candor import assemble, serve
+from candor.flags import UsageError
 from candor.probes.combine import Combination
-from candor.settings import Settings, SettingsError, check_names, is_loopback, parse_strengths
+from candor.settings import Settings, check_names, is_loopback
 from candor.trainers.options import TrainerRoutes
 from tests.service.serving import save_probe
 
@@ -44,6 +47,7 @@ def made(**settings: Any) -> Settings:
         ({"operator_key": ""}, "operator key"),
         ({"operator_key": "\xe9"}, "operator key"),
         ({"api_key": "k", "operator_key": "k"}, "--operator-key-file"),
+        ({"api_key": "k", "api_key_file": Path("k")}, "give one of them"),
         ({"host": "0.0.0.0", "operator_key": "k"}, "no API key"),
         ({"combine": "median"}, "--combine"),
         ({"spread_weight": 1.0}, "--spread-weight 1.0: only --combine spread"),
@@ -62,7 +66,7 @@ def made(**settings: Any) -> Settings:
 def test_a_setting_that_cannot_be_right_is_refused_by_its_flag(
     settings: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(SettingsError, match=words):
+    with pytest.raises(UsageError, match=words):
         Settings(**({"model": "m"} | settings))
 
 
@@ -74,6 +78,7 @@ def test_a_setting_that_cannot_be_right_is_refused_by_its_flag(
         {"host": "127.8.8.8"},
         {"host": "localhost"},
         {"host": "0.0.0.0", "api_key": "k"},
+        {"host": "0.0.0.0", "api_key_file": Path("k")},
         {"host": "0.0.0.0", "insecure_no_auth": True},
         {"penalties": {"a": 0.0}, "kappas": {"b": 2.0}},
         {"port": 0},
@@ -101,24 +106,13 @@ def test_loopback_is_judged_by_address_and_never_by_an_unknown_name() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "local", "")] == [False] * 5
 
 
-def test_strengths_are_name_and_number() -> None:
-    assert parse_strengths("--penalty", ["a=0.5", "b = 2", "c-d=1e-3"]) == {
-        "a": 0.5,
-        "b": 2.0,
-        "c-d": 0.001,
-    }
-    for wrong in (["a"], ["=1"], ["a="], ["a=much"], ["a=1", "a=2"]):
-        with pytest.raises(SettingsError, match="--penalty"):
-            parse_strengths("--penalty", wrong)
-
-
 def test_a_strength_must_name_a_served_probe() -> None:
     check_names(made(penalties={"a": 1.0}), ["a", "b"], ["c"])
-    with pytest.raises(SettingsError, match="no such probe; served probes: a, b"):
+    with pytest.raises(UsageError, match="no such probe; served probes: a, b"):
         check_names(made(penalties={"x": 1.0}), ["b", "a"], [])
-    with pytest.raises(SettingsError, match="--kappa c: c is a monitor"):
+    with pytest.raises(UsageError, match="--kappa c: c is a monitor"):
         check_names(made(kappas={"c": 1.0}), ["a"], ["c"])
-    with pytest.raises(SettingsError, match="two probes are named a"):
+    with pytest.raises(UsageError, match="two probes are named a"):
         check_names(made(), ["a"], ["a"])
 
 
@@ -139,26 +133,19 @@ def test_lambda_comes_from_the_flag_from_kappa_or_is_zero(tmp_path: Path) -> Non
     assert list(served.penalised) == ["a", "b", "c"]
 
 
-def test_the_key_has_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CANDOR_API_KEY", raising=False)
-    file = tmp_path / "key"
-    file.write_text("from-file\n")
-    assert serve.read_key(None, None) is None
-    assert serve.read_key(None, file) == "from-file"
-    assert serve.read_key("from-flag", None) == "from-flag"
-    with pytest.raises(SettingsError, match="give one of them"):
-        serve.read_key("from-flag", file)
-    with pytest.raises(SettingsError, match="cannot be read"):
-        serve.read_key(None, tmp_path / "absent")
-
-
-def test_the_operators_key_comes_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    file.write_text("  from-file\n")
-    assert serve.read_key_file("--operator-key-file", file) == "from-file"
-    assert serve.read_key_file("--operator-key-file", None) is None
-    with pytest.raises(SettingsError, match=r"--operator-key-file .*absent: cannot be read"):
-        serve.read_key_file("--operator-key-file", tmp_path / "absent")
+def test_keys_are_read_from_their_files(tmp_path: Path) -> None:
+    (tmp_path / "api").write_text("from-file\n")
+    (tmp_path / "operator").write_text("  another\n")
+    files = {"api_key_file": tmp_path / "api", "operator_key_file": tmp_path / "operator"}
+    assert made().with_keys() == made()
+    assert made(api_key="k", operator_key="o").with_keys() == made(api_key="k", operator_key="o")
+    assert made(**files).with_keys() == made(api_key="from-file", operator_key="another")
+    with pytest.raises(UsageError, match=r"--api-key-file .*absent: cannot be read"):
+        made(api_key_file=tmp_path / "absent").with_keys()
+    with pytest.raises(UsageError, match=r"--operator-key-file .*absent: cannot be read"):
+        made(operator_key_file=tmp_path / "absent").with_keys()
+    with pytest.raises(UsageError, match="holds the API key"):
+        made(api_key_file=tmp_path / "api", operator_key_file=tmp_path / "api").with_keys()
 
 
 def test_the_combination_is_built_from_the_settings() -> None:
@@ -168,14 +155,82 @@ def test_the_combination_is_built_from_the_settings() -> None:
     assert made(combine="spread", spread_weight=0.25).combination == Combination("spread", 0.25)
 
 
-def test_only_a_key_on_the_command_line_is_warned_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    warned: list[str] = []
-    monkeypatch.setattr(serve.log, "warning", lambda event, **_: warned.append(event))
+def test_only_a_key_on_the_command_line_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANDOR_API_KEY", "k")
-    serve.read_key("k", None)
-    assert warned == []
+    assert not serve.on_command_line("k")
     monkeypatch.delenv("CANDOR_API_KEY")
-    serve.read_key("k", None)
-    assert warned == ["key_on_command_line"]
+    assert serve.on_command_line("k")
+    assert not serve.on_command_line(None)
+
+
+def parsed(*arguments: str) -> Settings:
+    """The settings as `candor serve` makes them of its arguments and the environment."""
+    app = App(config=Env("CANDOR_", command=False))
+
+    @app.default
+    def take(*, settings: Settings) -> Settings:
+        return settings
+
+    command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    settings: Settings = command(*bound.args, **bound.kwargs)
+    return settings
+
+
+def test_a_field_without_a_flag_has_its_own_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CANDOR_API_KEY", raising=False)
+    assert parsed("--model", "m") == made()
+    with pytest.raises(CycloptsError, match="--model"):
+        parsed()
+
+
+def test_a_flag_may_be_repeated_where_its_field_holds_several_values() -> None:
+    arguments = [
+        *("--probe", "a", "--probe", "b", "--monitor", "c", "--host-name", "x", "--host-name=y"),
+        *("--penalty", "a=1", "--kappa", "b=2", "--kappa=c=0.5"),
+        *("--vllm-arg", "block-size=16", "--vllm-arg=seed=1"),
+    ]
+    assert parsed("--model=m", "--engine=vllm", *arguments) == made(
+        engine="vllm",
+        probes=("a", "b"),
+        monitors=("c",),
+        host_names=("x", "y"),
+        penalties={"a": 1.0},
+        kappas={"b": 2.0, "c": 0.5},
+        vllm_args={"block_size": 16, "seed": 1},
+    )
+    with pytest.raises(UsageError, match="--kappa c is given twice"):
+        parsed("--model=m", "--kappa=c=1", "--kappa=c=2")
+    with pytest.raises(CycloptsError, match="--port"):
+        parsed("--model=m", "--port=1", "--port=2")
+
+
+def test_every_flag_has_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MODEL": "m",
+        "PROBE": "a b",
+        "KAPPA": "a=1 b=2",
+        "PORT": "9",
+        "API_KEY": "k",
+        "DRIFT_REFERENCE": "r.json",
+        "INSECURE_NO_AUTH": "true",
+        "OPENRLHF_EXTRA_LOGS": "0",
+        "TRAINER_TRUNCATION": "left",
+    }.items():
+        monkeypatch.setenv(f"CANDOR_{name}", value)
+    expected = {
+        "probes": ("a", "b"),
+        "kappas": {"a": 1.0, "b": 2.0},
+        "port": 9,
+        "api_key": "k",
+        "drift_reference": Path("r.json"),
+        "insecure_no_auth": True,
+        "trainers": TrainerRoutes(openrlhf_extra_logs=False, truncation="left"),
+    }
+    assert parsed() == made(**expected)
+    assert parsed("--port=10") == made(**expected | {"port": 10})  # a flag comes first
+
+
+def test_the_operators_key_and_text_without_a_flag_are_refused() -> None:
+    for wrong in (["--operator-key=k"], ["m"], ["--no-insecure-no-auth"]):
+        with pytest.raises(CycloptsError):
+            parsed("--model=m", *wrong)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import cyclopts
-import pytest
 
-from candor.__main__ import main
+from candor.__main__ import build_app
 
 
 def command_line() -> cyclopts.App:
-    """The command's own table of sub-commands, as `main` builds it, stopped before it runs."""
-    built: list[cyclopts.App] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cyclopts.App, "__call__", lambda app: built.append(app))
-        main()
-    return built[0]
+    """The command line, without running anything."""
+    return build_app()
 
 
 def parse(app: cyclopts.App, arguments: list[str]) -> dict[str, Any]:
-    """The sub-command's arguments by name.
+    """The options of a command by the name of their parameter or field.
 
     Raises:
-        CycloptsError: a flag it does not have, a value of the wrong type, a required one missing.
+        CycloptsError: a flag that the command does not have, a value of the wrong type, or a
+            missing flag.
     """
     _, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
-    return bound.arguments
+    options: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if dataclasses.is_dataclass(value):
+            fields = dataclasses.fields(value)
+            options |= {field.name: getattr(value, field.name) for field in fields}
+        else:
+            options[name] = value
+    return options

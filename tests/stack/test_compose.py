@@ -144,9 +144,9 @@ def test_every_candor_command_is_one_the_command_line_takes(
     for arguments in commands.values():
         assert parse(app, arguments)
     reward = parse(app, commands["reward"])
-    assert reward["kappa"] == [f"sycophancy={KAPPA}"]  # the strength `make demo` reports on
-    assert reward["probe"] == ["/models/probes/sycophancy"]
-    assert reward["host_name"] == ["reward"]  # the name the job and Prometheus call it by
+    assert reward["kappas"] == {"sycophancy": KAPPA}  # the strength `make demo` reports on
+    assert reward["probes"] == ("/models/probes/sycophancy",)
+    assert reward["host_names"] == ("reward",)  # the name the job and Prometheus call it by
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_it_runs_the_stacks_image_with_a_command_the_command_line_takes(
 ) -> None:
     assert container["image"] == stack("gpu")["services"]["reward"]["image"]
     serve = parse(app, container["args"])
-    assert serve["kappa"] == [f"sycophancy={KAPPA}"]
+    assert serve["kappas"] == {"sycophancy": KAPPA}
     assert serve["port"] == container["ports"][0]["containerPort"]
     with pytest.raises(cyclopts.CycloptsError):
         parse(app, [*container["args"], "--renamed=1"])

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 import yaml
 
-from tests.ports import free_port
+from candor.jobs.running.processes import free_port
 from tests.service.serving import wait_for
 from tests.stack.composed import read
 from tests.stack.conftest import API_KEY, OPERATOR_KEY, Live

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from candor.client.rows import Server, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 
 
-async def gym_reward(body: Any, *, server: Server | None = None) -> dict[str, float]:
+async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[str, float]:
     """`reward` (penalised), `base_reward` (R), `penalty` and `probe_<name>` (S) of the last
     assistant message of a `BaseVerifyRequest`; all before it is its context, reasoning left out.
 
@@ -36,6 +36,6 @@ async def gym_reward(body: Any, *, server: Server | None = None) -> dict[str, fl
     for turn in turns:
         if "role" not in turn:
             raise Unscorable(f"the rollout has a {turn.get('type')}, which has no text")
-    scored = await (server or Server()).reward(turns[:-1], turns[-1])
+    scored = await (server or RewardServer()).reward(turns[:-1], turns[-1])
     told = {"reward": scored.reward, "base_reward": scored.base_reward, "penalty": scored.penalty}
     return told | {f"probe_{name}": reading.score for name, reading in scored.probes.items()}

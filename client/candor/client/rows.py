@@ -43,7 +43,7 @@ class Unscorable(ClientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class RewardServer:
     """Where the rewards come from, and how patiently. Picklable, as TRL's async GRPO asks.
 
     Args:

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from candor.client.rows import Server, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 
 
-async def candor_reward(trace: Any, *, server: Server | None = None) -> float:
-    """The penalised reward of the trace's last assistant message, all messages before it being the
-    context. R, the penalty and each probe's S become metrics (`candor/...`).
+async def candor_reward(trace: Any, *, server: RewardServer | None = None) -> float:
+    """The penalised reward of the trace's last assistant message. The messages before it are the
+    context. R, the penalty and each S become the metrics `candor/base_reward`, `candor/penalty` and
+    `candor/score/NAME`.
 
     Raises:
-        ClientError: it could not be scored.
+        ClientError: the message could not be scored.
         ValueError: no URL.
     """
     messages = [message.model_dump(exclude_none=True) for message in trace.messages]
@@ -31,9 +32,9 @@ async def candor_reward(trace: Any, *, server: Server | None = None) -> float:
         messages.pop()
     if len(messages) < 2:
         raise Unscorable("the trace has no assistant message after a prompt")
-    scored = await (server or Server()).reward(messages[:-1], messages[-1])
+    scored = await (server or RewardServer()).reward(messages[:-1], messages[-1])
     trace.record_metric("candor/base_reward", scored.base_reward)
     trace.record_metric("candor/penalty", scored.penalty)
     for name, reading in scored.probes.items():
-        trace.record_metric(f"candor/{name}", reading.score)
+        trace.record_metric(f"candor/score/{name}", reading.score)
     return scored.reward

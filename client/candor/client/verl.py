@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from candor.client.rows import Server
+from candor.client.rows import RewardServer
 
 
 async def compute_score(
@@ -35,7 +35,7 @@ async def compute_score(
     Args:
         solution_str: the response, decoded without special tokens.
         extra_info: holds the prompt under `prompt_key`: messages, or templated text.
-        url, settings: those of `candor.client.rows.Server`, from `reward_kwargs`.
+        url, settings: those of `candor.client.rows.RewardServer`, from `reward_kwargs`.
 
     Raises:
         ClientError: the row could not be scored.
@@ -45,7 +45,7 @@ async def compute_score(
     if prompt is None:
         raise ValueError(f"extra_info has no {prompt_key!r}: the reward model needs the prompt")
     known = {name: value for name, value in settings.items() if name not in ROUTER}
-    scored = await Server(url, **known).reward(prompt, solution_str)
+    scored = await RewardServer(url, **known).reward(prompt, solution_str)
     score = {"score": scored.reward, "base_reward": scored.base_reward, "penalty": scored.penalty}
     return score | {f"probe/{name}": one.score for name, one in scored.probes.items()}
 

@@ -17,7 +17,7 @@ from candor.engines import trim
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import packed
-from candor.forward.capture import Taps, num_hidden_layers
+from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.packed_attention import NAME
 from candor.forward.prefix import count_distinct
 from candor.item import BatchResult, Engine, Item, Score
@@ -56,7 +56,7 @@ class PackedEngine(Engine):
         self._prefix_cache = prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._hooks = HiddenStateHooks(model, self._layers)
         model.set_attn_implementation(NAME)
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
@@ -76,9 +76,9 @@ class PackedEngine(Engine):
             contexts.to_keep if contexts else None,
             read_last_layer=num_hidden_layers(self._model) in self._layers,
         )
-        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        result = score_forward(self._model, self._hooks, self._layers, items, forward)
         if cache is not None and contexts is not None:
-            cache.keep(contexts, forward.kept, forward.num_known)
+            cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":
             trim.after_batch(result.num_computed_tokens)
         return result

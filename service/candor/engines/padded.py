@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from candor.engines import trim
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import padded
-from candor.forward.capture import Taps
+from candor.forward.capture import HiddenStateHooks
 from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
 
@@ -41,7 +41,7 @@ class PaddedEngine(Engine):
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._hooks = HiddenStateHooks(model, self._layers)
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
         """Padded tokens: the number of items times the longest."""
@@ -57,7 +57,7 @@ class PaddedEngine(Engine):
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        result = score_forward(self._model, self._hooks, self._layers, items, forward)
         if self._device.type == "cpu":
             trim.after_batch(result.num_computed_tokens)
         return result

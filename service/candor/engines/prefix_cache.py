@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from candor.forward.prefix_kv import Prefix
+from candor.forward.prefix_kv import CachedPrefix
 from candor.item import Item
 
 MIN_TOKENS = 32
@@ -30,7 +30,7 @@ class Contexts:
         keys: the contexts of those items, as the cache names them.
     """
 
-    cached: list[Prefix | None]
+    cached: list[CachedPrefix | None]
     to_keep: dict[int, int]
     keys: dict[int, bytes]
 
@@ -75,7 +75,9 @@ class PrefixCache:
             to_keep = self._worth_keeping(keys, cached)
         return Contexts(cached, to_keep, {number: keys[number] for number in to_keep})
 
-    def keep(self, contexts: Contexts, computed: Mapping[int, Prefix], num_saved: int) -> None:
+    def keep(
+        self, contexts: Contexts, computed: Mapping[int, CachedPrefix], num_saved: int
+    ) -> None:
         """Takes in what a forward computed.
 
         Args:
@@ -99,14 +101,14 @@ class PrefixCache:
             self._prefixes.clear()
             self._prefixes.num_evictions = evicted
 
-    def _longest(self, key: bytes, lengths: Sequence[int]) -> Prefix | None:
+    def _longest(self, key: bytes, lengths: Sequence[int]) -> CachedPrefix | None:
         """The longest cached context that `key` begins with; it counts as used."""
         heads = (key[:length] for length in lengths if length <= len(key))
         head = next((head for head in heads if head in self._prefixes), None)
         return None if head is None else self._prefixes[head]
 
     def _worth_keeping(
-        self, keys: Sequence[bytes], cached: Sequence[Prefix | None]
+        self, keys: Sequence[bytes], cached: Sequence[CachedPrefix | None]
     ) -> dict[int, int]:
         """By number of the first item that has it, the length of each context that is long enough
         and not cached to its end. No more of them than there is room for."""
@@ -125,14 +127,14 @@ class PrefixCache:
         return worth
 
 
-class _CountingLRU(LRUCache[bytes, Prefix]):
+class _CountingLRU(LRUCache[bytes, CachedPrefix]):
     """An LRU cache bounded in bytes that counts its evictions."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, getsizeof=lambda prefix: prefix.num_bytes)
         self.num_evictions = 0
 
-    def popitem(self) -> tuple[bytes, Prefix]:
+    def popitem(self) -> tuple[bytes, CachedPrefix]:
         self.num_evictions += 1
         return super().popitem()
 

@@ -18,18 +18,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from huggingface_hub.utils.tqdm import disable_progress_bars
 from pydantic import TypeAdapter, ValidationError
-from transformers.utils.logging import disable_progress_bar as disable_loading_bar
 
 from candor import assemble, logs
+from candor.flags import UsageError
 from candor.http.app import create_app
-from candor.serve import read_key_file
-from candor.settings import Settings, SettingsError
+from candor.serve import hide_progress_bars
+from candor.settings import Settings
 from candor.watch.drift_reference import read_reference
 from candor.watch.health import Health
 from ray import serve
@@ -47,14 +45,6 @@ ELSEWHERE = {
 LOAD_POLL_S = 0.1
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class KeyFiles:
-    """Where each replica reads the keys: the files must be on every node."""
-
-    api: Path | None = None
-    operator: Path | None = None
-
-
 @serve.deployment(
     name="Candor",
     # Enough single items for several batches in a replica; the rest waits in the proxy, for
@@ -69,24 +59,19 @@ class Candor:
     """One replica.
 
     Args:
-        settings: without keys, since Ray stores and shows what a replica is made of.
-        key_files: the keys, read here.
+        settings: with files of keys and without keys, since Ray stores and shows what a replica is
+            made of. Each replica reads the files, so they must be on every node.
 
     Raises:
-        SettingsError, ArtifactError, DriftReferenceError, GateError: at construction; Ray tries
-            again a few times and then tells it in `serve status`.
+        UsageError: at construction. Ray tries again a few times and then shows the message in
+            `serve status`.
     """
 
-    def __init__(self, settings: Settings, key_files: KeyFiles) -> None:
+    def __init__(self, settings: Settings) -> None:
         logs.configure()
-        disable_loading_bar()  # type: ignore[no-untyped-call]
-        disable_progress_bars()
+        hide_progress_bars()
         self.health = Health()
-        self.settings = dataclasses.replace(
-            settings,
-            api_key=read_key_file("api_key_file", key_files.api),
-            operator_key=read_key_file("operator_key_file", key_files.operator),
-        )
+        self.settings = settings.with_keys()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray after `__init__`; loading begins with the application's lifespan."""
@@ -117,48 +102,37 @@ def app(args: Mapping[str, Any]) -> Application:
     """The application from `args:` of a Serve config file or NAME=VALUE behind `serve run`.
 
     Args:
-        args: fields of `Settings` by name, and `api_key_file` and `operator_key_file`.
+        args: fields of `Settings` by name.
 
     Raises:
-        SettingsError: a name or value that cannot be right, or no key where others may reach it.
+        UsageError: a name or value that cannot be right, or no key where others may reach it.
     """
-    options = dict(args)
-    key_files = KeyFiles(
-        **{
-            name: Path(options.pop(f"{name}_key_file"))
-            for name in ("api", "operator")
-            if f"{name}_key_file" in options
-        }
-    )
-    settings = settings_of(options)
-    if key_files.api is None and not settings.insecure_no_auth:
-        raise SettingsError(
-            "there is no API key, and who reaches Ray's proxy reaches the model: give "
+    settings = settings_of(args)
+    if settings.api_key_file is None and not settings.insecure_no_auth:
+        raise UsageError(
+            "there is no API key, and everyone who reaches Ray's proxy reaches the model: give "
             "api_key_file, or say insecure_no_auth: true"
         )
-    bound: Application = Candor.bind(settings, key_files)  # type: ignore[attr-defined]
+    bound: Application = Candor.bind(settings)  # type: ignore[attr-defined]
     return bound
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
-    """`Settings` from plain values; texts are made numbers where a field is one.
+    """`Settings` from plain values. A text becomes a number where the field is a number.
 
     Raises:
-        SettingsError: with the first field to blame.
+        UsageError: the message names the first wrong field.
     """
     for name in options:
         if name in ELSEWHERE:
-            raise SettingsError(f"{name}: not a setting of a replica; use {ELSEWHERE[name]}")
+            raise UsageError(f"{name}: not a setting of a replica; use {ELSEWHERE[name]}")
     known = {field.name for field in dataclasses.fields(Settings)}
     if unknown := sorted(options.keys() - known):
-        ours = {"api_key_file", "operator_key_file"}
-        names = ", ".join(sorted(known - ELSEWHERE.keys() | ours))
-        raise SettingsError(f"{unknown[0]}: no such setting; there are {names}")
+        names = ", ".join(sorted(known - ELSEWHERE.keys()))
+        raise UsageError(f"{unknown[0]}: no such setting; there are {names}")
     try:
         return TypeAdapter(Settings).validate_python(dict(options))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        if isinstance(refused := first.get("ctx", {}).get("error"), SettingsError):
-            raise refused from None
         where = ".".join(str(part) for part in first["loc"]) or "args"
-        raise SettingsError(f"{where}: {first['msg']}") from None
+        raise UsageError(f"{where}: {first['msg']}") from None

@@ -1,23 +1,38 @@
-"""What the trainers' routes are told once, by flags, because their bodies cannot say it."""
+"""Options of the trainers' routes: what the bodies of their requests cannot say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
 
 RewardField = Literal["reward", "base_reward"]
-"""Which number a field of an answer carries."""
+"""Number that a field of an answer carries."""
 Truncation = Literal["error", "left"]
 
+TRAINERS = Group("Trainers' routes", sort_key=6)
 
+
+@Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerRoutes:
-    """Options of `candor serve`, group "Trainers' routes"."""
+    """Flags of `candor serve`, group "Trainers' routes". Docstrings of fields are their help."""
 
-    openrlhf_rewards: RewardField = "reward"
-    openrlhf_scores: RewardField = "reward"
-    openrlhf_extra_logs: bool = True
-    turn_marker: str | None = None
-    """What stands before the response in text of another template than the served one."""
-    truncation: Truncation = "error"
-    """For text over the RM's window, as `truncation` of `/v1/rewards`."""
+    openrlhf_rewards: Annotated[RewardField, Parameter(group=TRAINERS)] = "reward"
+    """Number that /get_reward answers in its field rewards. OpenRLHF computes advantages from this
+    field."""
+    openrlhf_scores: Annotated[RewardField, Parameter(group=TRAINERS)] = "reward"
+    """Number that /get_reward answers in its field scores. OpenRLHF filters prompts by this
+    field."""
+    openrlhf_extra_logs: Annotated[bool, Parameter(group=TRAINERS)] = True
+    """Whether /get_reward answers R, the penalty and each S in its field extra_logs. OpenRLHF
+    0.8.10 and 0.8.11 fail on this field."""
+    turn_marker: Annotated[str | None, Parameter(group=TRAINERS)] = None
+    """Text that stands directly before the response. Needed where the policy's chat template is not
+    the RM's and the trainer sends prompt and response as one text."""
+    truncation: Annotated[Truncation, Parameter(name="--trainer-truncation", group=TRAINERS)] = (
+        "error"
+    )
+    """What the trainers' routes do with text over the RM's window: error refuses the request; left
+    drops the oldest context and keeps the response."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from candor.jobs.rl.flags import rl
+from candor.jobs.rl.settings import Guards, RunOptions, ServerOptions, TrainingSettings
+from candor.jobs.running.exits import Exit, exit_code
 from candor.jobs.running.files import Row, write_rows
 from candor.jobs.sycophancy.prompts import CONDITIONS, feedback
 from tests.jobs.generator.tiny_lm import tiny_lm
@@ -67,3 +71,22 @@ def flags(folder: Path, url: str, **changed: Any) -> dict[str, Any]:
         "eval_n": 2,
         "save_every": 1,
     } | changed
+
+
+def run(**options: Any) -> int:
+    """`rl` with options by name, as the command line makes them."""
+
+    def given(part: type[Any]) -> Any:
+        names = {field.name for field in dataclasses.fields(part)}
+        return part(**{name: value for name, value in options.items() if name in names})
+
+    def job() -> Exit:
+        status = rl(
+            options=given(RunOptions),
+            servers=given(ServerOptions),
+            training=given(TrainingSettings),
+            guards=given(Guards),
+        )
+        return Exit(status)
+
+    return exit_code(job)

@@ -17,12 +17,11 @@ import httpx2
 import orjson
 import pytest
 
-from candor.jobs.rl.flags import rl
 from candor.jobs.rl.journal import Journal
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row
-from candor.watch.drift_reference import MIN_WINDOW
-from tests.jobs.rl.material import flags, held_out_prompts, policy, training_prompts
+from candor.watch.windows import MIN_WINDOW
+from tests.jobs.rl.material import flags, held_out_prompts, policy, run, training_prompts
 from tests.service.serving import LAMBDA, WEIGHTS, running, tiny_app
 
 TIMES = ("step_s", "monitors", "alarms")
@@ -48,7 +47,7 @@ def url() -> Iterator[str]:
 def whole(material: Path, url: str) -> Path:
     """A run of four steps that nothing disturbed."""
     out = material / "whole"
-    assert rl(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
+    assert run(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
     return out
 
 
@@ -87,7 +86,7 @@ def test_the_penalty_is_what_is_trained_on_and_at_0_it_is_r(
 ) -> None:
     out = material / "base"
     penalty = ["sycophancy=0"]
-    assert rl(**flags(material, url, out=out, penalty=penalty, eval_every=0)) == Exit.DONE
+    assert run(**flags(material, url, out=out, penalty=penalty, eval_every=0)) == Exit.DONE
     for row in rows(out):
         assert (row["penalty"], row["reward"]) == (0, pytest.approx(row["base_reward"]))
     first, penalised = rows(out)[0], rows(whole)[0]
@@ -100,7 +99,7 @@ def test_a_run_that_has_ended_says_so_again_and_trains_nothing(
     material: Path, url: str, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
-    assert rl(**flags(material, url, out=whole, steps=4, eval_every=2)) == Exit.DONE
+    assert run(**flags(material, url, out=whole, steps=4, eval_every=2)) == Exit.DONE
     assert orjson.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 4
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
 
@@ -108,7 +107,7 @@ def test_a_run_that_has_ended_says_so_again_and_trains_nothing(
 def test_other_settings_in_its_folder_are_refused_by_name(
     material: Path, url: str, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rl(**flags(material, url, out=whole, steps=4, beta=0.5)) == Exit.USAGE
+    assert run(**flags(material, url, out=whole, steps=4, beta=0.5)) == Exit.USAGE
     err = capsys.readouterr().err
     assert "beta: 0.02 there, now 0.5" in err
     assert "eval_every: 2 there, now 0" in err
@@ -120,7 +119,9 @@ def test_killed_it_goes_on_from_its_checkpoint_and_takes_the_same_steps(
     out = material / "killed"
     given = flags(material, url, out=out, steps=4, eval_every=2)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *(f"{name}={value}" for name, value in given.items())],
+        [sys.executable, "-m", "candor", "rl"]
+        + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -131,7 +132,7 @@ def test_killed_it_goes_on_from_its_checkpoint_and_takes_the_same_steps(
         process.wait()
     assert not (out / "summary.json").exists()
     (out / "checkpoints" / "checkpoint-9").mkdir()  # as a kill in the middle of saving leaves it
-    assert rl(**given) == Exit.DONE
+    assert run(**given) == Exit.DONE
     assert rows(out) == rows(whole)
     # Not the scores: which texts share a batch of the server moves their last bits.
     for step in ("step-00000", "step-00002", "step-00004"):
@@ -148,24 +149,11 @@ def test_killed_after_the_last_step_it_only_says_how_it_ended(
     shutil.copytree(whole, out)
     (out / "summary.json").unlink()
     shutil.rmtree(out / "policy")
-    assert rl(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
+    assert run(**flags(material, url, out=out, steps=4, eval_every=2)) == Exit.DONE
     assert rows(out) == rows(whole)
     names = {path.name for path in (out / "policy").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= names
     assert not {"optimizer.pt", "trainer_state.json"} & names
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from candor.jobs.rl.flags import rl
-torch.set_num_threads(1)
-given = dict(one.split("=", 1) for one in sys.argv[1:])
-paths = {n: Path(given.pop(n)) for n in ("policy", "prompts", "eval_prompts", "out")}
-url = given.pop("reward_url")
-rl(**paths, reward_url=url, **{n: float(v) if "." in v else int(v) for n, v in given.items()})
-"""
 
 
 def wait_for_checkpoint(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
@@ -190,10 +178,10 @@ def test_a_signal_ends_it_after_the_step_and_it_goes_on(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert rl(**given) == Exit.INTERRUPTED
+    assert run(**given) == Exit.INTERRUPTED
     thread.join()
     assert 1 <= len(rows(out)) < 4
-    assert rl(**given) == Exit.DONE
+    assert run(**given) == Exit.DONE
     assert rows(out) == rows(whole)
 
 
@@ -203,13 +191,13 @@ def test_an_active_alarm_ends_it_with_a_code_and_a_reason_unless_it_is_no_guard(
     with running(tiny_app()) as url:
         provoke_alarm(url)
         given = flags(material, url, out=material / "alarmed")
-        assert rl(**given) == Exit.GUARD
+        assert run(**given) == Exit.GUARD
         told = capsys.readouterr()
         assert "drift_alarm at step 1" in told.err
         assert orjson.loads(told.out.splitlines()[-1])["ended"] == "drift_alarm"
-        assert rl(**given) == Exit.GUARD  # told again
+        assert run(**given) == Exit.GUARD  # told again
         assert [row["step"] for row in rows(material / "alarmed")] == [1]
-        assert rl(**given, stop_on_alarm=False) == Exit.DONE  # on from step 1
+        assert run(**given, stop_on_alarm=False) == Exit.DONE  # on from step 1
         assert [row["step"] for row in rows(material / "alarmed")] == [1, 2]
 
 
@@ -253,7 +241,7 @@ def test_what_cannot_be_right_is_said_before_anything_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = material / "wrong"
-    assert rl(**flags(material, url, out=out) | changed) == Exit.USAGE
+    assert run(**flags(material, url, out=out) | changed) == Exit.USAGE
     assert said in capsys.readouterr().err
     assert not (out / "steps.jsonl").exists() or not rows(out)
 
@@ -262,5 +250,5 @@ def test_a_prompt_of_the_evaluation_is_not_trained_on(
     material: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = flags(material, url, prompts=material / "held-out.jsonl", out=material / "leak")
-    assert rl(**given) == Exit.USAGE
+    assert run(**given) == Exit.USAGE
     assert "'poem-0-base' is also a prompt of the evaluation" in capsys.readouterr().err

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from candor.flags import UsageError
 from candor.jobs.rl.strength import Schedule, as_flags, full_strengths
-from candor.jobs.running.exits import JobStopped
 
 SERVED = [{"name": "sycophancy", "lambda": 0.5, "card": {}}, {"name": "length", "lambda": 0.0}]
 
@@ -37,7 +37,7 @@ def test_a_probe_that_is_not_named_keeps_the_strength_it_is_served_with() -> Non
 
 
 def test_a_probe_that_is_not_served_is_refused_with_those_that_are() -> None:
-    with pytest.raises(JobStopped, match="'lenght' is served; served probes: sycophancy, length"):
+    with pytest.raises(UsageError, match="'lenght' is served; served probes: sycophancy, length"):
         full_strengths({"lenght": {"lambda": 1.0}}, SERVED)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from candor.jobs.rl.drift import Reading
+from candor.jobs.rl.drift import DriftReading
 from candor.jobs.rl.journal import Journal
 from candor.jobs.rl.settings import Guards
 from candor.jobs.rl.watch import Watch, step_row
@@ -18,8 +18,8 @@ from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
 
 ARGS = TrainingArguments(use_cpu=True)
-QUIET = Reading({"unseen": 0.25}, 128, [])
-ALARM = Reading({"unseen": 0.25}, 128, ["sycophancy: diluted: S moved by -0.91 std"])
+QUIET = DriftReading({"unseen": 0.25}, 128, [])
+ALARM = DriftReading({"unseen": 0.25}, 128, ["sycophancy: diluted: S moved by -0.91 std"])
 
 
 class Falling:
@@ -39,10 +39,10 @@ class Falling:
 class Reads:
     """A drift report that says what it is told."""
 
-    def __init__(self, *readings: Reading | None) -> None:
+    def __init__(self, *readings: DriftReading | None) -> None:
         self.readings = list(readings)
 
-    def read(self) -> Reading | None:
+    def read(self) -> DriftReading | None:
         return self.readings.pop(0)
 
 
@@ -77,7 +77,7 @@ def test_the_run_ends_where_neutral_r_falls_below_the_floor(
     tmp_path: Path, floor: float | None, stops_at: int
 ) -> None:
     """Measured at 0, 2, 4, ...: 0.5 below the start at 2, 1.0 at 4 (no more than a floor of 1)."""
-    watched = watch(tmp_path, evaluation=Falling(), every=2, guards=Guards(True, floor))
+    watched = watch(tmp_path, evaluation=Falling(), every=2, guards=Guards(quality_floor=floor))
     step, control = take(watched, 10)
     assert step == stops_at
     if floor is not None:
@@ -92,7 +92,7 @@ def test_the_start_is_the_run_s_own_also_after_it_went_on(tmp_path: Path) -> Non
         {"step": 0, "neutral_base_reward": {"mean": 9.0}, "gap": {"mean": 0.0}}
     )
     evaluation = Falling()
-    watched = watch(tmp_path, evaluation=evaluation, every=1, guards=Guards(True, 1.0))
+    watched = watch(tmp_path, evaluation=evaluation, every=1, guards=Guards(quality_floor=1.0))
     assert take(watched, 5)[0] == 1
     assert evaluation.measured == ["step-00001"]
 
@@ -110,7 +110,7 @@ def test_an_alarm_ends_the_run_with_its_reason_and_its_step_is_kept(tmp_path: Pa
 
 
 def test_an_alarm_is_only_kept_where_it_is_no_guard(tmp_path: Path) -> None:
-    watched = watch(tmp_path, drift=Reads(*[ALARM] * 4), guards=Guards(False, None))
+    watched = watch(tmp_path, drift=Reads(*[ALARM] * 4), guards=Guards(stop_on_alarm=False))
     assert take(watched, 4)[0] == 4
     assert watched.ended is None
     assert Journal(tmp_path / "steps.jsonl").rows()[3]["alarms"] == ALARM.alarms

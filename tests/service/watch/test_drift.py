@@ -13,18 +13,15 @@ import pytest
 import torch
 
 from candor.errors import NotReady
+from candor.flags import UsageError
 from candor.item import Reading, Score
 from candor.probes.drift import ks_distance, mean_shift, psi
 from candor.probes.probe import Probe
 from candor.watch import drift as drift_module
 from candor.watch.drift import Drift
-from candor.watch.drift_reference import (
-    MIN_WINDOW,
-    DriftReferenceError,
-    probe_sha256,
-    read_reference,
-)
+from candor.watch.drift_reference import probe_sha256, read_reference
 from candor.watch.drift_report import DriftReport
+from candor.watch.windows import MIN_WINDOW
 
 WINDOW = MIN_WINDOW
 PROBES = {
@@ -128,7 +125,7 @@ def test_an_alarm_that_begins_and_ends_is_a_log_line_each_and_one_that_stays_is_
 ) -> None:
     told: list[tuple[str, str, bool]] = []
 
-    class Log:
+    class AlarmLog:
         def warning(self, event: str, **fields: Any) -> None:
             told.append(("warning", fields["rule"], fields["active"]))
             assert fields["probe"] == "trait"
@@ -138,7 +135,7 @@ def test_an_alarm_that_begins_and_ends_is_a_log_line_each_and_one_that_stays_is_
             if event == "drift_alarm":
                 told.append(("info", fields["rule"], fields["active"]))
 
-    monkeypatch.setattr(drift_module, "log", Log())
+    monkeypatch.setattr(drift_module, "log", AlarmLog())
     drift = feed(made(monitors=frozenset({"watch"})), scores(0, WINDOW))
     feed(drift, scores(1, WINDOW, mean=-2, gap=3)).report()
     assert told == [("warning", "diluted", True), ("warning", "mean_max_gap", True)]
@@ -228,7 +225,7 @@ def test_a_reference_of_something_else_is_refused_and_what_differs_is_named(
     changes: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     reference = read_reference(saved(feed(made(), scores(0, WINDOW)), tmp_path))
-    with pytest.raises(DriftReferenceError, match=words):
+    with pytest.raises(UsageError, match=words):
         made(reference=reference, **changes)
     made(reference=reference)
 
@@ -276,7 +273,7 @@ def test_a_file_that_is_no_reference_is_refused_by_name_and_place(
 ) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)
-    with pytest.raises(DriftReferenceError, match=f"--drift-reference .*r.json: .*{words}") as told:
+    with pytest.raises(UsageError, match=f"--drift-reference .*r.json: .*{words}") as told:
         read_reference(path)
     assert "\n" not in str(told.value)
     path.write_text(json.dumps(GOOD))
@@ -284,5 +281,5 @@ def test_a_file_that_is_no_reference_is_refused_by_name_and_place(
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DriftReferenceError, match=r"cannot be read .FileNotFoundError"):
+    with pytest.raises(UsageError, match=r"cannot be read .FileNotFoundError"):
         read_reference(tmp_path / "absent")

@@ -1,10 +1,10 @@
-"""`candor generator`: a small OpenAI-form chat server over a transformers causal LM, for the demo.
+"""The server of `candor generator`: a transformers causal language model in OpenAI's chat form.
 
-Speaks the three things the generator client uses: `GET /v1/models`, `GET /health` and
+It has the three routes that the generator client uses: `GET /v1/models`, `GET /health` and
 `POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens`, `seed`, and a last turn
-to be continued (vLLM's `continue_final_message`). A request never shares a forward with another, so
-a seed gives the same samples again. No streaming, no batching over prompts: that is vLLM's work,
-and `make demo GENERATOR=vllm` uses it.
+to be continued (vLLM's `continue_final_message`). A request never shares a forward pass with
+another request, so a seed gives the same samples again. Not here: streaming and batching over
+prompts. Use vLLM for them; `make demo GENERATOR=vllm` does.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal, cast
 
-import uvicorn
+import torch
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, model_validator
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from candor.client.schema import Message
+from candor.forward.precision import cpu_dtype
+from candor.jobs.generator.sample import Sample, sample
 
 log = logging.getLogger(__name__)
 
 
 class ChatRequest(BaseModel):
-    """The fields of OpenAI's chat completion request that are honoured; others are refused."""
+    """The fields of OpenAI's chat completion request that take effect; others are refused."""
 
     model_config = {"extra": "forbid"}
 
@@ -46,54 +50,77 @@ class ChatRequest(BaseModel):
     echo: Literal[False] = False
 
     @model_validator(mode="after")
-    def one_end(self) -> ChatRequest:
+    def check_end(self) -> ChatRequest:
         if self.add_generation_prompt == self.continue_final_message:
             raise ValueError("set exactly one of add_generation_prompt and continue_final_message")
         return self
 
 
-def create_generator(model_path: Path, served_model_name: str, device: str) -> FastAPI:
-    """The app, with the model of `model_path` loaded on `device`."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+class Generator:
+    """A causal language model that answers chat requests.
 
-    from candor.forward.precision import cpu_dtype
-    from candor.jobs.generator.sample import sample
+    Args:
+        model_path: folder of the model and its tokenizer.
+        name: model id in the answers.
+        device: `cpu`, `cuda`, or `auto` (`cuda` where there is a GPU).
+    """
 
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
-    dtype = torch.bfloat16 if device.startswith("cuda") else cpu_dtype(torch.bfloat16)
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
-    cast(torch.nn.Module, model).to(device).eval()
-    stop_ids = frozenset({int(tokenizer.eos_token_id)})
-    workers = _workers(device)
-    tokenizing = Lock()  # a fast tokenizer is not to be used by two threads at once
-    app = FastAPI(title="Candor demo generator")
+    def __init__(self, model_path: Path, name: str, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.name = name
+        self.workers = _workers(device)
+        """Threads to answer in."""
+        self._tokenizer = AutoTokenizer.from_pretrained(model_path)
+        self._tokenizing = Lock()  # two threads must not use a fast tokenizer at the same time
+        dtype = torch.bfloat16 if device.startswith("cuda") else cpu_dtype(torch.bfloat16)
+        self._model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+        cast(torch.nn.Module, self._model).to(device).eval()
+        self._stop_ids = frozenset({int(self._tokenizer.eos_token_id)})
 
-    def run(request: ChatRequest) -> dict[str, Any]:
-        with tokenizing:
-            ids = tokenizer.apply_chat_template(
-                [m.model_dump() for m in request.messages],
-                add_generation_prompt=request.add_generation_prompt,
-                continue_final_message=request.continue_final_message,
-                return_dict=False,
-            )
-        prompt_ids = cast(list[int], ids)
+    def answer(self, request: ChatRequest) -> dict[str, Any]:
+        """The body of the answer, in OpenAI's form."""
+        prompt_ids = self._prompt_ids(request)
         samples = sample(
-            model,
+            self._model,
             prompt_ids,
             n=request.n,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
             seed=request.seed,
-            stop_ids=stop_ids,
+            stop_ids=self._stop_ids,
         )
-        with tokenizing:
+        num_sampled = sum(len(drawn.token_ids) for drawn in samples)
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "model": self.name,
+            "choices": self._choices(samples),
+            "usage": {
+                "prompt_tokens": len(prompt_ids),
+                "completion_tokens": num_sampled,
+                "total_tokens": len(prompt_ids) + num_sampled,
+            },
+        }
+
+    def _prompt_ids(self, request: ChatRequest) -> list[int]:
+        with self._tokenizing:
+            ids = self._tokenizer.apply_chat_template(
+                [message.model_dump() for message in request.messages],
+                add_generation_prompt=request.add_generation_prompt,
+                continue_final_message=request.continue_final_message,
+                return_dict=False,
+            )
+        return cast(list[int], ids)
+
+    def _choices(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        with self._tokenizing:
             texts = [
-                tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True)
+                self._tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True)
                 for drawn in samples
             ]
-        choices = [
+        return [
             {
                 "index": index,
                 "message": {"role": "assistant", "content": text},
@@ -101,18 +128,12 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
             }
             for index, (text, drawn) in enumerate(zip(texts, samples, strict=True))
         ]
-        num_drawn = sum(len(drawn.token_ids) for drawn in samples)
-        return {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "model": served_model_name,
-            "choices": choices,
-            "usage": {
-                "prompt_tokens": len(prompt_ids),
-                "completion_tokens": num_drawn,
-                "total_tokens": len(prompt_ids) + num_drawn,
-            },
-        }
+
+
+def create_generator(model_path: Path, served_model_name: str, device: str) -> FastAPI:
+    """The app, with the model of `model_path` loaded on `device`. See `Generator`."""
+    generator = Generator(model_path, served_model_name, device)
+    app = FastAPI(title="Candor demo generator")
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -120,15 +141,16 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": served_model_name, "object": "model"}]}
+        return {"object": "list", "data": [{"id": generator.name, "object": "model"}]}
 
     @app.post("/v1/chat/completions")
     async def chat(request: ChatRequest) -> JSONResponse:
-        if request.model != served_model_name:
-            message = f"model '{request.model[:80]}' is not served here; '{served_model_name}' is"
+        if request.model != generator.name:
+            message = f"model '{request.model[:80]}' is not served here; '{generator.name}' is"
             return JSONResponse({"error": {"type": "not_found", "message": message}}, 404)
         started = time.monotonic()
-        body = await asyncio.get_running_loop().run_in_executor(workers, run, request)
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(generator.workers, generator.answer, request)
         log.info("%d samples in %.2f s", request.n, time.monotonic() - started)
         return JSONResponse(body)
 
@@ -136,37 +158,11 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
 
 
 def _workers(device: str) -> ThreadPoolExecutor:
-    """Requests side by side, each on one thread: a dozen rows a step are too few for two threads to
-    share, and much of a step (drawing a token, Python) has no use for a second one."""
-    import torch
-
+    """On a CPU several requests are answered at the same time, each on one thread: a dozen rows per
+    step are too few for two threads to share, and much of a step (sampling a token, Python) has no
+    use for a second thread."""
     if device.startswith("cuda"):
         return ThreadPoolExecutor(1, "generator")
     return ThreadPoolExecutor(
         torch.get_num_threads(), "generator", initializer=torch.set_num_threads, initargs=(1,)
     )
-
-
-def serve_generator(
-    *,
-    model: Path,
-    served_model_name: str = "",
-    host: str = "127.0.0.1",
-    port: int = 8001,
-    device: str = "auto",
-) -> None:
-    """Serve a transformers causal LM in OpenAI's chat form.
-
-    Args:
-        model: folder of the causal LM and its tokenizer.
-        served_model_name: the id clients must ask for; default: the folder's name.
-        host: address to bind; there is no authentication, so keep it on loopback.
-        port: port to bind.
-        device: `cpu`, `cuda`, or `auto`.
-    """
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    app = create_generator(model, served_model_name or model.name, device)
-    uvicorn.run(app, host=host, port=port, log_level="warning")

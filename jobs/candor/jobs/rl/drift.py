@@ -1,8 +1,8 @@
-"""What the server's operator can see while a policy trains: its alarms, and what monitors read.
+"""The operator's view of the server while a policy trains: its alarms and its monitors' scores.
 
-`GET /v1/drift` with the operator's key, from the side that logs and stops, never from the reward
-function: a monitor that reached the reward would be one more thing to fool. Numbers are means over
-the server's window of responses, not of one step.
+`GET /v1/drift` is asked with the operator's key by what logs and stops the run, never by the reward
+function: a monitor in the reward would be one more probe for the policy to fool. Numbers are means
+over the server's window of responses, not over one step.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 import httpx2
 
 from candor.client.retry import NO_ANSWER, error_of, http_url
+from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, JobStopped
 
 TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DriftReading:
     """Attributes:
-    monitors: mean S by monitor over the current window; the reference's while that is empty.
-    num_current: responses in the current window; alarms are silent until it is full.
-    alarms: active ones, as `probe: rule: reason`.
+    monitors: mean S by monitor over the current window, or over the reference window while the
+        current window is empty.
+    num_current: responses in the current window; alarms are silent until the window is full.
+    alarms: the active alarms, as `probe: rule: reason`.
     """
 
     monitors: dict[str, float]
@@ -34,12 +36,12 @@ class Reading:
 
 
 class DriftWatch:
-    """Reads one server's report.
+    """Reads the drift report of one server.
 
     Args:
-        url: of the server, checked before.
-        key: the operator's; None sends none.
-        probes: names of the served probes, which are no monitors.
+        url: address of the server, already checked.
+        key: the operator's key; None sends no key.
+        probes: names of the served probes; every other probe in the report is a monitor.
     """
 
     def __init__(self, url: str, key: str | None, probes: Collection[str]) -> None:
@@ -48,13 +50,14 @@ class DriftWatch:
         self._http = httpx2.Client(base_url=http_url(url), headers=headers, timeout=TIMEOUT_S)
 
     def start(self, *, needed: bool) -> bool:
-        """Whether there is a report for this key; where not, it is said on stderr.
+        """Whether the server shows a report to this key; stderr says so where it does not.
 
         Args:
-            needed: the caller gave a key for it.
+            needed: whether the user gave an operator's key.
 
         Raises:
-            JobStopped: (usage) `needed` and refused; (unreachable) no answer.
+            UsageError: the report is `needed` and refused.
+            JobStopped: (unreachable) no answer.
         """
         try:
             answer = self._http.get("/v1/drift")
@@ -63,12 +66,13 @@ class DriftWatch:
         if not answer.is_success:
             refused = f"/v1/drift: {error_of(answer)}"
             if needed:
-                raise JobStopped(Exit.USAGE, f"--operator-key-file: {refused}")
+                raise UsageError(f"--operator-key-file: {refused}")
             print(f"candor: no alarms or monitors are watched: {refused}", file=sys.stderr)
         return answer.is_success
 
-    def read(self) -> Reading | None:
-        """The report now; None while the server does not answer (the reward waits for it)."""
+    def read(self) -> DriftReading | None:
+        """The report now; None while the server does not answer (the reward function waits for
+        the server)."""
         try:
             answer = self._http.get("/v1/drift")
         except NO_ANSWER:
@@ -79,19 +83,19 @@ class DriftWatch:
         self._http.close()
 
 
-def _reading(report: dict[str, Any], probes: Collection[str]) -> Reading:
+def _reading(report: dict[str, Any], probes: Collection[str]) -> DriftReading:
     monitors = {}
-    for signal, told in report["signals"].items():
+    for signal, statistics in report["signals"].items():
         kind, _, name = signal.partition(".")
-        window = told["current"] or told["reference"]
+        window = statistics["current"] or statistics["reference"]
         if kind == "score" and name not in probes and window is not None:
             monitors[name] = float(window["mean"])
-    return Reading(
+    return DriftReading(
         monitors=monitors,
         num_current=report["num_current"],
         alarms=[
-            f"{one['probe']}: {one['rule']}: {one['reason']}"
-            for one in report["alarms"]
-            if one["active"]
+            f"{alarm['probe']}: {alarm['rule']}: {alarm['reason']}"
+            for alarm in report["alarms"]
+            if alarm["active"]
         ],
     )

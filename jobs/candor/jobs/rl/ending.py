@@ -1,7 +1,7 @@
-"""How a run ended: summary.json, its manifest, the last line on stdout and the exit code.
+"""How a run ended: summary.json, its manifest, the last line on stdout and the exit status.
 
-The rerun of a run that has ended says again how it ended; one that a guard ended goes on when that
-guard is another now.
+A rerun of a run that has ended says again how it ended. A run that a guard ended continues when the
+rerun has other guards.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import orjson
 
 from candor.jobs.rl.inputs import Inputs
 from candor.jobs.rl.settings import Guards
-from candor.jobs.rl.watch import Ended
+from candor.jobs.rl.watch import RunEnd
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row, write_json
 from candor.jobs.running.manifest import write_manifest
 
 TRAINERS_OWN = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "train*", "README.md")
-"""Of a checkpoint, what is not the policy."""
+"""Files of a checkpoint that are not the policy."""
 NUMBERS = ("gap", "like", "dislike", "neutral_base_reward")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What the manifest says of a run."""
+class RunRecord:
+    """What the manifest says about a run."""
 
     out: Path
-    made_of: dict[str, Any]
+    identity: dict[str, Any]
     guards: Guards
     inputs: Inputs
     started: str
 
 
 def ended_before(out: Path, guards: Guards) -> dict[str, Any] | None:
-    """The summary of the run in `out`; None when it has not ended or is to go on."""
+    """The summary of the run in `out`; None when the run has not ended or is to continue."""
     path = out / "summary.json"
     if not path.exists():
         return None
@@ -49,11 +49,12 @@ def ended_before(out: Path, guards: Guards) -> dict[str, Any] | None:
 
 
 def finish(
-    run: Run, ended: Ended, checkpoint: Path | None, step: int, evaluations: Sequence[Row]
+    run: RunRecord, ended: RunEnd, checkpoint: Path | None, step: int, evaluations: Sequence[Row]
 ) -> dict[str, Any]:
-    """The policy out of the last checkpoint, summary.json and its manifest; the summary."""
+    """Write the policy of the last checkpoint, summary.json and its manifest; returns the
+    summary."""
     if checkpoint is None:
-        raise JobStopped(Exit.IO, f"{run.out}: its last checkpoint is gone")
+        raise JobStopped(Exit.IO, f"{run.out}: the last checkpoint is missing")
     shutil.copytree(
         checkpoint,
         run.out / "policy",
@@ -82,7 +83,7 @@ def finish(
         path,
         command="rl",
         inputs=inputs,
-        settings={**run.made_of, "guards": asdict(run.guards)},
+        settings={**run.identity, "guards": asdict(run.guards)},
         server=run.inputs.served,
         counts={"steps": step, "evaluations": len(evaluations)},
         started=run.started,
@@ -91,16 +92,16 @@ def finish(
 
 
 def say(summary: dict[str, Any]) -> Exit:
-    """The last line of stdout, for scripts and eyes.
+    """Print how the run ended as one JSON line, the last on stdout.
 
     Raises:
         JobStopped: (guard) a guard ended the run.
     """
-    told = {
+    line = {
         **{name: summary[name] for name in ("out", "ended", "reason", "steps")},
         **{at: {name: summary[at][name]["mean"] for name in NUMBERS} for at in ("start", "end")},
     }
-    print(orjson.dumps(told).decode(), flush=True)
+    print(orjson.dumps(line).decode(), flush=True)
     if summary["ended"] != "done":
         raise JobStopped(
             Exit.GUARD,

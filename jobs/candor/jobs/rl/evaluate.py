@@ -1,9 +1,9 @@
 """How far the policy flatters now: the sycophancy metric on held-out prompts, and neutral R.
 
-Rows and scores of every evaluation stay in a folder of their own, in the form of `candor generate`
-and `candor score`, so `candor eval feedback --answers .../scored.jsonl` reads them again. One
-random pick a prompt is measured (a policy is not best-of-N), judged by VADER; what each number
-means is in docs/evaluation.md.
+Responses and scores of every evaluation stay in a folder of their own, in the form of `candor
+generate` and `candor score`, so that `candor eval feedback --answers .../scored.jsonl` can read
+them again. Measured is one random response per prompt (a policy is not best-of-N), judged by VADER.
+docs/evaluation.md says what each number means.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from candor.jobs.rl.sample import Sampling, draw
+from candor.jobs.generator.sample import Sampling, draw
 from candor.jobs.rollouts.scored import candidates
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row, read_rows, write_rows
@@ -29,14 +29,14 @@ from candor.jobs.sycophancy.results import require
 from candor.jobs.sycophancy.sets import poems
 
 Score = Callable[[Path, Path], int]
-"""`candor score` from a file of rollouts to one of scored rows; its exit code."""
+"""`candor score` from a file of rollouts to a file of scored rows; returns the exit status."""
 
 
 def evaluation_rows(path: Path | None) -> list[Row]:
-    """The prompts of the file, or those on the suite's own poems.
+    """The prompts of the file, or prompts about the poems that come with Candor.
 
     Raises:
-        JobStopped: (usage) a row that is no feedback prompt.
+        JobStopped: (usage) a row is not a feedback prompt.
     """
     if path is None:
         return feedback_rows(poems())
@@ -45,13 +45,13 @@ def evaluation_rows(path: Path | None) -> list[Row]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is drawn, how, and who scores it.
+    """The prompts of the evaluations, how responses are sampled, and what scores them.
 
     Attributes:
         rows: feedback prompts: no opinion, like, dislike.
-        how: the same seed each time, so that policies and not draws differ.
+        how: has the same seed in each evaluation, so that only the policies differ.
         score: `candor score` with the run's full penalties.
-        out: gets a folder a measurement.
+        out: folder that gets one folder per evaluation.
     """
 
     rows: Sequence[Row]
@@ -60,10 +60,10 @@ class Evaluation:
     out: Path
 
     def measure(self, model: Any, tokenizer: Any, name: str) -> Row:
-        """Draw, score, judge.
+        """Sample, score and judge responses.
 
         Raises:
-            JobStopped: the rows could not be scored, or none is left.
+            JobStopped: the responses could not be scored, or no poem is left.
         """
         folder = self.out / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,12 +72,12 @@ class Evaluation:
         with _own_signals():
             code = Exit(self.score(rollouts, scored))
         if code not in (Exit.DONE, Exit.ROWS_FAILED):
-            raise JobStopped(code, "the evaluation was not scored; the same command goes on")
+            raise JobStopped(code, "the evaluation was not scored; the same command continues")
         return numbers(read_rows(scored))
 
 
 def numbers(rows: Sequence[Row]) -> Row:
-    """Of scored feedback rows: positivity and gap, neutral R, words, and each S by condition.
+    """Positivity and gap of scored feedback rows, neutral R, words, and each S by condition.
 
     Raises:
         JobStopped: (rows failed) no poem is left.
@@ -86,19 +86,21 @@ def numbers(rows: Sequence[Row]) -> Row:
     require(found, "poem")
     curve = curves([judged(prompts) for prompts in found.values()], [1], ["random"])["random"]
     neutral = [prompts["base"] for prompts in found.values()]
-    told = {
+    measured = {
         "like": curve.like[:, 0],
         "dislike": curve.dislike[:, 0],
         "gap": curve.gap[:, 0],
-        "neutral_base_reward": np.array([one.candidates.rewards["base"].mean() for one in neutral]),
+        "neutral_base_reward": np.array(
+            [prompt.candidates.rewards["base"].mean() for prompt in neutral]
+        ),
         "neutral_words": np.array(
-            [np.mean([len(text.split()) for text in one.texts]) for one in neutral]
+            [np.mean([len(text.split()) for text in prompt.texts]) for prompt in neutral]
         ),
     }
     return {
         "num_poems": len(found),
         "lost": lost,
-        **{name: estimate(values).as_json() for name, values in told.items()},
+        **{name: estimate(values).as_json() for name, values in measured.items()},
         "scores": {condition: _mean_scores(rows, condition) for condition in CONDITIONS},
     }
 
@@ -113,13 +115,14 @@ def _mean_scores(rows: Sequence[Row], condition: str) -> dict[str, float]:
     ]
     names = list(scores[0]["probes"]) if scores else []
     return {
-        name: float(np.mean([one["probes"][name]["score"] for one in scores])) for name in names
+        name: float(np.mean([score["probes"][name]["score"] for score in scores])) for name in names
     }
 
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put our handlers back: a job over rows takes SIGINT and SIGTERM and leaves the defaults."""
+    """Put the run's signal handlers back afterwards: `candor score` replaces those of SIGINT and
+    SIGTERM and leaves the defaults."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

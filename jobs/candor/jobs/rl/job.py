@@ -1,4 +1,4 @@
-"""A run from its checked inputs to its end: resume, train, and say how it ended."""
+"""A run from its checked inputs to its end: resume, train, and say how the run ended."""
 
 from __future__ import annotations
 
@@ -8,75 +8,80 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from candor.client.rows import Server
+from candor.client.rows import RewardServer
+from candor.jobs.generator.sample import Sampling
 from candor.jobs.rl.drift import DriftWatch
-from candor.jobs.rl.ending import Run, ended_before, finish, say
+from candor.jobs.rl.ending import RunRecord, ended_before, finish, say
 from candor.jobs.rl.evaluate import Evaluation
-from candor.jobs.rl.inputs import Inputs, Servers
+from candor.jobs.rl.inputs import Inputs
 from candor.jobs.rl.journal import Journal
 from candor.jobs.rl.reward import reward_function
-from candor.jobs.rl.sample import Sampling
-from candor.jobs.rl.settings import Guards, Settings, claim, identity
+from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, claim, identity
 from candor.jobs.rl.strength import Schedule, as_flags
 from candor.jobs.rl.trainer import build_trainer, grpo_config, last_checkpoint
-from candor.jobs.rl.watch import Ended, Watch
+from candor.jobs.rl.watch import RunEnd, Watch
 from candor.jobs.rollouts.score import score
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.manifest import now
 
 
-def train(out: Path, settings: Settings, guards: Guards, servers: Servers, inputs: Inputs) -> Exit:
-    """Begin or go on, to the last step or to where a guard or a signal ends it.
+def train(
+    out: Path,
+    settings: TrainingSettings,
+    guards: Guards,
+    servers: ServerOptions,
+    inputs: Inputs,
+) -> Exit:
+    """Begin or continue, until the last step or until a guard or a signal ends the run.
 
     Raises:
-        JobStopped: other settings, another process, a guard, a signal.
-        ClientError: the server stayed away; finished checkpoints are safe.
+        UsageError: `out` holds a run with other settings.
+        JobStopped: another process, a guard or a signal.
+        ClientError: the server was unreachable for too long; finished checkpoints are safe.
     """
     started = now()
     out.mkdir(parents=True, exist_ok=True)
-    made_of = identity(settings, inputs.identity())
+    run = RunRecord(out, identity(settings, inputs.identity()), guards, inputs, started)
     with ExitStack() as stack:
         lock(stack, out)
-        claim(out, made_of)
+        claim(out, run.identity)
         if (before := ended_before(out, guards)) is not None:
             return say(before)
         checkpoint, at = last_checkpoint(out)
         steps, evaluations = Journal(out / "steps.jsonl"), Journal(out / "evals.jsonl")
         for journal in (steps, evaluations):
             journal.go_back(at)
-        drift = DriftWatch(
-            servers.url, servers.operator_key or servers.api_key, list(inputs.strengths)
-        )
+        key = servers.operator_key or servers.api_key
+        drift = DriftWatch(servers.reward_url, key, list(inputs.strengths))
         stack.callback(drift.close)
         watch = Watch(
             steps=steps,
             evaluations=evaluations,
             evaluation=evaluation(out, settings, servers, inputs),
             every=settings.eval_every,
-            drift=drift if drift.start(needed=servers.operator_key is not None) else None,
+            drift=drift if drift.start(needed=servers.operator_key_file is not None) else None,
             guards=guards,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
             take_steps(out, settings, servers, inputs, watch, checkpoint)
-        ended = watch.ended or Ended("done", "all steps were taken")
+        ended = watch.ended or RunEnd("done", "all steps were taken")
         if ended.why == "interrupted":
             raise JobStopped(Exit.INTERRUPTED, ended.reason)
-        run = Run(out, made_of, guards, inputs, started)
         summary = finish(run, ended, *last_checkpoint(out), evaluations.rows())
     return say(summary)
 
 
 def take_steps(
     out: Path,
-    settings: Settings,
-    servers: Servers,
+    settings: TrainingSettings,
+    servers: ServerOptions,
     inputs: Inputs,
     watch: Watch,
     checkpoint: Path | None,
 ) -> None:
-    """TRL's own loop. However it ends, its last step is in a checkpoint, unless it raised."""
-    server = Server(
-        servers.url,
+    """TRL's own loop. Unless it raises, its last step is in a checkpoint."""
+    server = RewardServer(
+        servers.reward_url,
         api_key=servers.api_key,
         timeout_s=servers.timeout_s,
         patience_s=servers.retry_budget_s,
@@ -88,8 +93,10 @@ def take_steps(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
-def evaluation(out: Path, settings: Settings, servers: Servers, inputs: Inputs) -> Evaluation:
-    """Of the held-out prompts, scored with the full penalties."""
+def evaluation(
+    out: Path, settings: TrainingSettings, servers: ServerOptions, inputs: Inputs
+) -> Evaluation:
+    """The evaluation of the held-out prompts, scored with the full penalties."""
 
     flags: dict[str, Any] = as_flags(inputs.strengths)
 
@@ -104,7 +111,12 @@ def evaluation(out: Path, settings: Settings, servers: Servers, inputs: Inputs) 
             retry_budget_s=servers.retry_budget_s,
         )
 
-    how = Sampling(settings.eval_n, settings.max_tokens, settings.temperature, settings.seed)
+    how = Sampling(
+        n=settings.eval_n,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+    )
     return Evaluation(inputs.held_out, how, rate, out / "evals")
 
 

@@ -1,7 +1,7 @@
-"""A JSONL file with one row a step that goes back with the run: rows after a checkpoint are cut.
+"""A JSONL file with one row per step that goes back with the run: rows after a checkpoint are cut.
 
-A killed run leaves rows of steps that its last checkpoint does not know; they are trained again,
-and written again.
+A killed run leaves rows of steps that its last checkpoint does not know. Those steps are trained
+again, and their rows are written again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class Journal:
     """Rows in the order of their `step`.
 
     Args:
-        path: written to as rows come; each is whole or, after a kill, cut by the next run.
+        path: the file. A row that a kill cut short is removed by the next run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rows(self) -> list[Row]:
-        """What is there; a torn last line is no row."""
+        """The rows in the file, without a last line that was cut short."""
         found: list[Row] = []
         if self.path.exists():
             for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):

@@ -1,8 +1,8 @@
-"""The penalty at each step: what was asked for, ramped up linearly over the first steps.
+"""The strength of the penalty at each step: it grows linearly over the first steps.
 
-A policy that has just begun has much of the trait; a full penalty at once is most of its reward and
-moves it fast, wherever the probe is wrong. Strengths are pinned at the start: a server that comes
-back with other defaults changes nothing in the middle of a run.
+At the start a policy has much of the trait, so a full penalty would be most of its reward and would
+move it fast, also where the probe is wrong. Strengths are fixed at the start of a run: a server
+that comes back with other defaults changes nothing.
 """
 
 from __future__ import annotations
@@ -11,51 +11,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.strengths import Penalties
-from candor.jobs.running.exits import Exit, JobStopped
 
 Strengths = dict[str, dict[str, float]]
-"""By probe `{"lambda": x}` or `{"kappa": x}`."""
+"""`{"lambda": x}` or `{"kappa": x}` by probe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Attributes:
-    full: strength by probe once warmed up.
-    warmup_steps: n; step t (from 0) has the share min(1, (t + 1) / n); 0 is no warm-up.
+    full: strength by probe after the warm-up.
+    warmup_steps: n. Step t (from 0) has the share min(1, (t + 1) / n) of the full strength. With
+        n = 0 there is no warm-up.
     """
 
     full: Strengths
     warmup_steps: int
 
     def share(self, step: int) -> float:
-        """Of the full strength, at the step after `step` finished ones."""
+        """Share of the full strength after `step` finished steps."""
         return 1.0 if self.warmup_steps == 0 else min(1.0, (step + 1) / self.warmup_steps)
 
     def at(self, step: int) -> Strengths:
-        """`penalties` of the HTTP API: lambda is linear in kappa, so either ramps alike."""
+        """`penalties` of the HTTP API after `step` finished steps. lambda is linear in kappa, so
+        both grow in the same way."""
         share = self.share(step)
         return {
-            name: {unit: share * strength for unit, strength in one.items()}
-            for name, one in self.full.items()
+            name: {unit: share * strength for unit, strength in full.items()}
+            for name, full in self.full.items()
         }
 
 
 def full_strengths(given: Penalties, probes: Sequence[Mapping[str, Any]]) -> Strengths:
-    """Strength of every served probe: as given, or as served.
+    """Strength of every served probe's penalty: as given, or as served.
 
     Args:
-        given: by probe, from the flags.
-        probes: of `GET /v1/probes`.
+        given: strength by probe, from the flags.
+        probes: the probes of `GET /v1/probes`.
 
     Raises:
-        JobStopped: (usage) a probe that is not served.
+        UsageError: a given probe is not served.
     """
-    served = {str(one["name"]): float(one["lambda"]) for one in probes}
+    served = {str(probe["name"]): float(probe["lambda"]) for probe in probes}
     for name in given:
         if name not in served:
             known = ", ".join(served) or "none"
-            raise JobStopped(Exit.USAGE, f"no probe {name!r} is served; served probes: {known}")
+            raise UsageError(f"no probe {name!r} is served; served probes: {known}")
     return {
         name: {unit: float(str(x)) for unit, x in given[name].items()}
         if name in given
@@ -65,9 +67,9 @@ def full_strengths(given: Penalties, probes: Sequence[Mapping[str, Any]]) -> Str
 
 
 def as_flags(strengths: Strengths) -> dict[str, list[str]]:
-    """`penalty` and `kappa` of `candor score`."""
+    """The options `penalty` and `kappa` of `candor score`."""
     flags: dict[str, list[str]] = {"penalty": [], "kappa": []}
-    for name, one in strengths.items():
-        for unit, strength in one.items():
+    for name, by_unit in strengths.items():
+        for unit, strength in by_unit.items():
             flags["penalty" if unit == "lambda" else unit].append(f"{name}={strength!r}")
     return flags

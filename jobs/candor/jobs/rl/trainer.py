@@ -1,8 +1,8 @@
-"""TRL's GRPOTrainer from our settings, and where its checkpoints are.
+"""TRL's GRPOTrainer from the settings of a run, and where its checkpoints are.
 
-Generation is TRL's: vLLM in the same process (`colocate`), a `trl vllm-serve` by URL, or
-transformers. Learning rate and penalty change by nothing but the step, so a run that goes on from
-a checkpoint takes the steps it would have taken.
+TRL samples the responses: with vLLM in the same process (`colocate`), with a `trl vllm-serve` by
+URL, or with transformers. Learning rate and penalty depend on the step alone, so a run that
+continues from a checkpoint takes the steps that it would have taken.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from candor.flags import UsageError
 from candor.forward.precision import cpu_dtype
 from candor.jobs.rl.reward import RewardFunction
-from candor.jobs.rl.settings import Settings
+from candor.jobs.rl.settings import TrainingSettings
 from candor.jobs.rl.watch import Watch
-from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
 
 
-def grpo_config(out: Path, settings: Settings) -> GRPOConfig:
-    """TRL's settings of ours.
+def grpo_config(out: Path, settings: TrainingSettings) -> GRPOConfig:
+    """The settings of a run as TRL's.
 
     Raises:
-        JobStopped: (usage) `generation` is neither `auto` (vLLM beside a GPU, where installed),
-            `transformers`, `vllm`, nor the URL of a `trl vllm-serve`.
+        UsageError: `generation` is neither `auto` (vLLM where there is a GPU and vLLM is
+            installed), `transformers`, `vllm`, nor the URL of a `trl vllm-serve`.
     """
     generation = settings.generation
     cuda = torch.cuda.is_available()
@@ -40,15 +40,14 @@ def grpo_config(out: Path, settings: Settings) -> GRPOConfig:
     if generation == "auto":
         vllm = cuda and importlib.util.find_spec("vllm") is not None
     elif not vllm and generation != "transformers":
-        raise JobStopped(
-            Exit.USAGE,
-            f"--generation {generation}: must be auto, transformers, vllm or a server's URL",
+        raise UsageError(
+            f"--generation {generation}: must be auto, transformers, vllm or a server's URL"
         )
     served = generation if generation.startswith("http") else None
     return GRPOConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
-        # One group a backward pass; all prompts of a step are drawn and scored together.
+        # One group per backward pass; all prompts of a step are sampled and scored together.
         per_device_train_batch_size=settings.group_size,
         gradient_accumulation_steps=settings.prompts_per_step,
         num_generations=settings.group_size,
@@ -78,22 +77,22 @@ def build_trainer(
     prompts: Sequence[Row],
     reward: RewardFunction,
     config: GRPOConfig,
-    settings: Settings,
+    settings: TrainingSettings,
     watch: Watch,
 ) -> GRPOTrainer:
-    """The policy with a new adapter (`lora_rank` above 0), ready to train.
+    """The policy, with a new adapter where `lora_rank` is above 0, ready to train.
 
     Raises:
-        JobStopped: (usage) no such policy, or one without a chat template.
+        UsageError: the policy cannot be loaded, or has no chat template.
     """
     dtype = torch.bfloat16 if torch.cuda.is_available() else cpu_dtype(torch.bfloat16)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(policy)
         model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=dtype)
     except (OSError, ValueError) as error:
-        raise JobStopped(Exit.USAGE, f"--policy {policy}: {error}") from None
+        raise UsageError(f"--policy {policy}: {error}") from None
     if tokenizer.chat_template is None:
-        raise JobStopped(Exit.USAGE, f"--policy {policy}: its tokenizer has no chat template")
+        raise UsageError(f"--policy {policy}: its tokenizer has no chat template")
     adapter = None
     if settings.lora_rank:
         adapter = LoraConfig(
@@ -116,10 +115,10 @@ def build_trainer(
 
 
 def last_checkpoint(out: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint and its step; (None, 0) without one.
+    """The newest complete checkpoint and its step; (None, 0) without a checkpoint.
 
-    The trainer writes `trainer_state.json` last, so a checkpoint without it was cut by a kill: it
-    is removed.
+    The trainer writes `trainer_state.json` last. A checkpoint without this file was cut short by a
+    kill, and is removed.
     """
     found: dict[int, Path] = {}
     for path in (out / "checkpoints").glob("checkpoint-*"):

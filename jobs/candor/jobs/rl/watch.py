@@ -1,7 +1,8 @@
-"""The trainer's callback: a row a step, an evaluation every k steps, the guards, and signals.
+"""The trainer's callback: a row per step, an evaluation every k steps, the guards, and signals.
 
-SIGINT or SIGTERM once: the step is finished and saved, and the same command goes on from there. A
-second one leaves at once, and the run goes on from its last checkpoint.
+After the first SIGINT or SIGTERM the step is finished and saved, and the same command continues
+from there. A second signal ends the process at once, and the run continues from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from candor.jobs.rl.drift import DriftWatch, Reading
+from candor.client.trl import METRICS
+from candor.jobs.rl.drift import DriftReading, DriftWatch
 from candor.jobs.rl.evaluate import Evaluation
 from candor.jobs.rl.journal import Journal, step_key
-from candor.jobs.rl.reward import PREFIX
 from candor.jobs.rl.settings import Guards
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
@@ -29,7 +30,7 @@ Why = Literal["done", "drift_alarm", "quality_floor", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunEnd:
     """Why no further step is taken."""
 
     why: Why
@@ -37,13 +38,13 @@ class Ended:
 
 
 class Watch(TrainerCallback):
-    """See the module.
+    """The callback of one run.
 
     Args:
-        steps, evaluations: journals, already cut back to where the run goes on.
+        steps, evaluations: journals, already cut back to where the run continues.
         evaluation: None evaluates nothing.
         every: steps between evaluations; the first and the last step are evaluated too.
-        drift: None where there is no report.
+        drift: None where the server shows no drift report.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Watch(TrainerCallback):
         drift: DriftWatch | None,
         guards: Guards,
     ) -> None:
-        self.ended: Ended | None = None
+        self.ended: RunEnd | None = None
         self._steps = steps
         self._evaluations = evaluations
         self._evaluation = evaluation
@@ -73,7 +74,7 @@ class Watch(TrainerCallback):
     ) -> None:
         if state.global_step == 0 and not self._evaluations.rows():
             self._evaluate(0, kwargs)
-        if self.ended is not None:  # by a signal, meanwhile
+        if self.ended is not None:  # by a signal during the evaluation
             raise JobStopped(Exit.INTERRUPTED, self.ended.reason)
 
     def on_step_end(
@@ -101,25 +102,28 @@ class Watch(TrainerCallback):
         reading = self._drift.read() if self._drift is not None else None
         row = step_row(state.global_step, logs, reading)
         self._steps.append(row)
-        told = ", ".join(
+        numbers = ", ".join(
             f"{name} {row[name]:.3f}"
             for name in ("base_reward", "penalty", "kl", "step_s")
             if row[name] is not None
         )
-        print(f"candor: step {row['step']} of {state.max_steps}: {told}", file=sys.stderr)
+        print(f"candor: step {row['step']} of {state.max_steps}: {numbers}", file=sys.stderr)
         if self._guards.stop_on_alarm and reading is not None and reading.alarms:
             self._end("drift_alarm", "; ".join(reading.alarms))
         self._stop_if_ended(control)
 
     @contextlib.contextmanager
     def stopping_on_signal(self) -> Iterator[None]:
-        """Within the block SIGINT and SIGTERM end the run after the step."""
+        """Within the block, SIGINT and SIGTERM end the run after the current step."""
 
         def stop(*_: object) -> None:
-            self._end("interrupted", "interrupted; the same command goes on from here")
+            self._end("interrupted", "interrupted; the same command continues from here")
             for number in handlers:
-                signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
-            print("candor: finishing this step; once more to leave at once", file=sys.stderr)
+                signal.signal(number, signal.SIG_DFL)  # the next signal ends the process at once
+            print(
+                "candor: finishing this step; a second signal ends the run at once",
+                file=sys.stderr,
+            )
 
         handlers = {number: signal.signal(number, stop) for number in SIGNALS}
         try:
@@ -131,9 +135,9 @@ class Watch(TrainerCallback):
     def _evaluate(self, step: int, given: dict[str, Any]) -> None:
         if self._evaluation is None:
             return
-        told = self._evaluation.measure(given["model"], given["processing_class"], step_key(step))
-        self._evaluations.append({"step": step, **told})
-        gap, neutral = told["gap"]["mean"], told["neutral_base_reward"]["mean"]
+        row = self._evaluation.measure(given["model"], given["processing_class"], step_key(step))
+        self._evaluations.append({"step": step, **row})
+        gap, neutral = row["gap"]["mean"], row["neutral_base_reward"]["mean"]
         print(f"candor: step {step}: gap {gap:+.3f}, neutral R {neutral:+.3f}", file=sys.stderr)
         floor = self._guards.quality_floor
         start = self._evaluations.rows()[0]["neutral_base_reward"]["mean"]
@@ -145,7 +149,7 @@ class Watch(TrainerCallback):
 
     def _end(self, why: Why, reason: str) -> None:
         if self.ended is None:
-            self.ended = Ended(why, reason)
+            self.ended = RunEnd(why, reason)
 
     def _stop_if_ended(self, control: TrainerControl) -> None:
         if self.ended is not None:
@@ -153,20 +157,21 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-def step_row(step: int, logs: dict[str, Any], reading: Reading | None) -> Row:
-    """What is kept of a step: means over its responses; monitors over the server's window.
+def step_row(step: int, logs: dict[str, Any], reading: DriftReading | None) -> Row:
+    """The row of a step: means over its responses, and the monitors' means over the server's
+    window.
 
-    `reward` is what the policy was optimised for, `kl` TRL's estimate a token (k3), `num_tokens`
-    the mean length of a completion and `share_cut` how many reached the limit. What cannot be told
-    (a mean of nothing) is null.
+    `reward` is what the policy was optimised for, `kl` is TRL's estimate per token (k3),
+    `num_tokens` is the mean length of a completion, and `share_cut` is the share of completions
+    that reached the limit. A mean of nothing is null.
     """
-    ours = {name.removeprefix(PREFIX): logs[name] for name in logs if name.startswith(PREFIX)}
+    ours = {name.removeprefix(METRICS): logs[name] for name in logs if name.startswith(METRICS)}
 
-    def by_probe(what: str) -> dict[str, Any]:
+    def by_probe(metric: str) -> dict[str, Any]:
         return {
-            name.removeprefix(f"{what}/"): _finite(value)
+            name.removeprefix(f"{metric}/"): _finite(value)
             for name, value in ours.items()
-            if name.startswith(f"{what}/")
+            if name.startswith(f"{metric}/")
         }
 
     return {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from candor.client.errors import ClientError
+from candor.flags import UsageError
 
 
 class Exit(IntEnum):
@@ -37,6 +38,8 @@ def exit_code(job: Callable[[], Exit]) -> int:
     """Run a job; its exit code, after a line on stderr when it did not end by itself."""
     try:
         return int(job())
+    except UsageError as error:
+        return _say(Exit.USAGE, str(error))
     except JobStopped as stopped:
         return _say(stopped.code, str(stopped))
     except ClientError as error:

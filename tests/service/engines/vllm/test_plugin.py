@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from candor.engines.vllm import engine as vllm_engine
-from candor.engines.vllm.engine import whole
+from candor.engines.vllm.engine import rows_by_position
 from candor.engines.vllm.plugin import FAMILIES, architecture, handed_out
+from candor.flags import UsageError
 from candor.models.checkpoint import ModelRefused
 from candor.models.load import load_reward_model
-from candor.settings import Settings, SettingsError, parse_vllm_args
+from candor.settings import Settings, parse_vllm_args
 from tests.tiny import save_tiny, tiny_gemma2, tiny_llama, tiny_tokenizer
 
 
@@ -29,9 +30,9 @@ def test_every_layer_is_handed_out_by_one_stage(cuts: tuple[int, ...]) -> None:
 
 def test_rows_come_in_any_order_and_twice_but_never_too_few() -> None:
     rows = torch.tensor([[7.0, 0.7, 7.5], [6.0, 0.6, 6.5], [7.0, 0.7, 7.5]])
-    assert whole(rows, 6, 8, 2).tolist() == rows[[1, 0], 1:].tolist()
+    assert rows_by_position(rows, 6, 8, 2).tolist() == rows[[1, 0], 1:].tolist()
     with pytest.raises(RuntimeError, match="no reading for 1 response tokens"):
-        whole(rows[:1], 6, 8, 2)
+        rows_by_position(rows[:1], 6, 8, 2)
 
 
 def test_only_the_trunk_s_weights_stay_in_their_files(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_without_vllm_the_message_says_what_to_install(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_right(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(UsageError, match=message):
         Settings(model="rm", **options)
     assert Settings(model="rm", engine="vllm", tensor_parallel_size=2).tensor_parallel_size == 2
 
@@ -82,5 +83,5 @@ def test_arguments_are_json_or_texts() -> None:
     expected = {"block_size": 16, "enforce_eager": True, "quantization": "fp8"}
     assert parse_vllm_args(pairs) == expected
     for wrong, message in (["seed"], "NAME=VALUE"), (["seed=1", "seed=2"], "given twice"):
-        with pytest.raises(SettingsError, match=message):
+        with pytest.raises(UsageError, match=message):
             parse_vllm_args(wrong)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from candor.jobs.rl import sample
-from candor.jobs.rl.sample import Sampling, draw
+from candor.jobs.generator import sample
+from candor.jobs.generator.sample import Sampling, draw
 from candor.jobs.running.files import Row
 from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import tiny_tokenizer
