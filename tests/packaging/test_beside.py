@@ -74,7 +74,7 @@ def test_in_one_process_both_import(
         (["candor", "serve", "--help"], "--model"),
         (["candor", "score", "--help"], "--rollouts"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_the_commands_answer(
     server: Environment, project: Path, variables: dict[str, str], command: list[str], words: str
