@@ -41,7 +41,7 @@ COMMANDS = [Command(*row) for row in (
      "Preference pairs for DPO from scored responses."),
     ("rl", "rl", "candor.jobs.rl.flags:rl",
      "Train a policy on the penalised reward (GRPO)."),
-    ("generator", "lab", "candor.jobs.generator.command:serve_generator",
+    ("generator", "server", "candor.jobs.generator.command:serve_generator",
      "Serve a small language model in OpenAI's chat form, for trials."),
     ("probe train", "lab", "candor.jobs.probe.train:train",
      "Fit a probe on labelled responses."),

@@ -39,7 +39,7 @@ def serve_probes(settings: Settings) -> Served:
     """Loads every probe in the settings, with its lambda.
 
     Raises:
-        UsageError: a folder holds no readable probe, or the probes' names and the strengths given for
+        UsageError: a folder holds no readable probe, or the names and the strengths given for
             them do not match.
     """
     try:
@@ -99,12 +99,26 @@ def load(
             hidden_size=model.hidden_size,
             num_layers=model.num_layers,
         )
-    prefix_cache = None
-    if settings.engine == "packed" and settings.prefix_cache_mb:
-        prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
-        metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
-    renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+    rewarder = assemble(settings, model, engine, served, reference, metrics)
+    _log_loaded(rewarder, model, served, time.monotonic() - began)
+    return rewarder
+
+
+def assemble(
+    settings: Settings,
+    model: RewardModel,
+    engine: Engine,
+    served: Served,
+    reference: DriftReference | None,
+    metrics: Metrics,
+) -> Rewarder:
+    """A loaded model and its engine behind a batcher that is not started yet.
+
+    Raises:
+        DriftReferenceError: `reference` was taken with another model or other probes.
+    """
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
     if isinstance(engine, VllmEngine):  # vLLM makes batches of its own
@@ -112,9 +126,9 @@ def load(
         budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // workers)
     else:
         workers = num_workers(settings.workers, model.model, on_cpu=threaded)
-    rewarder = Rewarder(
+    return Rewarder(
         model=model,
-        renderer=renderer,
+        renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
         engine=engine,
         batcher=Batcher(
             engine,
@@ -131,8 +145,15 @@ def load(
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
     )
-    _log_loaded(rewarder, model, served, workers, time.monotonic() - began)
-    return rewarder
+
+
+def build_prefix_cache(settings: Settings, metrics: Metrics) -> PrefixCache | None:
+    """The cache of the packed engine, shown in the metrics; None where the settings have none."""
+    if settings.engine != "packed" or not settings.prefix_cache_mb:
+        return None
+    prefix_cache = PrefixCache(int(settings.prefix_cache_mb * 2**20))
+    metrics.registry.register(PrefixCacheGauges(prefix_cache))
+    return prefix_cache
 
 
 def start_engine(
@@ -158,7 +179,6 @@ def _log_loaded(
     rewarder: Rewarder,
     model: RewardModel,
     served: Served,
-    workers: int,
     seconds: float,
 ) -> None:
     log.info(
@@ -168,7 +188,7 @@ def _log_loaded(
         dtype=rewarder.dtype,
         device=model.device,
         engine=rewarder.engine_name,
-        workers=workers,
+        workers=rewarder.batcher.num_workers,
         template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
         ending=model.ending,
         max_length=model.max_length,

@@ -79,6 +79,11 @@ class Batcher:
         self._runner: asyncio.Task[None] | None = None
 
     @property
+    def num_workers(self) -> int:
+        """Batches that run at once."""
+        return self._workers.number
+
+    @property
     def queue_tokens(self) -> int:
         """Tokens that wait. Tokens in the model do not count."""
         return self._queue.num_tokens

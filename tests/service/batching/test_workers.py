@@ -12,7 +12,7 @@ import pytest
 from candor.batching.admission import Admission
 from candor.batching.batcher import MIN_TOKENS_PER_WORKER, Batcher
 from candor.errors import Draining, EngineFailed
-from tests.service.batching.test_batcher import (
+from tests.service.batching.counting import (
     HANG_S,
     CountingEngine,
     held,

@@ -19,7 +19,7 @@ from candor.forward import blocks
 from candor.forward.head import decoder_blocks
 from candor.forward.prefix_kv import KeyValues
 from tests.forward.kernels import PATHS, built, computed_by
-from tests.service.engines.test_padded import FAMILIES, make_items, make_probes
+from tests.service.engines.material import FAMILIES, make_items, make_probes
 from tests.tiny import tiny_gemma2, tiny_llama
 
 

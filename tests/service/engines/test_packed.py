@@ -8,7 +8,6 @@ layout.
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,60 +24,18 @@ from candor.engines.padded import PaddedEngine
 from candor.forward import batch as forward
 from candor.forward import blocks
 from candor.forward.prefix import MIN_SAVED, Layout, Segment, lay_out
-from candor.item import Item, Score
+from candor.item import Score
 from tests.forward.kernels import PATHS, computed_by
-from tests.service.engines.test_padded import FAMILIES, make_items, make_probes
+from tests.service.engines.material import (
+    FAMILIES,
+    TOLERANCE,
+    assert_equal,
+    engines,
+    grouped_items,
+    make_items,
+    make_probes,
+)
 from tests.tiny import tiny_llama, tiny_mistral
-
-TOLERANCE = 1e-4
-POOLINGS = ("mean", "max", "last", "topk")
-
-
-def engines(model: PreTrainedModel) -> tuple[PaddedEngine, PackedEngine]:
-    """Both engines, each with its own copy of the model, because the packed engine replaces the
-    model's attention.
-
-    The padded engine runs eager attention, as in the server for a soft-capping model: transformers'
-    sdpa ignores the cap.
-    """
-    probes = make_probes(model, POOLINGS)
-    own = copy.deepcopy(model)
-    own.set_attn_implementation("eager")
-    padded = PaddedEngine(own, probes, device="cpu")
-    return padded, PackedEngine(model, probes, device="cpu")
-
-
-def assert_equal(found: Sequence[Score], expected: Sequence[Score], tolerance: float) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert one.base_reward == pytest.approx(other.base_reward, abs=tolerance)
-        assert list(one.readings) == list(other.readings)
-        for name, reading in other.readings.items():
-            assert one.readings[name].score == pytest.approx(reading.score, abs=tolerance)
-            assert one.readings[name].max == pytest.approx(reading.max, abs=tolerance)
-            if reading.token_logits is not None:
-                logits = one.readings[name].token_logits
-                assert logits == pytest.approx(reading.token_logits, abs=tolerance)
-
-
-def grouped_items(seed: int, groups: int = 3, size: int = 4) -> list[Item]:
-    """Responses to shared contexts, early turns shared between contexts, in a random order."""
-    draw = random.Random(seed)
-
-    def some(low: int, high: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(320) for _ in range(draw.randint(low, high)))
-
-    opening = some(20, 40)
-    items = []
-    for group in range(groups):
-        context = (opening if group else ()) + some(10, 30)
-        for number in range(size):
-            response = some(1, 15)
-            ids = context + response + some(0, 3)
-            start = len(context)
-            items.append(Item(ids, start, start + len(response), want_tokens=number == 0))
-    items.append(items[0])
-    draw.shuffle(items)
-    return items
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,8 +8,7 @@ more, as the controls show.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,42 +16,11 @@ from transformers import PreTrainedModel
 
 from candor.engines.padded import PaddedEngine
 from candor.item import Item
-from candor.probes.probe import Pooling, Probe
-from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
+from candor.probes.probe import Probe
+from tests.service.engines.material import FAMILIES, PAD, make_items, make_probes
+from tests.tiny import tiny_llama, tiny_qwen2
 
 TOLERANCE = 1e-4
-PAD = 1
-"""`</s>`, the pad token of the tiny models' configuration."""
-
-FAMILIES = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma2]
-
-
-def make_items(seed: int = 0, lengths: Sequence[int] = (5, 40, 17, 1, 23, 2, 31)) -> list[Item]:
-    """Random ids with the pad id in the middle, and at the very end of every other item."""
-    draw = random.Random(seed)
-    items = []
-    for number, length in enumerate(lengths):
-        ids = [draw.randrange(2, 320) for _ in range(length)]
-        if length > 3:
-            ids[length // 2] = PAD
-        if number % 2:
-            ids[-1] = PAD
-        start = draw.randrange(0, length)
-        end = draw.randrange(start + 1, length + 1)
-        items.append(Item(tuple(ids), start, end, want_tokens=number % 3 == 0))
-    return items
-
-
-def make_probes(model: PreTrainedModel, poolings: Sequence[Pooling] = ("mean",)) -> list[Probe]:
-    """One probe per layer and pooling, for every layer from the embeddings to the final norm."""
-    generator = torch.Generator().manual_seed(5)
-    return [
-        Probe(
-            f"{pooling}{layer}", torch.randn(32, generator=generator), 0.25 * layer, layer, pooling
-        )
-        for layer in range(model.config.num_hidden_layers + 1)
-        for pooling in poolings
-    ]
 
 
 def reward_alone(model: PreTrainedModel, item: Item) -> float:

@@ -18,8 +18,13 @@ from candor.engines.packed import PackedEngine
 from candor.engines.prefix_cache import MIN_TOKENS, PrefixCache, context_key
 from candor.forward import native
 from candor.item import Item
-from tests.service.engines.test_packed import POOLINGS, assert_equal, grouped_items
-from tests.service.engines.test_padded import FAMILIES, make_probes
+from tests.service.engines.material import (
+    FAMILIES,
+    POOLINGS,
+    assert_equal,
+    grouped_items,
+    make_probes,
+)
 from tests.tiny import tiny_llama, tiny_mistral
 
 TOLERANCE = 1e-5

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from candor.engines.threads import MAX_DEFAULT_WORKERS, num_workers, threads_for
-from tests.service.engines.test_padded import FAMILIES
+from tests.service.engines.material import FAMILIES
 from tests.tiny import tiny_llama
 
 

@@ -90,7 +90,7 @@ def test_usage_counts_every_token_of_every_response(url: str) -> None:
 
 
 def test_the_padded_engine_shares_nothing_and_gives_the_same_rewards(url: str) -> None:
-    with running(tiny_app(lambda metrics: load_tiny(metrics, engine_name="padded"))) as padded:
+    with running(tiny_app(lambda metrics: load_tiny(metrics, engine="padded"))) as padded:
         answer = score(padded).json()
     assert answer["model"]["engine"] == "padded"
     assert answer["usage"]["num_computed_tokens"] >= answer["usage"]["num_tokens"]

@@ -40,7 +40,10 @@ def served(**lambdas: float) -> dict[str, ServedProbe]:
 def combined(request: pytest.FixtureRequest) -> Iterator[tuple[str, Combination]]:
     """A server with three probes, of which two have a penalty."""
     probes = served(sycophancy=0.5, length=0.75)
-    app = tiny_app(lambda metrics: load_tiny(metrics, served=probes, combination=request.param))
+    asked: dict[str, Any] = {"combine": request.param.kind}
+    if request.param.kind == "spread":
+        asked["spread_weight"] = request.param.spread_weight
+    app = tiny_app(lambda metrics: load_tiny(metrics, served=probes, **asked))
     with running(app) as url:
         yield url, request.param
 
