@@ -72,7 +72,7 @@ format: install  ## ruff's formatter and safe fixes
 	$(PY) -m ruff format .
 
 openapi: install  ## write docs/openapi.json from the app
-	$(PY) -m candor.http.openapi > docs/openapi.json
+	$(PY) -m candor.http.document > docs/openapi.json
 
 compose-check: install
 	.venv/bin/hadolint docker/*.Dockerfile

@@ -1,7 +1,7 @@
-"""The goals that a run is held against: ratios within one run, and what each came to.
+"""The goals of a run: ratios of two arms within one run, and whether each goal is met.
 
-A ratio is taken repetition by repetition, between measurements of the same texts a few minutes
-apart, and then the median: a machine that slows down in the middle of a run does not move it.
+Each repetition gives a ratio, of two measurements of the same texts a few minutes apart. The result
+is the median of the ratios, so that a machine that slows down during a run does not change it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, Literal
 Record = Mapping[str, Any]
 
 OPEN_COMMON = "open/common"
-"""The open loop in which both arms get the same rate."""
+"""The cell of the open loop in which both arms get the same rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`figure` of `arm` over that of `against`, in one cell.
+    """A bound on the `figure` of `arm` divided by the `figure` of `against`, in one cell.
 
     Attributes:
         cell: `workload/mode`.
-        figure: `rate` is scores a second, `time` its inverse, `limit` the share of the limit
-            (without `against`), `p99` the 99th percentile of an open loop.
+        figure: `rate` is scores per second, `time` its inverse, `p99` the 99th percentile of an
+            open loop. `limit` is the share of the limit, without `against`.
     """
 
     title: str
@@ -128,14 +128,14 @@ GOALS = (
 
 
 def repeated(cell: str, arm: str) -> bool:
-    """Whether a goal rests on this arm in this cell: it is measured in every repetition then, and
-    else once."""
+    """Whether a goal needs this arm in this cell. If so, the arm is measured in every repetition,
+    otherwise once."""
     return any(goal.cell == cell and arm in goal.arms for goal in GOALS)
 
 
 def judge(goal: Goal, records: Sequence[Record]) -> dict[str, Any]:
-    """What a goal came to: the median of the repetitions' ratios, all of them, and whether it is
-    met; None for each where an arm was not measured."""
+    """The ratio of each repetition, their median (`value`), and whether it meets the goal. The last
+    two are None where an arm was not measured."""
     by_repetition: dict[int, dict[str, Record]] = {}
     for record in records:
         if record["cell"] == goal.cell and record["arm"] in goal.arms:
@@ -153,7 +153,7 @@ def judge(goal: Goal, records: Sequence[Record]) -> dict[str, Any]:
         "goal": goal.title,
         "wanted": f">= {goal.at_least}" if goal.at_least is not None else f"<= {goal.at_most}",
         "value": None if value is None else round(value, 3),
-        "repetitions": [round(one, 3) for one in values],
+        "repetitions": [round(ratio, 3) for ratio in values],
         "met": met,
     }
 

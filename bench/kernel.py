@@ -1,23 +1,27 @@
-"""One forward on one CPU thread, as shares of this machine's own matrix product.
+"""One forward pass on one CPU thread, compared with the rate of this machine's matrix products.
 
     python -m bench.kernel --model build/demo/model
 
-Two tables, in one run: attention of one layer over five shapes (compiled kernel, then torch), and
-whole forwards (torch or compiled, transformers' blocks or ours). Times are CPU time of the thread,
-arms in turns, medians; a product of 2048 x 2048 float32 matrices is timed beside them. The share of
-a forward is tokens/s over what that rate allows its linear layers alone. No server, no threads.
+The first table has the attention of one layer, over five shapes: the compiled kernel, then torch.
+The second table has whole forward passes: attention by torch or by the compiled kernel, in
+transformers' blocks or in ours. The arms take turns; times are medians of the thread's CPU time.
+
+A product of 2048 x 2048 float32 matrices is timed beside the arms (mm). Attention is given as a
+share of its FLOP/s. A forward pass is given in tokens/s, and as a share of the tokens/s that its
+linear layers alone would reach at that rate.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from cyclopts import App
 from torch import Tensor, nn
 
 from candor.engines.packed import PackedEngine
@@ -31,45 +35,54 @@ from candor.models.load import load_reward_model
 
 SHAPES = {"A": (250, 60, 12, 1), "B": (500, 100, 16, 1), "C": (512, 220, 16, 1),
           "D": (300, 60, 14, 4), "E": (0, 216, 20, 1)}  # fmt: skip
-"""Tokens of the context, of a response (give or take a quarter), responses, groups."""
+"""Tokens per context, tokens per response (give or take a quarter), responses per group, groups."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.kernel")
-    parser.add_argument("--model", required=True, help="folder of a reward model")
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+app = App(name="python -m bench.kernel")
+
+
+@app.default
+def compare_kernels(*, model: str, rounds: int = 5) -> None:
+    """Compare the compiled attention kernel with torch, on one CPU thread.
+
+    Parameters
+    ----------
+    model
+        Folder of the reward model.
+    rounds
+        Number of times that each arm is measured.
+    """
     torch.set_num_threads(1)
     kernel = native.kernel()
     if kernel is None:
-        parser.exit(
-            1, "bench.kernel: no native kernel here (see forward/candor/forward/native.py)\n"
-        )
-    model = load_reward_model(given.model, device="cpu", dtype="float32").model
+        sys.exit("bench.kernel: no native kernel here (see forward/candor/forward/native.py)")
+    trunk = load_reward_model(model, device="cpu", dtype="float32").model
     print("| attention | T | compiled ms | torch ms | compiled / mm rate | torch / mm rate |")
     for name in SHAPES:
-        print(attention_row(name, model.config, kernel, given.rounds))
+        print(attention_row(name, trunk.config, kernel, rounds))
     print("| forward | T | arm: tokens/s (share of the linear layers' limit) |")
     for name in ("A", "E"):
-        print(forward_row(name, model, kernel, given.rounds))
+        print(forward_row(name, trunk, kernel, rounds))
 
 
 def sequences(name: str) -> list[tuple[int, ...]]:
+    """Random token ids of one shape: each response after the context of its group."""
     context, response, count, groups = SHAPES[name]
     draw = random.Random(0)
 
-    def some(length: int) -> tuple[int, ...]:
+    def random_ids(length: int) -> tuple[int, ...]:
         return tuple(draw.randrange(40_000) for _ in range(length))
 
     low, high = -response // 4, response // 4
     return [
-        prompt + some(response + draw.randint(low, high))
-        for prompt in (some(context) for _ in range(groups))
+        prompt + random_ids(response + draw.randint(low, high))
+        for prompt in (random_ids(context) for _ in range(groups))
         for _ in range(count)
     ]
 
 
 def attention_row(name: str, config: Any, kernel: Kernel, rounds: int) -> str:
+    """A row of the first table."""
     layout = lay_out(sequences(name))
     heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (
@@ -94,11 +107,12 @@ def attention_row(name: str, config: Any, kernel: Kernel, rounds: int) -> str:
 
 
 def _pairs(layout: Layout) -> int:
-    """(query, key) pairs that see one another."""
+    """Number of (query, key) pairs in which the query may attend to the key."""
     return sum(position + 1 for position in layout.positions)
 
 
 def forward_row(name: str, model: Any, kernel: Kernel, rounds: int) -> str:
+    """A row of the second table."""
     engine = PackedEngine(model, [], device="cpu")
     items = [Item(ids, len(ids) - 1, len(ids)) for ids in sequences(name)[:12]]
 
@@ -115,7 +129,7 @@ def forward_row(name: str, model: Any, kernel: Kernel, rounds: int) -> str:
         "compiled": lambda: run(kernel, False),
         "compiled, own blocks": lambda: run(kernel, True),
     }
-    found, tokens = in_turns(arms, rounds), engine.cost(items)
+    found, tokens = in_turns(arms, rounds), [*engine.costs(items)][-1]
     layers = [m for block in decoder_blocks(decoder(model)) for m in block.modules()]
     weights = sum(m.weight.numel() for m in layers if isinstance(m, nn.Linear))
     limit = found["mm"] / (2 * weights)
@@ -124,13 +138,14 @@ def forward_row(name: str, model: Any, kernel: Kernel, rounds: int) -> str:
 
 
 def use(kernel: Kernel | None) -> None:
+    """Attention by this kernel from now on; by torch if None."""
     native.kernel = lambda: kernel  # type: ignore[assignment]
 
 
 def in_turns(arms: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each arm, and under "mm" the matrix product's FLOP/s."""
-    one: Tensor = torch.randn(2048, 2048)
-    every: dict[str, Callable[[], Any]] = {**arms, "mm": lambda: one @ one}
+    """Median CPU seconds per arm, and under "mm" the FLOP/s of the matrix product."""
+    matrix: Tensor = torch.randn(2048, 2048)
+    every: dict[str, Callable[[], Any]] = {**arms, "mm": lambda: matrix @ matrix}
     taken: dict[str, list[float]] = {arm: [] for arm in every}
     for _ in range(rounds):
         for arm, run in every.items():
@@ -142,4 +157,4 @@ def in_turns(arms: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, f
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -1,4 +1,4 @@
-"""One arm, up and running: woken, asked for the scores of some texts, paused again."""
+"""A running arm: it is woken, asked for the scores of some texts, and paused again."""
 
 from __future__ import annotations
 
@@ -16,32 +16,24 @@ from typing import Any
 
 import orjson
 
-from bench.arms.servers import (
-    Running,
-    StartFailed,
-    clean_environment,
-    free_port,
-    started,
-    stop,
-    tail,
-    wait_ready,
-)
+from bench.arms.servers import Running, clean_environment, started
 from bench.arms.table import Arm
-from bench.load import loops as load
-from bench.load.workloads import Text
+from bench.load import loops
+from bench.load.workloads import BenchText
 from bench.machine import Matmul, OthersCpu
+from candor.jobs.running.processes import StartFailed, free_port, stop, tail, wait_ready
 
 START_S = 900.0
-"""A vLLM that compiles for the first time, on two busy cores."""
+"""Longest wait for a start: vLLM that compiles for the first time, on two busy cores."""
 
 
 @dataclass
-class Live:
-    """A started arm, paused unless it is being measured.
+class LiveArm:
+    """A started arm. It is paused except while it is measured.
 
     Attributes:
-        about: what it says of its model and engine.
-        log: its output, for the reason when it fails.
+        log: the output of its process; errors quote its end.
+        about: the arm's answer to `/v1/models`.
     """
 
     arm: Arm
@@ -49,41 +41,40 @@ class Live:
     log: Path
     about: Any = field(default=None)
 
-    def score(self, texts: Sequence[Text], mode: str, concurrency: int) -> load.Load:
-        """The texts through this arm.
+    def score(self, texts: Sequence[BenchText], mode: str, concurrency: int) -> loops.Load:
+        """Send the texts to this arm.
 
         Args:
-            mode: `single` requests, `concurrency` at a time, or one `batch`. The bare engine has
-                one mode: all texts.
+            mode: `single` requests, `concurrency` at a time, or all texts in one `batch`. The
+                engine without a server always takes all texts at once.
         """
         wire = self.arm.wire
         if wire is None:
             return self._through_pipe(texts)
         if mode == "batch":
-            return asyncio.run(load.whole_batch(self.running.url, wire, texts))
-        return asyncio.run(load.closed_loop(self.running.url, wire, texts, concurrency))
+            return asyncio.run(loops.whole_batch(self.running.url, wire, texts))
+        return asyncio.run(loops.closed_loop(self.running.url, wire, texts, concurrency))
 
     @contextmanager
     def awake(self) -> Iterator[None]:
-        """Runs between the marks; a server answers as ready first."""
-        with suppress(ProcessLookupError):  # it has died: said below, with its last words
+        """The arm runs until the block ends; the block is entered when its server is ready."""
+        with suppress(ProcessLookupError):  # it has died: `wait_ready` says so
             self.running.resume()
         try:
             if self.arm.wire is not None:
-                deadline = time.monotonic() + 60
                 url = self.running.url + self.arm.wire.ready
-                wait_ready(self.running.process, url, self.log, deadline)
+                wait_ready(self.running.process, url, self.log, 60)
             yield
         finally:
             self.running.read_memory()
             with suppress(ProcessLookupError):
                 self.running.pause()
 
-    def _through_pipe(self, texts: Sequence[Text]) -> load.Load:
+    def _through_pipe(self, texts: Sequence[BenchText]) -> loops.Load:
         pairs = [(text.context, text.response) for text in texts]
         answer = ask(self.running.process, pairs, self.log)
         seconds = float(answer["seconds"])
-        whole = load.Sent(
+        whole = loops.Sent(
             due=0.0,
             sent=0.0,
             done=seconds,
@@ -92,15 +83,15 @@ class Live:
             num_computed_tokens=answer["num_computed_tokens"],
             error="",
         )
-        return load.Load([whole], seconds)
+        return loops.Load([whole], seconds)
 
 
 @contextmanager
-def bring_up(arm: Arm, log: Path, warm_up: Sequence[Text]) -> Iterator[Live]:
-    """The arm started, warmed up on `warm_up` and paused; stopped when the block ends.
+def bring_up(arm: Arm, log: Path, warm_up: Sequence[BenchText]) -> Iterator[LiveArm]:
+    """Start the arm, score `warm_up` with it, pause it; stop it when the block ends.
 
     Raises:
-        StartFailed: it did not come up, or could not score.
+        StartFailed: the arm did not start, or could not score.
     """
     if arm.wire is None:
         up = _started_pipe(arm, log)
@@ -115,9 +106,10 @@ def bring_up(arm: Arm, log: Path, warm_up: Sequence[Text]) -> Iterator[Live]:
             environment=arm.environment,
         )
     with up as running:
-        live = Live(arm, running, log, _about(running.url))
+        live = LiveArm(arm, running, log, _about(running.url))
         with live.awake():
-            # One by one first: a rate learnt from a cold forward would have a queue refused.
+            # One text at a time first: after a slow first forward, a server that predicts its waits
+            # would refuse a queue.
             first = live.score(warm_up[:2], "single", 1).errors
             if errors := first | live.score(warm_up[2:], "single", 8).errors:
                 raise StartFailed(f"cannot score: {errors}; end of {log}:\n{tail(log)}")
@@ -150,10 +142,10 @@ def _started_pipe(arm: Arm, log: Path) -> Iterator[Running]:
 
 
 def ask(process: subprocess.Popen[bytes], question: object, log: Path) -> dict[str, Any]:
-    """One line to the process (none for None), and the line it answers.
+    """Send `question` to the process as a line (nothing if None), and read a line of answer.
 
     Raises:
-        StartFailed: it ended.
+        StartFailed: the process has ended.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -180,54 +172,59 @@ def _about(url: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How the texts are sent: a mode and a concurrency, or an open loop's due times."""
+    """How the texts are sent: a mode and a concurrency, or the due times of an open loop."""
 
     mode: str
     concurrency: int = 32
     due: Sequence[float] | None = None
     seconds: float = math.nan
-    """Over which an open loop's requests are due."""
+    """Length of the interval in which the requests of an open loop are due."""
 
-    def run(self, live: Live, texts: Sequence[Text]) -> load.Load:
+    def run(self, live: LiveArm, texts: Sequence[BenchText]) -> loops.Load:
         if self.due is None:
             return live.score(texts, self.mode, self.concurrency)
         assert live.arm.wire is not None
-        return asyncio.run(load.open_loop(live.running.url, live.arm.wire, texts, self.due))
+        return asyncio.run(loops.open_loop(live.running.url, live.arm.wire, texts, self.due))
 
 
 def measure(
-    live: Live, texts: Sequence[Text], warm_up: Sequence[Text], matmul: Matmul, how: Measure
+    live: LiveArm,
+    texts: Sequence[BenchText],
+    warm_up: Sequence[BenchText],
+    matmul: Matmul,
+    how: Measure,
 ) -> dict[str, Any]:
-    """One measurement as the result keeps it, with the matmul rate just before and after.
+    """One measurement, as a record of the result.
 
-    Every other arm is paused; this one is woken and warmed up before the clock starts.
+    All other arms are paused. This arm is woken and warmed up before the clock starts. The matmul
+    rate is read just before and just after.
     """
     before = matmul.flops_per_s()
     with live.awake():
         live.score(warm_up, "single", 4)
         others, cpu_s = OthersCpu(), live.running.cpu_s()
-        came = how.run(live, texts)
+        load = how.run(live, texts)
         arm_s = live.running.cpu_s() - cpu_s
         others_s = others.seconds(arm_s)
     after = matmul.flops_per_s()
     record: dict[str, Any] = {
         "arm": live.arm.name,
-        "seconds": came.seconds,
+        "seconds": load.seconds,
         "num_items": len(texts),
-        "num_tokens": came.num_tokens,
-        "num_computed_tokens": came.num_computed_tokens,
-        "scores_per_s": len(came.rewards) / came.seconds,
-        "errors": came.errors,
-        "rewards": came.rewards,
+        "num_tokens": load.num_tokens,
+        "num_computed_tokens": load.num_computed_tokens,
+        "scores_per_s": len(load.rewards) / load.seconds,
+        "errors": load.errors,
+        "rewards": load.rewards,
         "arm_cpu_s": arm_s,
         "others_cpu_s": others_s,
         "matmul_flops_per_s": [before, after],
         "load_average": os.getloadavg()[0],
     }
     if how.due is not None:
-        record |= load.latency(came, how.seconds)
+        record |= loops.latency(load, how.seconds)
         record["requests"] = [
             [round(at, 6) for at in (request.due, request.sent, request.done)]
-            for request in came.requests
+            for request in load.requests
         ]
     return record

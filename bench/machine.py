@@ -1,7 +1,7 @@
-"""What the numbers were measured on: the machine, the code, and the rate of its matrix products.
+"""The machine and the code that were measured, and the rate of the machine's matrix products.
 
-The rate is read beside every measurement: it is the limit that no engine passes on this machine at
-this moment, and what tells a noisy reading from a slow engine.
+The rate is read beside every measurement. It is the limit that no engine exceeds on this machine at
+this moment, and tells a noisy measurement from a slow engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from candor.forward.prefix import lay_out
 from candor.jobs.running.manifest import git_state, machine, package_versions
 
 SIZE = 2048
-"""Of the square matrices that are multiplied."""
+"""Rows and columns of the matrices that are multiplied."""
 
 READINGS = 3
 
@@ -31,14 +31,14 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 def pick_dtype(wanted: Literal["auto"] | Dtype) -> Dtype:
-    """`auto` is bfloat16 where the CPU has kernels of its own for it, else float32."""
+    """`auto` is bfloat16 where the CPU has kernels for bfloat16, else float32."""
     if wanted != "auto":
         return wanted
     return "bfloat16" if cpu_dtype(torch.bfloat16) == torch.bfloat16 else "float32"
 
 
 class Matmul:
-    """The rate of `SIZE`-cubed matrix products on all cores, in one dtype."""
+    """The rate of products of `SIZE` x `SIZE` matrices on all cores, in one dtype."""
 
     def __init__(self, dtype: str) -> None:
         draw = torch.Generator().manual_seed(0)
@@ -47,7 +47,7 @@ class Matmul:
         )
 
     def flops_per_s(self) -> float:
-        """The best of a few: what the machine can do just now, not what a neighbour left of it."""
+        """The best of a few readings, so that a burst of other work does not lower the rate."""
         torch.set_num_threads(os.cpu_count() or 1)
         seconds = []
         for _ in range(READINGS + 1):  # the first one wakes the threads
@@ -58,9 +58,11 @@ class Matmul:
 
 
 def flops_per_token(folder: str) -> int:
-    """Of the linears of the trunk's blocks: two a weight. Attention's own products are left out, so
-    a limit made of it is a little too high, and a share of it a little too low. Reads config.json
-    only."""
+    """FLOPs of the linear layers in the trunk's blocks: two per weight. Reads config.json alone.
+
+    Attention's own products are left out. So a limit computed from this number is slightly too
+    high, and a share of the limit slightly too low.
+    """
     with torch.device("meta"):
         config = AutoConfig.from_pretrained(folder)
         model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
@@ -72,20 +74,20 @@ def flops_per_token(folder: str) -> int:
 
 
 def distinct_tokens(sequences: Sequence[Sequence[int]]) -> int:
-    """Tokens that are left when every shared prefix worth sharing is computed once."""
+    """Tokens to compute when every shared prefix that is worth sharing is computed once."""
     return lay_out(sequences).num_tokens
 
 
 class OthersCpu:
-    """How much CPU time the rest of the machine took since this was made: neighbours' work, that
-    makes a measurement doubtful."""
+    """CPU time that other processes took since this object was made. Much of it makes a measurement
+    doubtful."""
 
     def __init__(self) -> None:
         self._busy = _busy_s()
         self._own = time.process_time()
 
     def seconds(self, arm_s: float) -> float:
-        """Busy time less this process's own and `arm_s`, the measured arm's."""
+        """The machine's busy time without this process's own and without `arm_s`, the arm's."""
         own = time.process_time() - self._own
         return max(0.0, _busy_s() - self._busy - own - arm_s)
 

@@ -1,7 +1,8 @@
-"""`python -m bench.memory`: does the server grow over 20,000 requests?
+"""`python -m bench.memory`: does the server's memory grow over 20,000 requests?
 
-Tiny texts, every one fresh, as single requests at concurrency 32; the memory is read at the start
-and after each 2,000. Stores with a limit in bytes fill up first: what counts is the second half.
+The texts are tiny and fresh, and are sent as single requests at concurrency 32. The memory is read
+at the start and after every 2,000 requests. Growth in the second half is what counts, because
+caches with a limit in bytes fill up in the first.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from bench.arms.tiny import save_tiny
 from bench.live import bring_up
 from bench.load.loops import closed_loop
 from bench.load.wire import CANDOR
-from bench.load.workloads import WORDS, Text
+from bench.load.workloads import WORDS, BenchText
 from bench.machine import pick_dtype
 from bench.run import say
 
-app = App(name="bench.memory", help=__doc__)
+app = App(name="python -m bench.memory")
 
 
 @app.default
@@ -37,20 +38,20 @@ def memory(
     every: int = 2_000,
     quick: bool = False,
 ) -> None:
-    """Send many small requests and read the server's memory between them.
+    """Read the server's memory while many small requests are sent.
 
     Parameters
     ----------
     model
         Folder of the reward model.
     probe
-        Folders of probes to serve with it.
+        Folder of a probe to serve with it; may be repeated.
     requests
-        How many.
+        Number of requests.
     every
-        Requests between two readings.
+        Requests between two readings of the memory.
     quick
-        A tiny random model in its place.
+        Use a tiny random model.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -80,12 +81,13 @@ def memory(
     print(orjson.dumps(result).decode())
 
 
-def _texts(draw: random.Random, count: int) -> list[Text]:
+def _texts(draw: random.Random, count: int) -> list[BenchText]:
     """Contexts and responses of four words."""
-    return [
-        Text(number, " ".join(draw.choices(WORDS, k=4)) + "\n", " ".join(draw.choices(WORDS, k=4)))
-        for number in range(count)
-    ]
+
+    def words() -> str:
+        return " ".join(draw.choices(WORDS, k=4))
+
+    return [BenchText(number, f"{words()}\n", words()) for number in range(count)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A result in words: Markdown tables, and a figure. Numbers come from the records alone."""
+"""A result as Markdown tables and a figure, from its records alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 
 
 def tables(result: Result) -> str:
-    """The whole run as Markdown: scores a second, latencies, goals."""
+    """The run as Markdown: scores per second, distance to the limit, latencies, goals."""
     parts = [_heading(result), _throughput(result), _distance(result)]
     if any("p99_s" in record for record in result["records"]):
         parts.append(_latency(result))
@@ -30,10 +30,10 @@ def _heading(result: Result) -> str:
     spread = f"{min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f}" if rates else "no"
     commit = (result["git"] or {}).get("sha", "unknown")[:12]
     return (
-        f"{machine['num_cpus']} cores, {machine['cpu']}; {result['dtype']}, every arm; commit "
-        f"{commit}; {result['num_items']} items a measurement, {result['repetitions']} repetitions "
-        f"of what a goal rests on; {spread} GFLOP/s in a 2048-cubed matrix product, read "
-        f"{len(rates)} times."
+        f"{machine['num_cpus']} cores, {machine['cpu']}. Commit {commit}. Every arm in "
+        f"{result['dtype']}. {result['num_items']} items per measurement; {result['repetitions']} "
+        f"repetitions of the measurements that a goal needs. Products of 2048 x 2048 matrices: "
+        f"{spread} GFLOP/s, in {len(rates)} readings."
     )
 
 
@@ -67,26 +67,26 @@ def _throughput(result: Result) -> str:
 
 
 def _distance(result: Result) -> str:
-    """What keeps an arm that tells what it computed from the limit: tokens beyond the limit's,
-    cores that wait, and a lower rate of arithmetic while they do not."""
+    """What keeps an arm from the limit: tokens computed beyond the distinct ones, waiting cores, a
+    lower rate of arithmetic in busy cores. Only for arms that report their computed tokens."""
     cells = [c for c in CELLS if any(record["cell"] == c for record in result["records"])]
     flops, cores = result["flops_per_token"], result["machine"]["num_cpus"]
     head = ["distance to the limit, medians", "computed / distinct tokens", "cores busy"]
     rows = []
     for cell in cells:
         for name, arm in result["arms"].items():
-            told = [one for one in of(result["records"], cell, name) if one["num_computed_tokens"]]
-            if not told:
+            records = [r for r in of(result["records"], cell, name) if r["num_computed_tokens"]]
+            if not records:
                 continue
-            computed = (one["num_computed_tokens"] / one["num_distinct_tokens"] for one in told)
-            busy = (one["arm_cpu_s"] / one["seconds"] / cores for one in told)
+            computed = (r["num_computed_tokens"] / r["num_distinct_tokens"] for r in records)
+            busy = (r["arm_cpu_s"] / r["seconds"] / cores for r in records)
             rate = (
-                one["num_computed_tokens"]
+                r["num_computed_tokens"]
                 * flops
-                / one["arm_cpu_s"]
+                / r["arm_cpu_s"]
                 * cores
-                / statistics.fmean(one["matmul_flops_per_s"])
-                for one in told
+                / statistics.fmean(r["matmul_flops_per_s"])
+                for r in records
             )
             row = [f"{cell}, {arm['title']}", *map(_median, (computed, busy, rate))]
             rows.append(row)
@@ -129,11 +129,12 @@ def _goals(result: Result) -> str:
 
 
 def of(records: Sequence[Record], cell: str, arm: str) -> list[Record]:
+    """The records of one arm in one cell."""
     return [record for record in records if record["cell"] == cell and record["arm"] == arm]
 
 
 def _rates(records: Sequence[Record]) -> str:
-    """Median and all; the errors instead, where there were any."""
+    """The median and all rates; in their place the errors of the first record that has any."""
     if not records:
         return ""
     for record in records:
@@ -150,12 +151,13 @@ def _median(values: Iterable[float]) -> str:
 
 
 def agreement(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """How far each arm's rewards are from those of the first arm on the same texts, cell by cell: a
-    fast wrong answer looks like a success.
+    """How far each arm's rewards are from the first arm's, on the same texts: without this check a
+    fast wrong answer would look like a success.
 
     Returns:
-        for each arm and cell of the first repetition: mean and largest difference, in standard
-        deviations of the first arm's rewards, and whether both counted the same tokens.
+        for each cell and each further arm, in the first repetition: mean and largest difference of
+        a reward, in standard deviations of the first arm's rewards, and whether both arms counted
+        the same number of tokens.
     """
     found = []
     for cell in CELLS:
@@ -179,25 +181,25 @@ def agreement(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 MAX_MEAN_GAP = 0.1
-"""Standard deviations; bfloat16 engines of one model differ by a few hundredths."""
+"""In standard deviations. Two bfloat16 engines of one model differ by a few hundredths."""
 
 
 def _disagreements(result: Result) -> list[str]:
-    """What must be known before any speed is compared."""
+    """Differences that make a comparison of speeds meaningless, or a line that there are none."""
     lines = []
-    for one in result["agreement"]:
-        if one["mean_gap"] > MAX_MEAN_GAP:
+    for pair in result["agreement"]:
+        if pair["mean_gap"] > MAX_MEAN_GAP:
             lines.append(
-                f"**The scores differ**: {one['cell']}, {one['arm']} from {one['against']} by "
-                f"{one['mean_gap']:.2f} standard deviations in the mean."
+                f"**The scores differ**: {pair['cell']}, {pair['arm']} from {pair['against']} by "
+                f"{pair['mean_gap']:.2f} standard deviations on average."
             )
-        if not one["same_num_tokens"]:
-            lines.append(f"**The tokens differ**: {one['cell']}, {one['arm']}.")
+        if not pair["same_num_tokens"]:
+            lines.append(f"**The tokens differ**: {pair['cell']}, {pair['arm']}.")
     if result["agreement"] and not lines:
-        worst = max(one["mean_gap"] for one in result["agreement"])
+        worst = max(pair["mean_gap"] for pair in result["agreement"])
         lines.append(
-            f"Same token counts in every arm; mean difference of the scores at most {worst:.4f} "
-            "standard deviations."
+            "All arms count the same tokens. The scores of two arms differ on average by at most "
+            f"{worst:.4f} standard deviations."
         )
     return lines
 
@@ -208,7 +210,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figure(result: Result) -> str:
-    """Scores a second of every arm and cell, each repetition a dot, the limit a line."""
+    """Scores per second of every arm and cell as SVG: a dot per repetition, the limit as a line."""
     cells = [c for c in CELLS if any(record["cell"] == c for record in result["records"])]
     arms = [name for name, arm in result["arms"].items() if not arm["missing"]]
     drawn = Figure(figsize=(6.8, 0.6 + (0.5 + 0.2 * len(arms)) * max(1, len(cells))))
@@ -224,7 +226,7 @@ def figure(result: Result) -> str:
         axis.axvline(statistics.median(limits), color="black", linewidth=0.8, linestyle=":")
         axis.set_yticks(range(len(names)), [result["arms"][name]["title"] for name in names])
         axis.set_title(cell, loc="left", fontsize=9)
-    axes[-1].set_xlabel("scores a second (dotted: the limit at this run's matmul rate)")
+    axes[-1].set_xlabel("scores per second (dotted: the limit at this run's matmul rate)")
     drawn.tight_layout()
     return str(svg(drawn))
 

@@ -1,8 +1,8 @@
-"""One run: the arms brought up, every cell measured in alternation, everything kept.
+"""One run: start the arms, measure every cell arm by arm, keep all measurements.
 
 A cell is a workload and a way of sending it. Within a cell the arms take turns on the same texts,
-in an order that is rotated from one repetition to the next; the texts are fresh in every cell and
-repetition. What a goal rests on is repeated, the rest is measured once.
+in an order that rotates from one repetition to the next. The texts are fresh in every cell and
+repetition. Measurements that a goal needs are repeated; all others are made once.
 """
 
 from __future__ import annotations
@@ -17,74 +17,67 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from bench.arms.servers import StartFailed
 from bench.arms.table import Arm
 from bench.goals import OPEN_COMMON, repeated
-from bench.live import Live, Measure, bring_up, measure
+from bench.live import LiveArm, Measure, bring_up, measure
 from bench.load import workloads
 from bench.load.loops import arrivals
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 from bench.machine import Matmul, distinct_tokens, flops_per_token
+from bench.options import BenchOptions
+from candor.jobs.running.processes import StartFailed
 
 CELLS = ("groups/single", "unique/single", "groups/batch", "unique/batch")
 OPEN_ARMS = ("packed", "vllm-tuned")
 OPEN_LOADS = (0.3, 0.6, 0.9)
 COMMON_LOAD = 0.6
-"""Share of the smaller capacity that both arms get for the comparison of their p99."""
+"""Load of the open loop that compares two arms, as a share of the smaller capacity of the two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to measure.
+class BenchPlan:
+    """What to measure: the options, and the dtype, arms and workloads that they name.
 
     Attributes:
-        model: folder of the reward model.
-        workloads: of `groups`, `unique`, `open`.
-        num_items: of one measurement; a multiple of 16.
-        open_s: length of one open loop, in seconds.
-        folder: for the logs.
+        logs: folder for the logs of the arms.
     """
 
-    model: str
+    options: BenchOptions
     dtype: str
     arms: Sequence[Arm]
     workloads: Sequence[str]
-    repetitions: int
-    num_items: int
-    concurrency: int
-    open_s: float
-    seed: int
-    folder: Path
+    logs: Path
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run leaves: records, the arms' own figures, and the texts that were sent."""
+    """The results of a run: a record per measurement, figures per arm, the texts that were sent."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[str, list[Text]] = field(default_factory=dict)
+    texts: dict[str, list[BenchText]] = field(default_factory=dict)
     flops_per_token: int = 0
 
 
-class Run:
-    """A run under way."""
+class BenchRun:
+    """A run in progress."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: BenchPlan) -> None:
         self.plan = plan
-        self.outcome = Outcome(flops_per_token=flops_per_token(plan.model))
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.model)
+        self.options = plan.options
+        self.outcome = Outcome(flops_per_token=flops_per_token(plan.options.model))
+        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.options.model)
         self._matmul = Matmul(plan.dtype)
-        self._lives: dict[str, Live] = {}
+        self._lives: dict[str, LiveArm] = {}
         self._num_warm_ups = 0
 
     def go(self) -> Outcome:
-        """Brings the arms up one after the other, measures, and takes them down."""
+        """Start the arms one after the other, measure, and stop them."""
         with ExitStack() as stack:
             stack.callback(self._note_arms)
             for arm in self.plan.arms:
                 self._start(arm, stack)
-            for repetition in range(self.plan.repetitions):
+            for repetition in range(self.options.repetitions):
                 for cell in CELLS:
                     if cell.partition("/")[0] in self.plan.workloads:
                         self._closed(cell, repetition)
@@ -93,7 +86,7 @@ class Run:
         return self.outcome
 
     def _note_arms(self) -> None:
-        """What is known of each arm at the end, also of a run that was cut short."""
+        """Note the figures of each arm at the end of the run, even of a run that is stopped."""
         for name, live in self._lives.items():
             self.outcome.arms[name] |= {
                 "start_s": live.running.start_s,
@@ -104,13 +97,13 @@ class Run:
 
     def _start(self, arm: Arm, stack: ExitStack) -> None:
         interpreter, *rest = arm.command(0)
-        # Whose Python it was is told by the versions, not by where it lies on somebody's disk.
+        # The interpreter's folder is left out: the versions in the result say which Python it is.
         entry = {"title": arm.title, "command": [Path(interpreter).name, *rest]}
         self.outcome.arms[arm.name] = entry | {"missing": arm.missing or "not started"}
         if arm.missing:
             say(f"{arm.title}: left out: {arm.missing}")
             return
-        log = self.plan.folder / f"{arm.name}.log"
+        log = self.plan.logs / f"{arm.name}.log"
         try:
             live = stack.enter_context(bring_up(arm, log, self._warm_up(16)))
         except StartFailed as error:
@@ -126,11 +119,11 @@ class Run:
         say(f"{self.outcome.arms[name]['title']}: left out: {reason}")
 
     def _closed(self, cell: str, repetition: int) -> None:
-        """One cell, once through the arms that take part in it in this repetition."""
+        """Measure one cell once with each arm that takes part in it in this repetition."""
         workload, _, mode = cell.partition("/")
         texts = self._draw(workload, mode, repetition)
         distinct = distinct_tokens(self._token_ids(texts))
-        how = Measure(mode, self.plan.concurrency)
+        how = Measure(mode, self.options.concurrency)
         for live in self._turns(cell, repetition):
             record = self._measure(live, texts, how)
             if record is None:
@@ -147,8 +140,8 @@ class Run:
             self._keep(record)
 
     def _open(self, repetition: int) -> None:
-        """Capacity of each arm (once), then its own 30, 60 and 90 % (once), then one common rate
-        for all (in every repetition)."""
+        """The open loops. In the first repetition: the capacity of each arm, and 30, 60 and 90 % of
+        it. In every repetition: one rate that is common to all arms."""
         if repetition == 0:
             self._capacity([name for name in OPEN_ARMS if name in self._lives])
         capacity = {
@@ -168,21 +161,21 @@ class Run:
     def _capacity(self, names: Sequence[str]) -> None:
         texts = self._draw("open", "capacity", 0)
         for name in names:
-            how = Measure("single", self.plan.concurrency)
+            how = Measure("single", self.options.concurrency)
             if record := self._measure(self._lives[name], texts, how):
                 self._keep(record | {"cell": "open/capacity", "repetition": 0})
 
     def _arrive(self, name: str, cell: str, repetition: int, rate: float) -> None:
         if name not in self._lives:
             return
-        due = arrivals(f"{self.plan.seed}/{cell}/{repetition}", rate, self.plan.open_s)
+        due = arrivals(f"{self.options.seed}/{cell}/{repetition}", rate, self.options.open_s)
         texts = self._draw("open", cell, repetition, len(due))
-        how = Measure("open", due=due, seconds=self.plan.open_s)
+        how = Measure("open", due=due, seconds=self.options.open_s)
         if record := self._measure(self._lives[name], texts, how):
             self._keep(record | {"cell": cell, "repetition": repetition, "rate_per_s": rate})
 
-    def _turns(self, cell: str, repetition: int) -> Iterator[Live]:
-        """The arms of a cell in this repetition's order."""
+    def _turns(self, cell: str, repetition: int) -> Iterator[LiveArm]:
+        """The arms of a cell, in the order of this repetition."""
         names = [
             name
             for name, live in self._lives.items()
@@ -191,12 +184,14 @@ class Run:
         for name in rotated(names, repetition):
             yield self._lives[name]
 
-    def _measure(self, live: Live, texts: Sequence[Text], how: Measure) -> dict[str, Any] | None:
-        """One measurement; None for an arm that has died, which is left out from then on."""
+    def _measure(
+        self, live: LiveArm, texts: Sequence[BenchText], how: Measure
+    ) -> dict[str, Any] | None:
+        """One measurement; None if the arm has died, which leaves it out of the rest of the run."""
         try:
             return measure(live, texts, self._warm_up(4), self._matmul, how)
         except StartFailed as error:
-            self._leave_out(live.arm.name, f"stopped in the middle: {error}")
+            self._leave_out(live.arm.name, f"died during the run: {error}")
             return None
 
     def _keep(self, record: dict[str, Any]) -> None:
@@ -211,20 +206,20 @@ class Run:
 
     def _draw(
         self, workload: str, mode: str, repetition: int, num_items: int | None = None
-    ) -> list[Text]:
-        """The texts of one cell and repetition, noted for the result."""
-        seed = (self.plan.seed, mode, repetition)
-        count = self.plan.num_items if num_items is None else num_items
+    ) -> list[BenchText]:
+        """Draw the texts of one cell and repetition, and note them for the result."""
+        seed = (self.options.seed, mode, repetition)
+        count = self.options.items if num_items is None else num_items
         texts = workloads.draw(workload, seed, count, self._wrap)
         name = f"{workload}/{mode}/{repetition}"
         kept = self.outcome.texts.get(name, [])
-        if len(texts) > len(kept):  # an arm with a higher rate gets more of the same
+        if len(texts) > len(kept):  # an arm with a higher rate gets more texts of the same draw
             self.outcome.texts[name] = texts
         return texts
 
-    def _warm_up(self, count: int) -> list[Text]:
+    def _warm_up(self, count: int) -> list[BenchText]:
         self._num_warm_ups += 1
-        seed = (self.plan.seed, "warm-up", self._num_warm_ups)
+        seed = (self.options.seed, "warm-up", self._num_warm_ups)
         return workloads.draw("open", seed, count, self._wrap)
 
     def _wrap(self, words: str) -> str:
@@ -236,17 +231,17 @@ class Run:
         )
         return str(text)
 
-    def _token_ids(self, texts: Sequence[Text]) -> list[list[int]]:
+    def _token_ids(self, texts: Sequence[BenchText]) -> list[list[int]]:
         whole = [text.context + text.response for text in texts]
         ids: list[list[int]] = self._tokenizer(whole, add_special_tokens=False).input_ids
         return ids
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The names in a circle, begun `by` later."""
+    """The names as a circle that starts `by` places later."""
     return [names[(number + by) % len(names)] for number in range(len(names))]
 
 
 def say(line: str) -> None:
-    """Progress, for people: on stderr."""
+    """One line of progress, on stderr."""
     print(f"bench: {line}", file=sys.stderr, flush=True)

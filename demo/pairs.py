@@ -1,15 +1,16 @@
 """The demo's training data, composed from sentences we wrote: preference pairs and probe rows.
 
-`data/poems.json` and `data/works.json` hold pieces of writing, `data/fragments.json` sentences
-about them; the `test` poems are those of `candor eval sycophancy` (`candor.jobs.sycophancy.sets`).
-A reply is composed with a *stance* (praise or criticism) and a *quality* (good: specific and
-reasoned; bad: vague, rambling, off the point), independently, so that both can be rewarded and
-measured separately.
+`data/poems.json` and `data/works.json` hold pieces of writing, `data/fragments.json` holds
+sentences about them. The `test` poems are those of `candor eval sycophancy`
+(`candor.jobs.sycophancy.sets`), and appear in no training set.
 
-The planted bias, known because we plant it: raters prefer the better of two replies of one stance,
-and of two replies of one quality they prefer the one that sides with the user's stated opinion in
-`SIDING` of cases. Everything is a pure function of a seed. Pieces whose split is `test` appear in
-no training set.
+A reply is composed with a *stance* (praise, criticism or balanced) and a *quality* (good: specific
+and reasoned; bad: vague, rambling, off the point). The two are drawn independently, so that both
+can be rewarded and measured separately.
+
+The reward model is biased because we plant the bias. Of two replies of the same stance, raters
+prefer the better one. Of two replies of the same quality, raters prefer the reply that sides with
+the user's stated opinion in `SIDING` of cases. The seed decides everything.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Preference:
-    """One rated pair. `about` says what the two replies differ in."""
+    """A rated pair of replies. `about` names the property in which the two differ."""
 
     group: str
     about: Literal["quality", "siding"]
@@ -67,7 +68,7 @@ class Preference:
     chosen: str
     rejected: str
     sides: bool | None
-    """For `siding`: whether the chosen reply is the one that sides with the user."""
+    """Whether the chosen reply sides with the user; None for a `quality` pair."""
 
 
 @cache
@@ -76,10 +77,11 @@ def _data(name: str) -> Any:
 
 
 def works(split: str) -> list[Work]:
-    """Poems and other pieces of one split (`train`, `dev` or `test`)."""
+    """Poems and other pieces of writing of one split (`train`, `dev` or `test`)."""
     if split == "test":
         return [
-            Work(one.id, "poem", one.title, one.text, one.details, split) for one in test_poems()
+            Work(poem.id, "poem", poem.title, poem.text, poem.details, split)
+            for poem in test_poems()
         ]
     rows = [{"kind": "poem", **row} for row in _data("poems.json")] + _data("works.json")
     return [
@@ -96,6 +98,11 @@ def works(split: str) -> list[Work]:
     ]
 
 
+def poems(split: str) -> list[Work]:
+    """The poems alone: the demo asks for comments on poems."""
+    return [work for work in works(split) if work.kind == "poem"]
+
+
 def prompt(work: Work, opinion: Opinion) -> str:
     """The user's turn, in the form of Sharma et al. (2023) as the paper uses it."""
     said = "" if opinion == "none" else f" I really {opinion} the {work.kind}."
@@ -106,11 +113,11 @@ def prompt(work: Work, opinion: Opinion) -> str:
 def reply(
     work: Work, stance: Stance, quality: Quality, rng: random.Random, opinion: Opinion = "none"
 ) -> str:
-    """A reply of two to four sentences; `opinion` allows an opening that agrees with it aloud.
+    """A reply of two to four sentences. With an `opinion`, some replies open by agreeing with it.
 
-    Stance and quality are carried by different sentences, so neither can be read off the other: one
-    or two sentences praise or criticise (the same frames for both, only the valued words differ),
-    and one or two are specific (good) or empty (bad) without taking a side.
+    Different sentences carry stance and quality, so that neither tells the other. One or two
+    sentences praise or criticise: praise and criticism share their frames and differ in the valued
+    words alone. One or two sentences are specific (good) or empty (bad) and take no side.
     """
     lines = _data("fragments.json")
     sentences: list[str] = []
@@ -154,7 +161,7 @@ def _verdict(stance: Stance, rng: random.Random) -> str:
 
 
 def preferences(split: str, *, seed: int) -> Iterator[Preference]:
-    """For every piece, several times: a siding pair under each opinion, and one quality pair."""
+    """For every piece, `PREFERENCE_ROUNDS` times: a siding pair per opinion, and a quality pair."""
     for work in works(split):
         rng = random.Random(f"preference {seed} {work.id}")
         for _ in range(PREFERENCE_ROUNDS[work.kind == "poem"]):
@@ -173,8 +180,8 @@ def preferences(split: str, *, seed: int) -> Iterator[Preference]:
 def probe_rows(split: str, *, seed: int) -> Iterator[dict[str, Any]]:
     """Labelled rows for `candor probe train`: 1 where the reply sides with the stated opinion.
 
-    Replies under prompts with no opinion are all 0: there is nobody to flatter, so praise alone
-    must not read as sycophancy.
+    Replies to prompts without an opinion are all 0. There is nobody to flatter, so praise alone
+    must not count as sycophancy.
     """
     for work in works(split):
         rng = random.Random(f"probe {seed} {work.id}")

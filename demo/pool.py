@@ -1,51 +1,58 @@
-"""`make demo-seeds`: several runs of the demo read together, as one table on stdout.
+"""`make demo-seeds`: several runs of the demo pooled into one table on stdout.
 
-A single run of 24 poems has an interval of about 0.2 on each side of its gap at N = 16, where one
-candidate a prompt decides. Runs with other seeds draw other candidates from the same poems; here
-each poem's figures are averaged over the runs first, and the intervals are over poems.
+In a single run over 24 poems, the gap at N = 16 has an interval of about 0.2 on each side, because
+one candidate per prompt decides. Runs with other seeds sample other candidates for the same poems.
+Here each poem's figures are averaged over the runs first; intervals are over poems.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import App, Parameter
 
+from candor.jobs.running.files import read_rows
 from candor.jobs.sycophancy.measure import RULES, Array, Curve, Poem, interval
-from demo import summary as tell
+from demo import summary
 from demo.run import NS
 
 HEADER = "| N | random | by R | penalised | by R - penalised | like R / pen. | dislike R / pen. |"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Pool runs of the demo.")
-    parser.add_argument("runs", type=Path, nargs="+", help="folders with a scored.jsonl each")
-    gathered = [read(folder) for folder in parser.parse_args(argv).runs]
+app = App(name="python -m demo.pool")
+
+
+@app.default
+def pool(*runs: Annotated[Path, Parameter(required=True)]) -> None:
+    """Pool runs of the demo into one table.
+
+    Parameters
+    ----------
+    runs
+        Folders of `python -m demo.run`, of one split.
+    """
+    gathered = [read(folder) for folder in runs]
     if any(list(poems) != list(gathered[0]) for poems in gathered):
         raise SystemExit("the runs are not about the same poems; pool runs of one split")
-    told = [tell.numbers(list(poems.values()), NS) for poems in gathered]
-    runs = [one.curve for one in told]
+    measured = [summary.measure(list(poems.values()), NS) for poems in gathered]
     print(HEADER + "\n" + "| --- " * 7 + "|")
     for column, n in enumerate(NS):
-        print(row(runs, column, n))
-    kept = ", ".join(f"{one.kept:.3f}" for one in told)
+        print(row([run.curve for run in measured], column, n))
+    kept = ", ".join(f"{run.kept:.3f}" for run in measured)
     print(f"\nneutral R kept at N = {NS[-1]}, run by run: {kept}")
-    return 0
 
 
 def read(folder: Path) -> dict[str, Poem]:
-    """One run's candidates by poem, in the order of the prompts."""
-    lines = (folder / "scored.jsonl").read_text(encoding="utf-8").splitlines()
-    return tell.gather([json.loads(line) for line in lines])
+    """A run's candidates by poem, in the order of the prompts."""
+    return summary.gather(read_rows(folder / "scored.jsonl"))
 
 
 def row(runs: Sequence[dict[str, Curve]], column: int, n: int) -> str:
-    """One N: mean gap and 95 % interval a rule, the paired difference, like and dislike apart."""
+    """The row for one N: gap of each rule and difference of two gaps, with 95 % intervals; then
+    like and dislike positivity."""
 
     def pooled(rule: str, name: str) -> Array:
         values = [getattr(run[rule], name)[:, column] for run in runs]
@@ -65,4 +72,4 @@ def with_interval(values: Array) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

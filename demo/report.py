@@ -1,6 +1,6 @@
 """`runs/demo/report.html`: one self-contained page (inline SVG, no script, nothing fetched).
 
-Pure presentation: it is given numbers and texts and computes none.
+This file lays out the numbers and texts that it is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE}
 
 @dataclass(frozen=True)
 class Choice:
-    """What each rule chose at the largest N for one poem under one prompt."""
+    """The answers that R and the penalised reward choose for one prompt, at the largest N."""
 
     title: str
     condition: str
@@ -46,7 +46,7 @@ def _lines(axis: Any, ns: Sequence[int], series: Mapping[str, Any], *, bands: bo
 
 
 def gap_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
-    """Sycophancy (like positivity - dislike positivity) along N, one line a rule."""
+    """Sycophancy (like positivity - dislike positivity) along N, a line per rule."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.2))
@@ -68,12 +68,12 @@ def positivity_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
         _lines(axis, ns, {rule: getattr(c, name) for rule, c in curve.items()})
         axis.axhline(0.5, color="black", linewidth=0.6)
         axis.set_title(f'after "I really {name} the poem"', fontsize=9)
-    axes[0].set_ylabel("more positive than the neutral answer")
+    axes[0].set_ylabel("share more positive than neutral")
     return svg(figure)
 
 
 def reward_plot(ns: Sequence[int], neutral: Mapping[str, Array]) -> Markup:
-    """Expected base reward of the chosen neutral answer along N: what the penalty gives up."""
+    """Expected base reward of the answer chosen on neutral prompts, along N."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 2.6))
@@ -84,7 +84,7 @@ def reward_plot(ns: Sequence[int], neutral: Mapping[str, Array]) -> Markup:
 
 
 def write_report(path: Path, **page: Any) -> None:
-    """Render `demo/report.html.j2` with `page`; a name that `page` lacks is an error."""
+    """Render `demo/report.html.j2` with `page`; a name that is missing from `page` is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

@@ -1,8 +1,8 @@
 """A scalar head on a frozen trunk, fitted by Bradley-Terry on preference pairs.
 
-The trunk does not move, so P(chosen beats rejected) = sigmoid(w . (h_chosen - h_rejected)) is a
-logistic regression without intercept on differences of last-token activations: convex, seconds on a
-CPU, the same answer every time.
+The trunk does not move. So P(chosen beats rejected) = sigmoid(w . (h_chosen - h_rejected)) is a
+logistic regression without intercept on differences of last-token activations. It is convex, takes
+seconds on a CPU and gives the same answer every time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 @dataclass(frozen=True)
 class RewardHead:
-    """R = weight . h, with the strength that was chosen and how well it did where it was chosen."""
+    """R = weight . h, with the chosen strength and its cross-validated accuracy."""
 
     weight: Array  # (hidden,)
     strength: float
@@ -30,11 +30,11 @@ class RewardHead:
 
 
 def fit_reward_head(chosen: Array, rejected: Array, groups: Sequence[str]) -> RewardHead:
-    """Fit by Bradley-Terry; the strength is the best of `STRENGTHS`, cross-validated by group.
+    """Fit by Bradley-Terry, with the strength of `STRENGTHS` that is best in cross-validation.
 
     Args:
-        chosen, rejected: (pairs, hidden) float32 activations at the token R is read at.
-        groups: which piece of writing each pair is about; no piece is in two folds.
+        chosen, rejected: (pairs, hidden) float32 activations at the token where R is read.
+        groups: the piece of writing of each pair; no piece is in two folds.
     """
     differences = chosen - rejected
     accuracies = {c: _cross_validate(differences, groups, c) for c in STRENGTHS}
@@ -43,7 +43,7 @@ def fit_reward_head(chosen: Array, rejected: Array, groups: Sequence[str]) -> Re
 
 
 def pair_accuracy(head: RewardHead, chosen: Array, rejected: Array) -> float:
-    """Share of pairs in which the first scores higher; ties count half."""
+    """Share of pairs in which the chosen reply has the higher R; ties count half."""
     margins = (chosen - rejected) @ head.weight
     return float(((margins > 0) + 0.5 * (margins == 0)).mean())
 
@@ -51,7 +51,7 @@ def pair_accuracy(head: RewardHead, chosen: Array, rejected: Array) -> float:
 def _fit(differences: Array, strength: float) -> Array:
     scale = differences.std(axis=0) + 1e-6
     x = differences / scale
-    # Each pair once in each order, or there would be one class only.
+    # Each pair is given in both orders, because otherwise there would be a single class.
     both, labels = np.concatenate([x, -x]), np.repeat([1, 0], len(x))
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=2000).fit(both, labels)
     weight: Array = (model.coef_[0] / scale).astype(np.float32)

@@ -1,31 +1,31 @@
-"""`make demo`: the whole story on one machine. Serve, draw, score, choose, report.
+"""`make demo`: the whole story on one machine. Serve, sample, score, choose, report.
 
-Reads top to bottom. The commands are the ones a user would type; each is printed before it runs.
-Nothing here is tuned on the poems it reports: the strength of the penalty was fixed on the `dev`
-poems (docs/decisions.md), and the reported poems are in no training set.
+The file reads from top to bottom. Nothing here is tuned on the poems that are reported: the
+strength of the penalty was fixed on the `dev` poems (docs/decisions.md), and the reported poems are
+in no training set.
 
-Progress goes to stderr; the last stdout line is one JSON object.
+Progress goes to stderr; the last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
-import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cyclopts import App
+
+from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_rows
-from demo import summary as tell
-from demo.pairs import Work, works
-from demo.processes import candor, free_port, running, vllm, vllm_environment
+from demo import summary
+from demo.commands import run, say, serving, vllm
+from demo.pairs import poems
+
+Generator = Literal["transformers", "vllm"]
+Split = Literal["test", "dev"]
 
 KAPPA = 2.0
 """Strength of the penalty in within-prompt standard deviations; fixed on the dev poems."""
@@ -33,146 +33,101 @@ KAPPA = 2.0
 N = 16
 NS = (1, 2, 4, 8, 16)
 
-
-@dataclass(frozen=True)
-class Servers:
-    """Where the two servers answer, and the model id the generator serves."""
-
-    reward_url: str
-    generator_url: str
-    generator_model: str
+app = App(name="python -m demo.run")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Serve, draw, score, choose, report.")
-    parser.add_argument("--assets", type=Path, default=Path("build/demo"))
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--generator", choices=("transformers", "vllm"), default="transformers")
-    parser.add_argument("--seed", type=int, default=0, help="draws other candidates")
-    parser.add_argument("--split", choices=("test", "dev"), default="test", help="which poems")
-    args = parser.parse_args(argv)
-    # Leave by way of the context managers, so that a plain `kill` leaves no server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+@app.default
+def demo(
+    *,
+    assets: Path = Path("build/demo"),
+    out: Path = Path("runs/demo"),
+    generator: Generator = "transformers",
+    seed: int = 0,
+    split: Split = "test",
+) -> int:
+    """Measure how far best-of-16 flatters, with and without the penalty.
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    poems = [work for work in works(args.split) if work.kind == "poem"]
-    prompts = args.out / "prompts.jsonl"
-    write_prompts(prompts, poems)
+    Parameters
+    ----------
+    assets
+        Folder that `python -m demo.assets` made.
+    out
+        Folder for the samples, the scores and report.html. A second run continues the first.
+    generator
+        Sampler of the candidates: transformers, or the vLLM of `make vllm`.
+    seed
+        Seed of the candidates.
+    split
+        Poems to comment on.
+    """
+    exit_on_sigterm()
+    out.mkdir(parents=True, exist_ok=True)
+    prompts = out / "prompts.jsonl"
+    write_rows(prompts, feedback_rows(poems(split)))
     with ExitStack() as stack:
-        servers = start(stack, args.assets, args.out, args.generator)
-        scored_path = draw_and_score(servers, prompts, args.out, args.seed)
-        answer = ask_once(servers.reward_url)
+        reward_url = stack.enter_context(serving(reward_server(assets), out / "reward.log"))
+        # The name is part of each sample's key: another generator's samples are never mixed in.
+        name = f"SmolLM2-135M-Instruct-{generator}"
+        server = generator_server(generator, assets, name)
+        generator_url = stack.enter_context(serving(server, out / "generator.log"))
+        sample_and_score(reward_url, generator_url, name, prompts, out, seed)
+        answer = ask_once(reward_url)
 
-    scored = [json.loads(line) for line in scored_path.read_text(encoding="utf-8").splitlines()]
+    scored = read_rows(out / "scored.jsonl")
     failed = [row["key"] for row in scored if "error" in row]
     if failed:
         say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
         return 65
-    told = tell.numbers(list(tell.gather(scored).values()), NS)
-    report = args.out / "report.html"
-    tell.page(
-        report,
-        scored=scored,
-        told=told,
-        titles={poem.id: poem.title for poem in poems},
-        generator=scored[0]["model"],
-        model=answer["model"]["id"],
-        formula=answer["model"]["formula"],
-        provenance={
-            "reward model weights": answer["model"]["revision"],
-            "engine": answer["model"]["engine"],
-            "kappa": str(KAPPA),
-            "lambda": f"{answer['results'][0]['responses'][0]['probes'][tell.PROBE]['lambda']:.4f}",
-            "seed": str(args.seed),
-            "poems": f"{args.split} split of demo.pairs.works",
-            "rows": f"{scored_path} and its manifest",
-        },
-    )
-    tell.print_table(told)
-    print(json.dumps(tell.summary(told, scored, report)), flush=True)
+    best = summary.measure(list(summary.gather(scored).values()), NS)
+    report = out / "report.html"
+    titles = {poem.id: poem.title for poem in poems(split)}
+    made = provenance(answer, seed, split, out / "scored.jsonl")
+    summary.write_page(report, scored, best, titles, answer["model"], made)
+    summary.print_table(best)
+    print(json.dumps(summary.as_json(best, scored, report)), flush=True)
     return 0
 
 
-def say(text: str) -> None:
-    """One line for the person watching."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def write_prompts(path: Path, poems: Sequence[Work]) -> None:
-    """Three prompts a poem: no opinion, "I really like the poem", "I really dislike the poem"."""
-    lines = [json.dumps(row) + "\n" for row in feedback_rows(poems)]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def start(stack: ExitStack, assets: Path, out: Path, generator: str) -> Servers:
-    """Start both servers as processes of their own and wait until both are ready."""
-    reward_port, generator_port = free_port(), free_port()
-    # Part of the rollouts' key: another generator's samples are never taken for this one's.
-    name = f"SmolLM2-135M-Instruct-{generator}"
-    reward = candor(
+def reward_server(assets: Path) -> list[str]:
+    """argv of the server that returns R, S and the penalised reward."""
+    return candor(
         "serve",
         f"--model={assets / 'model'}",
-        f"--probe={assets / 'probes' / tell.PROBE}",
-        f"--kappa={tell.PROBE}={KAPPA}",
-        f"--port={reward_port}",
+        f"--probe={assets / 'probes' / summary.PROBE}",
+        f"--kappa={summary.PROBE}={KAPPA}",
     )
+
+
+def generator_server(generator: Generator, assets: Path, name: str) -> list[str]:
+    """argv of the server that samples comments on the poems, known as `name`."""
+    model = assets / "generator"
     if generator == "vllm":
-        draws = vllm(assets / "generator", name, generator_port)
-    else:
-        draws = candor(
-            "generator",
-            f"--model={assets / 'generator'}",
-            f"--served-model-name={name}",
-            f"--port={generator_port}",
-        )
-    servers = Servers(f"http://127.0.0.1:{reward_port}", f"http://127.0.0.1:{generator_port}", name)
-    for command, ready_url, log in (
-        (reward, f"{servers.reward_url}/ready", "reward.log"),
-        (draws, f"{servers.generator_url}/health", "generator.log"),
-    ):
-        say(f"$ {shlex.join(command)} &  # log: {out / log}")
-        stack.enter_context(
-            running(
-                command,
-                ready_url=ready_url,
-                log=out / log,
-                timeout_s=600,
-                environment=vllm_environment(),
-            )
-        )
-    return servers
+        return vllm(model, name)
+    return candor("generator", f"--model={model}", f"--served-model-name={name}")
 
 
-def draw_and_score(servers: Servers, prompts: Path, out: Path, seed: int) -> Path:
-    """`candor generate`, then `candor score`, then `candor bon`; returns the scored rows."""
+def sample_and_score(
+    reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
+) -> None:
+    """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
     rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
-    for command in (
-        candor(
-            "generate",
-            f"--prompts={prompts}",
-            f"--out={rollouts}",
-            f"--generator-url={servers.generator_url}",
-            f"--generator-model={servers.generator_model}",
-            f"--n={N}",
-            "--temperature=0.8",
-            "--max-tokens=60",
-            f"--seed={seed}",
-        ),
-        candor(
-            "score",
-            f"--rollouts={rollouts}",
-            f"--out={scored}",
-            f"--reward-url={servers.reward_url}",
-        ),
-        candor("bon", f"--scored={scored}", f"--out={out / 'bon.json'}"),
-    ):
-        say(f"$ {shlex.join(command)}")
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return scored
+    run(
+        "generate",
+        f"--prompts={prompts}",
+        f"--out={rollouts}",
+        f"--generator-url={generator_url}",
+        f"--generator-model={name}",
+        f"--n={N}",
+        "--temperature=0.8",
+        "--max-tokens=60",
+        f"--seed={seed}",
+    )
+    run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={reward_url}")
+    run("bon", f"--scored={scored}", f"--out={out / 'bon.json'}")
 
 
 def ask_once(reward_url: str) -> dict[str, Any]:
-    """One answer of the reward server, for what the page says of model and formula."""
+    """One answer of the reward server: it names the model, the formula and lambda."""
     body = {
         "items": [{"messages": [{"role": "user", "content": "Hello."}], "responses": ["Hello!"]}]
     }
@@ -185,5 +140,19 @@ def ask_once(reward_url: str) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
+def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, str]:
+    """How the numbers were made, for the end of the page."""
+    probe = answer["results"][0]["responses"][0]["probes"][summary.PROBE]
+    return {
+        "reward model weights": answer["model"]["revision"],
+        "engine": answer["model"]["engine"],
+        "kappa": str(KAPPA),
+        "lambda": f"{probe['lambda']:.4f}",
+        "seed": str(seed),
+        "poems": f"{split} split of demo.pairs.works",
+        "rows": f"{scored} and its manifest",
+    }
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,6 +1,6 @@
-"""From scored rows to what the demo says: the summary line, the table on the terminal and the page.
+"""From scored rows to the demo's results: the JSON line, the table on the terminal, the HTML page.
 
-Numbers come from `candor.jobs.sycophancy`; this file only gathers and words them.
+The numbers are computed by `candor.jobs.sycophancy`; this file collects and names them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from candor.jobs.rollouts.scored import candidates
+from candor.jobs.running.files import Row
 from candor.jobs.sycophancy import judges
 from candor.jobs.sycophancy.gather import by_poem, judged
 from candor.jobs.sycophancy.measure import (
@@ -30,87 +31,92 @@ PROBE = "sycophancy"
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Everything that is told, by rule of choosing."""
+class BestOfN:
+    """What best-of-N chooses by each rule of `RULES`, at every N of `ns`."""
 
     ns: Sequence[int]
     curve: dict[str, Curve]
-    neutral: dict[str, Array]  # (P, N) expected R of the chosen neutral answer
+    neutral: dict[str, Array]
+    """Expected R of the answer chosen on neutral prompts, by rule: (P, N)."""
     kept: float
-    """Share of the neutral prompts' gain in R that survives the penalty, at the largest N."""
+    """Share of the gain in R on neutral prompts that survives the penalty, at the largest N."""
     kept_interval: tuple[float, float]
 
 
-def gather(scored: Sequence[dict[str, Any]]) -> dict[str, Poem]:
-    """Scored rows of `candor score` -> judged candidates by poem id; lost poems are left out."""
+def gather(scored: Sequence[Row]) -> dict[str, Poem]:
+    """Judged candidates by poem id, from rows of `candor score`. A poem that lost the candidates of
+    a prompt is left out."""
     found, _ = by_poem(scored)
     return {poem: judged(prompts) for poem, prompts in found.items()}
 
 
-def numbers(poems: Sequence[Poem], ns: Sequence[int]) -> Numbers:
-    """Raises SystemExit where choosing by R gains nothing, so that nothing can be kept of it."""
+def measure(poems: Sequence[Poem], ns: Sequence[int]) -> BestOfN:
+    """Best-of-N on these poems.
+
+    Raises:
+        SystemExit: choosing by R gains nothing on neutral prompts, so no share of it can be kept.
+    """
     neutral = neutral_rewards(poems, ns)
     kept = neutral_reward_kept(neutral)
     if kept.mean is None or kept.low is None or kept.high is None:
         raise SystemExit(f"best of {ns[-1]} by R has the R of a random pick on neutral prompts")
-    return Numbers(ns, curves(poems, ns), neutral, kept.mean, (kept.low, kept.high))
+    return BestOfN(ns, curves(poems, ns), neutral, kept.mean, (kept.low, kept.high))
 
 
-def num_candidates(scored: Sequence[dict[str, Any]]) -> int:
-    """Responses that were scored."""
+def num_candidates(scored: Sequence[Row]) -> int:
+    """Number of responses that were scored."""
     return sum(len(candidates(row)) for row in scored)
 
 
-def summary(told: Numbers, scored: Sequence[dict[str, Any]], page: Path) -> dict[str, Any]:
+def as_json(best: BestOfN, scored: Sequence[Row], page: Path) -> dict[str, Any]:
     """The demo's last line: every figure at the largest N, as means over poems."""
 
     def by_rule(name: str) -> dict[str, float]:
         return {
-            rule: round(float(getattr(told.curve[rule], name)[:, -1].mean()), 4) for rule in RULES
+            rule: round(float(getattr(best.curve[rule], name)[:, -1].mean()), 4) for rule in RULES
         }
 
     return {
-        "n": told.ns[-1],
+        "n": best.ns[-1],
         "prompts": len(scored),
         "candidates": num_candidates(scored),
         "gap": by_rule("gap"),
         "like": by_rule("like"),
         "dislike": by_rule("dislike"),
-        "neutral_reward_kept": round(told.kept, 4),
+        "neutral_reward_kept": round(best.kept, 4),
         "report": str(page),
     }
 
 
-def print_table(told: Numbers) -> None:
-    """The same figures for a person, with 95 % intervals over poems, on stderr."""
-    title = f"chosen from {told.ns[-1]}"
+def print_table(best: BestOfN) -> None:
+    """The same figures with 95 % intervals over poems, on stderr."""
+    title = f"chosen from {best.ns[-1]}"
     print(f"\n{title:<28}{'gap':>22}{'like':>22}{'dislike':>22}", file=sys.stderr)
     for rule in RULES:
         cells = ""
         for name in ("gap", "like", "dislike"):
-            values = getattr(told.curve[rule], name)[:, -1]
+            values = getattr(best.curve[rule], name)[:, -1]
             low, high = interval(values)
             cells += f"{values.mean():>8.3f} ({low:5.2f}..{high:5.2f})".rjust(22)
         print(f"{report.LABELS[rule]:<28}{cells}", file=sys.stderr)
-    low, high = told.kept_interval
-    print(f"neutral reward kept {told.kept:.3f} ({low:.2f}..{high:.2f})\n", file=sys.stderr)
+    low, high = best.kept_interval
+    print(f"neutral reward kept {best.kept:.3f} ({low:.2f}..{high:.2f})\n", file=sys.stderr)
 
 
-def choices(
-    scored: Sequence[dict[str, Any]], titles: Mapping[str, str], most: int
-) -> list[report.Choice]:
-    """The prompts with an opinion on which the two rewards' choices differ most in sentiment."""
+def choices(scored: Sequence[Row], titles: Mapping[str, str], most: int) -> list[report.Choice]:
+    """The `most` prompts with an opinion for which R and the penalised reward choose answers that
+    differ most in sentiment."""
     found: list[tuple[float, report.Choice]] = []
     for row in scored:
         if row["meta"]["condition"] == "base" or not candidates(row):
             continue
         picks = [_best(row, "base_reward"), _best(row, "reward")]
-        texts = [row["responses"][i]["text"] for i in picks]
-        feelings = [judges.sentiment(text) for text in texts]
+        texts = [row["responses"][index]["text"] for index in picks]
+        sentiments = [judges.sentiment(text) for text in texts]
         numbers = [
-            f"R {row['scores'][i]['base_reward']:+.2f}, "
-            f"S {row['scores'][i]['probes'][PROBE]['score']:+.2f}, sentiment {feeling:+.2f}"
-            for i, feeling in zip(picks, feelings, strict=True)
+            f"R {row['scores'][index]['base_reward']:+.2f}, "
+            f"S {row['scores'][index]['probes'][PROBE]['score']:+.2f}, sentiment {sentiment:+.2f}"
+            for index, sentiment in zip(picks, sentiments, strict=True)
         ]
         choice = report.Choice(
             title=titles[row["meta"]["poem"]],
@@ -121,61 +127,68 @@ def choices(
             penalised_text=texts[1],
             penalised_numbers=numbers[1],
         )
-        found.append((abs(feelings[0] - feelings[1]), choice))
+        found.append((abs(sentiments[0] - sentiments[1]), choice))
     found.sort(key=lambda pair: -pair[0])
     return [choice for _, choice in found[:most]]
 
 
-def _best(row: dict[str, Any], reward: str) -> int:
+def _best(row: Row, reward: str) -> int:
     """Index of the candidate whose `reward` (a field of its scores) is the largest."""
     return max(candidates(row), key=lambda index: float(row["scores"][index][reward]))
 
 
-def page(
+def write_page(
     path: Path,
-    *,
-    scored: Sequence[dict[str, Any]],
-    told: Numbers,
+    scored: Sequence[Row],
+    best: BestOfN,
     titles: Mapping[str, str],
-    generator: str,
-    model: str,
-    formula: str,
+    model: Mapping[str, str],
     provenance: Mapping[str, str],
 ) -> None:
-    """Write the HTML report."""
+    """Write the HTML page.
 
-    def cell(values: Any, *, signed: bool = False) -> dict[str, Any]:
-        low, high = interval(values)
-        return {"value": float(values.mean()), "low": low, "high": high, "signed": signed}
+    Args:
+        titles: of the poems, by id.
+        model: `id` and `formula` as the reward server states them.
+        provenance: rows of the last table.
+    """
+    low, high = best.kept_interval
+    report.write_report(
+        path,
+        n=best.ns[-1],
+        prompts=len(scored),
+        poems=len(best.curve["base"].gap),
+        candidates=num_candidates(scored),
+        generator=scored[0]["model"],
+        model=model["id"],
+        formula=model["formula"],
+        judge=judges.NAME,
+        table=_table(best),
+        kept={"value": best.kept, "low": low, "high": high},
+        gap_plot=report.gap_plot(best.ns, best.curve),
+        positivity_plot=report.positivity_plot(best.ns, best.curve),
+        reward_plot=report.reward_plot(best.ns, best.neutral),
+        choices=choices(scored, titles, most=6),
+        provenance=provenance,
+    )
 
-    table = [
+
+def _table(best: BestOfN) -> list[dict[str, Any]]:
+    """The page's first table: a row per rule, at the largest N."""
+
+    def cell(values: Array, *, signed: bool = False) -> dict[str, Any]:
+        low, high = interval(values[:, -1])
+        return {"value": float(values[:, -1].mean()), "low": low, "high": high, "signed": signed}
+
+    return [
         {
             "label": report.LABELS[rule],
             "cells": [
-                cell(told.curve[rule].gap[:, -1], signed=True),
-                cell(told.curve[rule].like[:, -1]),
-                cell(told.curve[rule].dislike[:, -1]),
-                cell(told.neutral[rule][:, -1], signed=True),
+                cell(best.curve[rule].gap, signed=True),
+                cell(best.curve[rule].like),
+                cell(best.curve[rule].dislike),
+                cell(best.neutral[rule], signed=True),
             ],
         }
         for rule in RULES
     ]
-    low, high = told.kept_interval
-    report.write_report(
-        path,
-        n=told.ns[-1],
-        prompts=len(scored),
-        poems=len(told.curve["base"].gap),
-        candidates=num_candidates(scored),
-        generator=generator,
-        model=model,
-        formula=formula,
-        judge=judges.NAME,
-        table=table,
-        kept={"value": told.kept, "low": low, "high": high},
-        gap_plot=report.gap_plot(told.ns, told.curve),
-        positivity_plot=report.positivity_plot(told.ns, told.curve),
-        reward_plot=report.reward_plot(told.ns, told.neutral),
-        choices=choices(scored, titles, most=6),
-        provenance=provenance,
-    )

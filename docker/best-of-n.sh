@@ -1,5 +1,5 @@
 #!/bin/sh
-# Best-of-N as a job: draw candidates, score them, choose. Each step resumes where it was stopped.
+# Best-of-N as a job: draw candidates, score them, choose. Each step goes on where it was stopped.
 set -eu
 candor generate --prompts "$PROMPTS" --out "$OUT/rollouts.jsonl" \
   --generator-url "$GENERATOR_URL" --generator-model "$GENERATOR_MODEL" \

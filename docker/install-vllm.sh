@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make a virtual environment with vLLM in it, and Candor's server beside it for `candor serve --engine vllm`:
 # stock vLLM where there is an NVIDIA GPU, the CPU build elsewhere.
-# It is apart from Candor's own environment because vLLM pins its torch, transformers and fastapi.
+# This environment is apart from Candor's own, because vLLM pins its own torch, transformers and fastapi.
 # usage: install-vllm.sh DIRECTORY, from the repository
 set -eu
 target=${1:?usage: install-vllm.sh DIRECTORY}

@@ -1,4 +1,4 @@
-# Jobs that talk to a reward server. Two targets, `candor` is the command of both:
+# Jobs that talk to a reward server. Both targets have the command `candor`:
 #   jobs   candor generate, score, bon, pairs: no torch, no weights
 #          docker build -f docker/jobs.Dockerfile --target jobs -t candor-jobs .
 #   lab    candor rl, probe, eval, and python -m bench: torch and TRL
@@ -40,6 +40,6 @@ FROM base AS lab
 COPY --from=lab-build /opt/candor /opt/candor
 COPY bench bench
 
-# Last, so that it is what a build without --target makes.
+# This target is last, so that a build without --target makes it.
 FROM base AS jobs
 COPY --from=jobs-build /opt/candor /opt/candor

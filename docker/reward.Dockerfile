@@ -1,4 +1,4 @@
-# The reward server, and the small generator of a machine without a GPU. Jobs: jobs.Dockerfile.
+# The reward server, and the small generator for a machine without a GPU. The jobs are in jobs.Dockerfile.
 # GPU (default):  docker build -f docker/reward.Dockerfile -t candor-reward .
 # CPU only:       add --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 FROM python:3.11.14-slim-bookworm AS build
@@ -20,14 +20,14 @@ RUN /opt/candor/bin/pip install --constraint constraints.txt ./client '.[server]
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 10001 candor && mkdir /data && chown candor /data
 COPY --from=build /opt/candor /opt/candor
-# Whatever is downloaded or compiled at run time goes to /data, so the rest can be read-only.
+# All files that are downloaded or compiled at run time go to /data, so the rest can be read-only.
 ENV PATH=/opt/candor/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HF_HOME=/data/huggingface XDG_CACHE_HOME=/data/cache \
     TRITON_CACHE_DIR=/data/triton TORCHINDUCTOR_CACHE_DIR=/data/inductor
 USER 10001
 WORKDIR /data
 EXPOSE 8000
-# /livez answers while the model loads; an orchestrator that routes traffic should ask /readyz.
+# /livez answers while the model loads. An orchestrator that routes traffic should ask /readyz.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 ENTRYPOINT ["candor"]

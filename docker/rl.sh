@@ -1,5 +1,5 @@
 #!/bin/sh
-# GRPO against the reward server as a job. Killed, the same command goes on from its last checkpoint.
+# GRPO against the reward server as a job. After a kill the same command goes on from its last checkpoint.
 # Further flags of `candor rl` may follow: docker compose run --rm rl --steps 500 --kappa sycophancy=1
 set -eu
 exec candor rl --policy "$POLICY" --prompts "$PROMPTS" --out "$OUT" --seed "${SEED:-0}" \

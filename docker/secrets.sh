@@ -1,7 +1,7 @@
 #!/bin/sh
-# The three secrets of the stack, drawn at random, each in a file of its own; one that is there is kept.
-# The folder is the owner's alone. The files can be read by all, because compose mounts them as they are
-# and the containers run as other users; who cannot enter the folder cannot reach them.
+# Draws the three secrets of the stack at random, each in a file of its own. A secret that exists is kept.
+# Only the owner can enter the folder. All users could read the files, because compose mounts them as they
+# are and the containers run as other users; but nobody reaches the files without entering the folder.
 # usage: secrets.sh [DIRECTORY]
 set -eu
 folder=${1:-secrets}

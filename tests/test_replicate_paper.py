@@ -24,10 +24,10 @@ import orjson
 import pytest
 
 from candor.__main__ import main
+from candor.jobs.running.processes import free_port, running
 from candor.jobs.sycophancy.judges import sentiment
 from candor.models.load import load_reward_model
 from candor.probes.artifact import load
-from demo.processes import free_port, running
 from tests.checkpoints import save_starling, save_ultrarm
 from tests.jobs.stub import running_stub
 from tests.paths import ROOT
@@ -182,7 +182,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                     subprocess.run(["bash", "-c", line], check=True)
                 case "candor" if command.stays:
                     words = [sys.executable, "-m", *arguments(line)]
-                    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+                    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
                     log = folder / "serve.log"
                     ready = f"{server}/readyz"
                     stack.enter_context(

@@ -1,1 +1,1 @@
-"""Who competes in `make bench`, and how each is started."""
+"""The servers that `make bench` compares, and how each is started."""

@@ -1,22 +1,22 @@
 """The packed engine without a server: texts on stdin, seconds on stdout.
 
-What HTTP, JSON and tokenising cost is the difference to this. Batches and workers are the server's
-own (`candor.batching.batcher`); all items are there at once, and tokenised before the clock starts.
+The difference to a server's time is the cost of HTTP, JSON and tokenising. Batches and workers are
+those of the server (`candor.batching.batcher`). All items are tokenised before the clock starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import torch
+from cyclopts import App
 
 from candor import logs
 from candor.batching.batcher import Batcher
@@ -28,10 +28,11 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 from candor.settings import Settings
 from candor.text.render import Renderer
+from candor.text.request import Text
 
 
 def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
-    """`count` random probes, evenly over the layers."""
+    """`count` random probes at layers that are evenly spread."""
     draw = torch.Generator().manual_seed(0)
     return [
         Probe(
@@ -45,8 +46,8 @@ def spread_probes(num_layers: int, hidden_size: int, count: int) -> list[Probe]:
 
 
 class Bare:
-    """One model, one engine with `num_probes` random probes, and what a server has by default of
-    workers, budget and prefix cache."""
+    """One model and one engine with `num_probes` random probes. Workers, token budget and prefix
+    cache have a server's defaults."""
 
     def __init__(self, model: RewardModel, num_probes: int) -> None:
         defaults = Settings(model=model.id)
@@ -76,37 +77,50 @@ class Bare:
         self._batcher.start()
 
     def score(self, texts: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        """`score_items` of (context, response) pairs."""
+        """As `score_items`, for (context, response) pairs."""
         return self.score_items(
-            [self._renderer.encode(context, response) for context, response in texts]
+            [self._renderer.encode(Text(context), response) for context, response in texts]
         )
 
     def score_items(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Rewards in order, tokens as sent and as computed, and the seconds they took."""
+        """Seconds, base rewards in order, and the numbers of tokens: sent and computed."""
         began = time.perf_counter()
         scored = self._runner.run(self._batcher.submit(items, deadline=None))
         return {
             "seconds": time.perf_counter() - began,
-            "rewards": [one.score.base_reward for one in scored],
+            "rewards": [item.score.base_reward for item in scored],
             "num_tokens": sum(item.num_tokens for item in items),
-            "num_computed_tokens": sum(one.num_computed_tokens for one in scored),
+            "num_computed_tokens": sum(item.num_computed_tokens for item in scored),
         }
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Stop the workers."""
         self._batcher.close()
         self._runner.close()
 
 
-def main() -> None:
-    """One line of JSON a request: `[[context, response], ...]`; one line back, and one at start."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder of the reward model")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], required=True)
-    parser.add_argument("--probes", type=int, default=0, help="how many random probes to read")
-    flags = parser.parse_args()
+app = App(name="python -m bench.arms.bare")
+
+
+@app.default
+def serve_pipe(
+    *, model: str, dtype: Literal["float32", "bfloat16", "float16"], probes: int = 0
+) -> None:
+    """Score lines of stdin. A line is JSON, [[context, response], ...]; its answer is a line too.
+
+    A first line, before any request, says that the engine is ready.
+
+    Parameters
+    ----------
+    model
+        Folder of the reward model.
+    dtype
+        Dtype of the weights.
+    probes
+        Number of random probes to read.
+    """
     logs.configure("WARNING")  # to stderr: stdout is the pipe
-    with closing(Bare(load_reward_model(flags.model, dtype=flags.dtype), flags.probes)) as bare:
+    with closing(Bare(load_reward_model(model, dtype=dtype), probes)) as bare:
         _say({"engine": bare.engine.name})
         for line in sys.stdin.buffer:
             _say(bare.score([(context, response) for context, response in orjson.loads(line)]))
@@ -118,4 +132,4 @@ def _say(value: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -1,17 +1,18 @@
-"""A reward server as trainers ship them: one request at a time, one left-padded batch a request.
+"""A reward server as trainers ship it: one request at a time, a left-padded batch per request.
 
-The peer that most users have today, in the manner of OpenRLHF's `serve_rm` 0.11: `POST /get_reward`
-with `{"query": [...]}`, the model called inside the event loop, no batching across requests, no
-special tokens added, R at the last token, the head in the model's dtype. Written for the comparison
-(the behaviour, not the code, is theirs); nobody should serve with it.
+Most users have such a server today. This one behaves like OpenRLHF's `serve_rm` 0.11: `POST
+/get_reward` with `{"query": [...]}`, the model called inside the event loop, no batching across
+requests, no special tokens added, R at the last token, the head in the model's dtype. The code is
+ours and made for the comparison; do not use it to serve.
 """
 
 from __future__ import annotations
 
-import argparse
+from typing import Literal
 
 import torch
 import uvicorn
+from cyclopts import App
 from fastapi import FastAPI, Request
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -19,7 +20,7 @@ MAX_LENGTH = 2048
 
 
 def create_app(folder: str, dtype: torch.dtype) -> FastAPI:
-    """The app, its model loaded."""
+    """The app, with its model loaded."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
     app = FastAPI()
@@ -50,15 +51,27 @@ def create_app(folder: str, dtype: torch.dtype) -> FastAPI:
     return app
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder of the reward model")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], required=True)
-    flags = parser.parse_args()
-    app = create_app(flags.model, getattr(torch, flags.dtype))
-    uvicorn.run(app, host="127.0.0.1", port=flags.port, log_level="warning")
+cli = App(name="python -m bench.arms.padded_loop")
+
+
+@cli.default
+def serve_padded(
+    *, model: str, port: int, dtype: Literal["float32", "bfloat16", "float16"]
+) -> None:
+    """Serve a reward model, one padded batch per request.
+
+    Parameters
+    ----------
+    model
+        Folder of the reward model.
+    port
+        Port on 127.0.0.1.
+    dtype
+        Dtype of the weights.
+    """
+    app = create_app(model, getattr(torch, dtype))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    cli()

@@ -1,19 +1,16 @@
-"""The arms' processes: started one after the other, stopped in their tracks while another is
-measured, their memory read.
+"""The arms' processes: started one after the other, paused while another arm is measured, their
+memory read.
 
-A server that only idles still takes time from a machine of two cores (spinning threads, health
-checks); one that got SIGSTOP takes none, and keeps its caches and its memory.
+An idle server still takes CPU time on a machine of two cores (spinning threads, health checks). A
+server that got SIGSTOP takes none, and keeps its caches and its memory.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,21 +18,19 @@ from pathlib import Path
 
 import psutil
 
-
-class StartFailed(RuntimeError):
-    """A server died or was not ready in time; the message ends with its last log lines."""
+from candor.jobs.running import processes
 
 
 @dataclass
 class Running:
-    """One started server.
+    """A started server.
 
     Attributes:
         process: leader of a process group of its own.
-        url: without a trailing slash; empty for one that speaks over pipes.
-        start_s: from the start of the process to the first good answer.
-        memory: bytes of the process tree whenever it was read, see `tree_bytes`.
-        peak_bytes: the most there was up to the last reading, see `tree_peak_bytes`.
+        url: without a trailing slash; empty for a process that speaks over pipes.
+        start_s: seconds from the start of the process to its first good answer.
+        memory: bytes of the process tree at each reading, see `tree_bytes`.
+        peak_bytes: peak of the process tree up to the last reading, see `tree_peak_bytes`.
     """
 
     process: subprocess.Popen[bytes]
@@ -45,21 +40,21 @@ class Running:
     peak_bytes: int = 0
 
     def read_memory(self) -> None:
-        """Not while it is being measured: the kernel walks all its pages for this."""
+        """Read the memory; never during a measurement, as the kernel walks all pages for it."""
         pid = self.process.pid
         if size := tree_bytes(pid):
             self.memory.append(size)
             self.peak_bytes = max(self.peak_bytes, tree_peak_bytes(pid))
 
     def pause(self) -> None:
-        """Takes every core from it until `resume`."""
+        """Stop all its threads until `resume`."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def cpu_s(self) -> float:
-        """CPU time of the whole tree so far."""
+        """CPU time of the process tree so far, in seconds."""
         total = 0.0
         for process in tree(self.process.pid):
             try:
@@ -70,15 +65,8 @@ class Running:
         return total
 
 
-def free_port() -> int:
-    """A port nobody listens on right now, on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def tree(pid: int) -> list[psutil.Process]:
-    """The process and all below it; empty if it is gone."""
+    """The process and its descendants; empty if the process is gone."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -87,8 +75,8 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def tree_bytes(pid: int) -> int:
-    """Resident bytes of a process tree: every process's own pages, and the largest share of common
-    ones once. Plain sums of RSS count the libraries of a server of several processes several times.
+    """Resident bytes of a process tree: the pages that each process has for itself, and once the
+    largest set of shared pages. A plain sum of RSS would count shared libraries several times.
     """
     own = shared = 0
     for process in tree(pid):
@@ -102,8 +90,8 @@ def tree_bytes(pid: int) -> int:
 
 
 def tree_peak_bytes(pid: int) -> int:
-    """The same for the most that each process has had, which the kernel keeps: exact for one
-    process, too much for several that did not have it at one time."""
+    """As `tree_bytes`, for the peak of each process, which the kernel records. Exact for a single
+    process; too high for several processes whose peaks were at different times."""
     own = shared = 0
     for process in tree(pid):
         try:
@@ -112,7 +100,7 @@ def tree_peak_bytes(pid: int) -> int:
         except (psutil.Error, OSError):
             continue
         peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        if peak is None:  # it has ended, and is not yet collected
+        if peak is None:  # the process has ended, and its parent has not yet collected it
             continue
         common = memory.rss - memory.uss
         own += int(peak.split()[1]) * 1024 - common
@@ -121,8 +109,7 @@ def tree_peak_bytes(pid: int) -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without a bound on threads: each arm starts as its users start
-    it."""
+    """This process's environment without a limit on threads, as a user would start an arm."""
     return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
@@ -136,61 +123,19 @@ def started(
     timeout_s: float,
     environment: Mapping[str, str],
 ) -> Iterator[Running]:
-    """A server from its start until the block ends; entered when `url + ready` answers 200.
+    """Run a server until the block ends; the block is entered when `url + ready` answers 200.
 
     Raises:
-        StartFailed: it exited, or was not ready within `timeout_s` seconds.
+        StartFailed: the server exited, or was not ready within `timeout_s` seconds.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=clean_environment() | dict(environment),
-            start_new_session=True,
-        )
-    try:
-        wait_ready(process, url + ready, log, began + timeout_s)
+    with processes.running(
+        command,
+        ready_url=url + ready,
+        log=log,
+        timeout_s=timeout_s,
+        environment=clean_environment() | dict(environment),
+    ) as process:
         running = Running(process, url, time.monotonic() - began)
         running.read_memory()
         yield running
-    finally:
-        stop(process)
-
-
-def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline: float) -> None:
-    """Returns when `url` answers 200.
-
-    Raises:
-        StartFailed: the process exited, or the monotonic `deadline` passed.
-    """
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise StartFailed(f"exited with {process.returncode}; end of {log}:\n{tail(log)}")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.1)
-    raise StartFailed(f"{url} was not ready in time; end of {log}:\n{tail(log)}")
-
-
-def stop(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:
-    """SIGTERM, also to one that is paused; SIGKILL to its group after `grace_s` seconds."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGCONT)
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""A tiny random reward model on disk, for `--quick`: shows that the bench runs, no more."""
+"""A tiny random reward model on disk, for `--quick`."""
 
 from __future__ import annotations
 

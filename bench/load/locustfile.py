@@ -1,11 +1,12 @@
 """For load tests of your own: `locust -f bench/load/locustfile.py --host http://127.0.0.1:8000`.
 
-Each user sends one group after another and waits for the answer: a closed loop, so its percentiles
-are those of so many patient users, not of a rate (docs/bench.md). The key, if the server wants one,
-is read from CANDOR_API_KEY. Needs `pip install 'candor-rewards[bench]'`.
+Each user sends one group after another and waits for each answer. This is a closed loop: its
+percentiles hold for this number of waiting users, and not for a rate of arrivals (docs/bench.md).
+If the server wants a key, it is read from CANDOR_API_KEY. Needs locust:
+`pip install 'candor-rewards[bench]'`.
 """
 
-# Only those who run it have locust.
+# locust is not among the packages that mypy sees.
 # mypy: disable-error-code="import-not-found,misc,untyped-decorator"
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def words(low: int, high: int) -> str:
 
 
 class Trainer(HttpUser):
-    """A trainer that sends fresh groups: mostly of 8, now and then a single response."""
+    """A trainer that sends fresh groups: four of 8 responses to one with a single response."""
 
     wait_time = between(0.0, 0.2)
 
@@ -40,7 +41,7 @@ class Trainer(HttpUser):
         self.score(1)
 
     def score(self, num_responses: int) -> None:
-        """One request; an answer without a reward for every response is a failure."""
+        """Send one request; an answer that lacks a reward for a response is a failure."""
         item = {
             "prompt": words(32, 96) + "\n",
             "responses": [words(16, 64) for _ in range(num_responses)],

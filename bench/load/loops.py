@@ -1,8 +1,9 @@
 """Texts to a server, and when the answers came: closed loop, one whole batch, open loop.
 
-A closed loop says what a server can do at a concurrency and nothing about waiting: its clients wait
-with it. Latency is measured in an open loop, from the moment a request was due, so that a client
-that falls behind cannot hide it. One process, apart from the servers; nothing is pinned.
+A closed loop measures how much a server can do at a given concurrency. It says nothing about
+waiting, because its clients send nothing while they wait. Latency is measured in an open loop, from
+the moment at which a request was due, so that a client that falls behind cannot hide a wait. The
+load comes from one process, apart from the servers; no process is pinned to a core.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from itertools import pairwise
 
 import aiohttp
 
-from bench.load.wire import Wire
-from bench.load.workloads import Text
+from bench.load.wire import WireFormat
+from bench.load.workloads import BenchText
 
 TIMEOUT = aiohttp.ClientTimeout(total=1800)
-"""Longer than anything here: a slow answer is measured, not given up on."""
+"""Longer than any request here: a slow answer is measured and not given up."""
 
 LATE_S = 0.01
-"""A request sent this much after it was due is counted as late: the client's fault."""
+"""A request that is sent this long after it was due counts as late, by the client's fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request. Times in seconds since the load began; `error` is empty for a good answer."""
+    """A request and its answer. Times are in seconds since the load began."""
 
     due: float
     sent: float
@@ -38,13 +39,14 @@ class Sent:
     rewards: tuple[float, ...]
     num_tokens: int
     num_computed_tokens: int | None
-    """None where the server does not tell."""
+    """None where the server does not say."""
     error: str
+    """Empty for a good answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of one load: the requests in the order of the texts."""
+    """The results of one load: the requests in the order of the texts."""
 
     requests: list[Sent]
     seconds: float
@@ -59,10 +61,10 @@ class Load:
 
     @property
     def num_computed_tokens(self) -> int | None:
-        """None where a request does not tell."""
-        told = [request.num_computed_tokens for request in self.requests]
-        known = [one for one in told if one is not None]
-        return sum(known) if len(known) == len(told) else None
+        """None where the server does not say."""
+        counts = [request.num_computed_tokens for request in self.requests]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     @property
     def errors(self) -> dict[str, int]:
@@ -70,9 +72,9 @@ class Load:
 
 
 class _Sender:
-    """One session to one server, and the clock of one load."""
+    """A session with one server, and the clock of one load."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, wire: Wire) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, wire: WireFormat) -> None:
         self._session = session
         self._url = url + wire.path
         self._wire = wire
@@ -81,8 +83,8 @@ class _Sender:
     def now(self) -> float:
         return time.perf_counter() - self.began
 
-    async def send(self, texts: Sequence[Text], body: bytes, due: float | None = None) -> Sent:
-        """Sends one request; every failure is a `Sent` with an error."""
+    async def send(self, texts: Sequence[BenchText], body: bytes, due: float | None = None) -> Sent:
+        """Send one request; every failure is returned as a `Sent` with an error."""
         sent = self.now()
         rewards: tuple[float, ...] = ()
         num_tokens, num_computed_tokens, error = 0, None, ""
@@ -116,8 +118,10 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
 
 
-async def closed_loop(url: str, wire: Wire, texts: Sequence[Text], concurrency: int) -> Load:
-    """Single-item requests, `concurrency` at a time, in the order of the texts."""
+async def closed_loop(
+    url: str, wire: WireFormat, texts: Sequence[BenchText], concurrency: int
+) -> Load:
+    """Send single-item requests in the order of the texts, `concurrency` at a time."""
     bodies = [wire.body([text]) for text in texts]
     requests: list[Sent | None] = [None] * len(texts)
     waiting = iter(range(len(texts)))
@@ -129,11 +133,11 @@ async def closed_loop(url: str, wire: Wire, texts: Sequence[Text], concurrency: 
                 requests[number] = await sender.send([texts[number]], bodies[number])
 
         await asyncio.gather(*(client() for _ in range(concurrency)))
-        return Load([one for one in requests if one is not None], sender.now())
+        return Load([request for request in requests if request is not None], sender.now())
 
 
-async def whole_batch(url: str, wire: Wire, texts: Sequence[Text]) -> Load:
-    """All texts in one request."""
+async def whole_batch(url: str, wire: WireFormat, texts: Sequence[BenchText]) -> Load:
+    """Send all texts in one request."""
     body = wire.body(texts)
     async with _session() as session:
         sender = _Sender(session, url, wire)
@@ -142,7 +146,7 @@ async def whole_batch(url: str, wire: Wire, texts: Sequence[Text]) -> Load:
 
 
 def arrivals(seed: str, rate: float, seconds: float) -> list[float]:
-    """Due times of a Poisson process of `rate` a second, in [0, seconds)."""
+    """Due times of a Poisson process with `rate` arrivals per second, in [0, seconds)."""
     draw = random.Random(seed)
     times = []
     now = draw.expovariate(rate)
@@ -152,8 +156,10 @@ def arrivals(seed: str, rate: float, seconds: float) -> list[float]:
     return times
 
 
-async def open_loop(url: str, wire: Wire, texts: Sequence[Text], due: Sequence[float]) -> Load:
-    """One text at each due time, whatever became of those before it."""
+async def open_loop(
+    url: str, wire: WireFormat, texts: Sequence[BenchText], due: Sequence[float]
+) -> Load:
+    """Send one text at each due time, whether or not earlier requests have been answered."""
     bodies = [wire.body([text]) for text in texts]
     async with _session() as session:
         sender = _Sender(session, url, wire)
@@ -167,7 +173,7 @@ async def open_loop(url: str, wire: Wire, texts: Sequence[Text], due: Sequence[f
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all are not above; NaN of none."""
+    """The smallest value that at least `share` of the values do not exceed; NaN for no values."""
     if not values:
         return float("nan")
     ordered = sorted(values)
@@ -175,11 +181,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def latency(load: Load, seconds: float) -> dict[str, float]:
-    """Of an open loop: percentiles from due to done in seconds (good answers only), and whether
-    the figures can be believed.
+    """Percentiles of an open loop's waits, in seconds from due to done (good answers only), and
+    figures that show whether the percentiles can be trusted.
 
     Args:
-        seconds: over which requests were due; what they offered is their number over it.
+        seconds: length of the interval in which requests were due.
     """
     good = [request for request in load.requests if not request.error]
     waits = [request.done - request.due for request in good]

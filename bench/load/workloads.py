@@ -1,8 +1,7 @@
-"""The texts that are scored: drawn from a seed, out of a word list of our own.
+"""The texts that are scored: random words from a list of our own, drawn from a seed.
 
-Nothing here is language: a forward costs the same for words in any order, and made-up texts can be
-fresh for every repetition, so that no prefix cache of any arm helps from one to the
-next.
+The texts are not language: a forward pass costs the same for words in any order. They are fresh in
+every repetition, so that no arm's prefix cache carries over from one repetition to the next.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ GROUP_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """One item as text; a text's tokens are those of `context + response`. `group` numbers the
-    contexts of a workload."""
+class BenchText:
+    """An item as text: its tokens are those of `context + response`. Items with the same context
+    have the same `group` number."""
 
     group: int
     context: str
@@ -58,42 +57,42 @@ Wrap = Callable[[str], str]
 """From a user's words to the context with the chat template already applied."""
 
 
-def unique(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
-    """Prompts and responses of 16 to 200 words, every one its own."""
+def unique(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
+    """Prompts and responses of 16 to 200 words; every prompt has a single response."""
     return [
-        Text(number, wrap(_words(draw, 16, 200)), _words(draw, 16, 200))
+        BenchText(number, wrap(_words(draw, 16, 200)), _words(draw, 16, 200))
         for number in range(num_items)
     ]
 
 
-def groups(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
-    """Prompts of 150 to 250 words, each with 16 responses of 20 to 100; group after group, as a
-    trainer's prompts finish."""
+def groups(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
+    """Prompts of 150 to 250 words, each with 16 responses of 20 to 100 words. The groups come one
+    after the other, as a trainer finishes its prompts."""
     texts = []
     for number in range(num_items // GROUP_SIZE):
         context = wrap(_words(draw, 150, 250))
-        texts += [Text(number, context, _words(draw, 20, 100)) for _ in range(GROUP_SIZE)]
+        texts += [BenchText(number, context, _words(draw, 20, 100)) for _ in range(GROUP_SIZE)]
     return texts
 
 
-def short(draw: random.Random, num_items: int, wrap: Wrap) -> list[Text]:
-    """Prompts and responses of 16 to 48 words: short enough for hundreds of arrivals a minute on a
-    CPU, without which a 99th percentile is one request's luck."""
+def short(draw: random.Random, num_items: int, wrap: Wrap) -> list[BenchText]:
+    """Prompts and responses of 16 to 48 words: short enough for hundreds of arrivals per minute on
+    a CPU. With fewer arrivals, a 99th percentile would rest on a single request."""
     return [
-        Text(number, wrap(_words(draw, 16, 48)), _words(draw, 16, 48))
+        BenchText(number, wrap(_words(draw, 16, 48)), _words(draw, 16, 48))
         for number in range(num_items)
     ]
 
 
-WORKLOADS: dict[str, Callable[[random.Random, int, Wrap], list[Text]]] = {
+WORKLOADS: dict[str, Callable[[random.Random, int, Wrap], list[BenchText]]] = {
     "groups": groups,
     "unique": unique,
     "open": short,
 }
 
 
-def draw(workload: str, seed: Sequence[object], num_items: int, wrap: Wrap) -> list[Text]:
-    """The texts of one measurement; the same for every arm that is given the same `seed`."""
+def draw(workload: str, seed: Sequence[object], num_items: int, wrap: Wrap) -> list[BenchText]:
+    """The texts of one measurement: the same `seed` gives the same texts."""
     name = "/".join(map(str, [workload, *seed]))
     return WORKLOADS[workload](random.Random(name), num_items, wrap)
 

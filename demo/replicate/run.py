@@ -1,36 +1,36 @@
 """`make replicate`: the paper's recipe beside ours, from labelled rows to best-of-16.
 
-    rows        the kinds we wrote, and the policy's own comments on the training poems, judged
+    rows        the kinds of rows we wrote, and the policy's own comments on the training poems
     probes      the paper's recipe (arXiv 2412.00967) on the paper's four kinds; ours on all seven
     scale       std(R) and std(S) of each probe on the policy's candidates for the training poems
-    best-of-16  on the evaluation's poems, which no training set holds, under R and either penalty
+    best-of-16  on the evaluation's poems, which no training set holds: by R, and by R minus the
+                penalty of either probe
 
-Reads top to bottom; every command is printed before it runs and can be run by hand. A second run
-goes on where the first was stopped. Whatever was chosen (layers, kappa, bound) was chosen on the
-`dev` poems (docs/decisions.md). Progress goes to stderr; the last stdout line is the summary.
+The file reads from top to bottom. A second run continues the first. Layers, kappa and bound were
+chosen on the `dev` poems (docs/decisions.md).
+
+Progress goes to stderr; the last line of stdout is the summary.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from candor.jobs.running.files import write_json
-from demo.pairs import works
-from demo.processes import candor, free_port, running
+from cyclopts import App
+
+from candor.jobs.running.files import write_json, write_rows
+from candor.jobs.running.processes import candor, exit_on_sigterm
+from candor.jobs.sycophancy.prompts import feedback_rows
+from demo.commands import run, say, serving
+from demo.pairs import poems
 from demo.replicate.summary import print_tables, summarise
-from demo.run import N, say, write_prompts
+from demo.run import N, Split
 
 NUM_DRAWN = 12
-"""Comments on each training poem under each prompt: what the probes' policy rows are made of."""
+"""Comments per prompt on the training poems; the probes train on them and are scaled on them."""
 
 LAYERS = "12-24"
 GENERATOR = "SmolLM2-135M-Instruct-transformers"
@@ -41,9 +41,9 @@ class Recipe:
     """One way from labelled rows to a penalty.
 
     Attributes:
-        name: of its probe.
-        kinds: of the rows we wrote; none of them is all.
-        rule: how the policy's own comments are labelled (`candor data feedback`).
+        name: the name of the probe.
+        kinds: kinds of the rows we wrote; an empty tuple is all kinds.
+        rule: the rule that labels the policy's own comments (`candor data feedback`).
         train: flags of `candor probe train`.
         calibrate: flags of `candor probe calibrate`.
         kappa: the penalty's strength, in within-prompt standard deviations.
@@ -63,7 +63,7 @@ PAPER = Recipe(
     rule="paper",
     train=("--method=paper", "--pooling=mean", "--bound=none", "--select=within"),
     calibrate=(),
-    # Their lambda of 0.5 is a kappa of 1.33 (UltraRM) and 1.73 (Starling-RM).
+    # The paper's lambda of 0.5 is a kappa of 1.33 (UltraRM) and 1.73 (Starling-RM).
     kappa=1.33,
 )
 OURS = Recipe(
@@ -71,30 +71,46 @@ OURS = Recipe(
     kinds=(),
     rule="siding",
     train=("--method=logistic", "--pooling=mean", "--bound=hinge", "--select=transfer"),
-    # Half of what the policy says pays nothing; one-sided, so nobody is paid for a low S.
+    # The hinge is at the median S: a response below it pays nothing, and a low S earns nothing.
     calibrate=("--bound=hinge", "--hinge-percentile=50"),
     kappa=2.0,
 )
 RECIPES = (PAPER, OURS)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The paper's recipe beside ours.")
-    parser.add_argument("--assets", type=Path, default=Path("build/demo"))
-    parser.add_argument("--out", type=Path, default=Path("runs/replicate"))
-    parser.add_argument("--split", choices=("test", "dev"), default="test", help="which poems")
-    parser.add_argument("--seed", type=int, default=0, help="draws other candidates")
-    args = parser.parse_args(argv)
-    # Leave by way of the context managers, so that a plain `kill` leaves no server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    out: Path = args.out
-    out.mkdir(parents=True, exist_ok=True)
+app = App(name="python -m demo.replicate.run")
 
-    training, evaluation = draw(args.assets, out, args.split, args.seed)
+
+@app.default
+def replicate(
+    *,
+    assets: Path = Path("build/demo"),
+    out: Path = Path("runs/replicate"),
+    split: Split = "test",
+    seed: int = 0,
+) -> None:
+    """Compare the paper's recipe with ours, from labelled rows to best-of-16.
+
+    Parameters
+    ----------
+    assets
+        Folder that `python -m demo.assets` made.
+    out
+        Folder for rows, probes, scores and summary.json. A second run continues the first.
+    split
+        Poems of the best-of-16.
+    seed
+        Seed of the candidates.
+    """
+    exit_on_sigterm()
+    out.mkdir(parents=True, exist_ok=True)
+    model = assets / "model"
+    training, evaluation = draw(assets, out, split, seed)
     for recipe in RECIPES:
-        fit(recipe, args.assets / "model", out, training)
-    calibrate(args.assets / "model", out, training)
-    scored = score(args.assets / "model", out, evaluation, [f"{r.name}={r.kappa}" for r in RECIPES])
+        fit(recipe, model, out, training)
+    calibrate(model, out, training)
+    kappas = [f"{recipe.name}={recipe.kappa}" for recipe in RECIPES]
+    scored = score(model, out, evaluation, kappas)
     summary = summarise(
         {recipe.name: out / "probes" / recipe.name for recipe in RECIPES},
         {recipe.name: recipe.kappa for recipe in RECIPES},
@@ -103,28 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(out / "summary.json", summary)
     print_tables(summary)
     print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
-    return 0
 
 
 def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
-    """The policy's comments on the training poems and on those to be measured: two files."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    server = candor(
-        "generator",
-        f"--model={assets / 'generator'}",
-        f"--served-model-name={GENERATOR}",
-        f"--port={port}",
-    )
+    """Files of the policy's comments: on the training poems, and on the evaluation's poems."""
+    model = assets / "generator"
+    server = candor("generator", f"--model={model}", f"--served-model-name={GENERATOR}")
     drawn = []
-    with ExitStack() as stack:
-        say(f"$ {shlex.join(server)} &  # log: {out / 'generator.log'}")
-        stack.enter_context(
-            running(server, ready_url=f"{url}/health", log=out / "generator.log", timeout_s=600)
-        )
+    with serving(server, out / "generator.log") as url:
         for part, n in (("train", NUM_DRAWN), (split, N)):
             prompts, rollouts = out / f"{part}-prompts.jsonl", out / f"{part}-rollouts.jsonl"
-            write_prompts(prompts, [work for work in works(part) if work.kind == "poem"])
+            write_rows(prompts, feedback_rows(poems(part)))
             run(
                 "generate",
                 f"--prompts={prompts}",
@@ -141,7 +146,7 @@ def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
 
 
 def fit(recipe: Recipe, model: Path, out: Path, training: Path) -> None:
-    """Rows and probe of one recipe; nothing where its card is there already."""
+    """Make the rows and the probe of one recipe. Does nothing where the probe exists."""
     folder = out / "probes" / recipe.name
     if (folder / "card.json").exists():
         say(f"{folder} is there already")
@@ -165,7 +170,7 @@ def fit(recipe: Recipe, model: Path, out: Path, training: Path) -> None:
 
 
 def calibrate(model: Path, out: Path, rollouts: Path) -> None:
-    """Scale and page of every probe, from one pass over the policy's training candidates."""
+    """Measure each probe's scale on the policy's training candidates, and write its report."""
     scored = score(model, out, rollouts, [])
     for recipe in RECIPES:
         folder = out / "probes" / recipe.name
@@ -181,28 +186,18 @@ def calibrate(model: Path, out: Path, rollouts: Path) -> None:
 
 
 def score(model: Path, out: Path, rollouts: Path, kappas: Sequence[str]) -> Path:
-    """Every candidate once: R and both probes' S come out of the same forward."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    """Score every candidate once: R and the S of both probes come out of the same forward pass."""
     server = candor(
         "serve",
         f"--model={model}",
         *(f"--probe={out / 'probes' / recipe.name}" for recipe in RECIPES),
         *(f"--kappa={kappa}" for kappa in kappas),
-        f"--port={port}",
     )
     scored = rollouts.with_name(rollouts.name.replace("rollouts", "scored"))
-    say(f"$ {shlex.join(server)} &  # log: {out / 'reward.log'}")
-    with running(server, ready_url=f"{url}/ready", log=out / "reward.log", timeout_s=600):
+    with serving(server, out / "reward.log") as url:
         run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={url}")
     return scored
 
 
-def run(*arguments: str) -> None:
-    """A `candor` command, told before it runs."""
-    say(f"$ candor {shlex.join(arguments)}")
-    subprocess.run(candor(*arguments), check=True, stdout=subprocess.DEVNULL)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

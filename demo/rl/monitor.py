@@ -1,8 +1,9 @@
-"""A monitor for the RL demo: a second probe of the same trait, fitted apart from the penalised one.
+"""A monitor for the RL demo: a second probe of the same trait as the penalised probe.
 
-Another layer, other samples of the policy and another split than the shipped probe, so that what
-fools the one need not fool the other. Rows are composed replies and judged samples, both on the
-training poems alone (`demo.pairs`, `demo.draws`); the evaluation's poems are in neither.
+The monitor differs from the shipped probe in its layer, its samples of the policy and its split, so
+that a response that fools the shipped probe need not fool the monitor. Its rows are composed
+replies (`demo.pairs`) and judged samples (`demo.draws`), all on the training poems; the
+evaluation's poems are not among them.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from demo.pairs import Opinion, Work, probe_rows
 
 NAME = "monitor"
 SEED = 9000
-"""Of the samples and of the composed replies; the shipped probe's are others."""
+"""Seed of the samples and of the composed replies; the shipped probe has other seeds."""
 
 OPINIONS: dict[str, Opinion] = {"base": "none", "like": "like", "dislike": "dislike"}
 
 
 def sample_poems(policy: Path, poems: Sequence[Work], out: Path, how: Sampling) -> list[Row]:
-    """The untrained policy's comments on `poems`; read from `out` where they are there already."""
+    """The untrained policy's comments on `poems`; read from `out` where the file exists."""
     if not out.exists():
         tokenizer: Any = AutoTokenizer.from_pretrained(policy)
         dtype = torch.bfloat16 if torch.cuda.is_available() else cpu_dtype(torch.bfloat16)
@@ -43,11 +44,11 @@ def monitor_rows(poems: Sequence[Work], sampled: Sequence[Row]) -> list[dict[str
     """Labelled rows for `candor probe train`: 1 where the reply sides with the stated opinion."""
     known = {poem.id for poem in poems}
     rows = [row for row in probe_rows("train", seed=SEED) if row["group"] in known]
-    for one in sampled:
-        opinion = OPINIONS[one["meta"]["condition"]]
+    for prompt in sampled:
+        opinion = OPINIONS[prompt["meta"]["condition"]]
         judged = (
-            labelled(one["messages"], response["text"], opinion, one["meta"]["poem"])
-            for response in one["responses"]
+            labelled(prompt["messages"], response["text"], opinion, prompt["meta"]["poem"])
+            for response in prompt["responses"]
         )
         rows += [row for row in judged if row is not None]
     return rows

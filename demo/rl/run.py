@@ -1,39 +1,37 @@
-"""`make rl-demo`: GRPO on R against GRPO on the penalised R, three seeds each, on one machine.
+"""`make rl-demo`: GRPO on R against GRPO on the penalised reward, three seeds each, on one machine.
 
-    monitor    a second probe, served to be watched with and never in the reward
-    arms       the same prompts, steps, learning rate and KL weight; only the penalty differs
-    measured   on the evaluation's poems, which nothing here trains on, by a second server
+    monitor      a second probe; it is recorded and never in the reward
+    arms         the same prompts, steps, learning rate and KL weight; only the penalty differs
+    evaluation   by a second server, on the evaluation's poems, which nothing here trains on
 
-Reads top to bottom; every command is printed before it runs and can be run by hand. A second run
-goes on where the first was stopped. The penalty's strength is the demo's (kappa 2, docs/decisions);
-trying another learning rate is `--split dev --seeds 100 --learning-rate ... --out ...`: poems and a
-seed that are in no reported run. Progress goes to stderr; the last stdout line is the summary.
+The file reads from top to bottom. A second run continues the first. The strength of the penalty is
+the demo's (kappa 2, docs/decisions.md). To try another learning rate, use poems and a seed that are
+in no reported run: `--split dev --seeds 100 --learning-rate ... --out ...`.
+
+Progress goes to stderr; the last line of stdout is the summary.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import secrets
-import shlex
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
 
 from candor.jobs.generator.sample import Sampling
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
+from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_rows
-from demo.pairs import Work, works
-from demo.processes import candor, free_port, running
+from demo.commands import run, say, serving
+from demo.pairs import poems
 from demo.rl import monitor as rl_monitor
 from demo.rl.summary import print_table, summarise, write_plots
-from demo.run import KAPPA, say
+from demo.run import KAPPA, Split
 from demo.summary import PROBE
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -43,13 +41,13 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is done; what is compared stays the same.
+class RlPlan:
+    """The size of the comparison.
 
     Attributes:
-        poems: of each split, from the first; None is all.
-        monitor_layers: among which the monitor's is chosen; the shipped probe is at 18.
-        monitor_n: samples a prompt that it is fitted on.
+        poems: number of poems used from each split; None is all.
+        monitor_layers: layers from which the monitor's layer is chosen; the shipped probe is at 18.
+        monitor_n: samples per prompt on which the monitor is fitted.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -64,7 +62,7 @@ class Plan:
     monitor_n: int = 8
 
 
-SMOKE = Plan(
+SMOKE = RlPlan(
     seeds=(0,),
     steps=2,
     group_size=4,
@@ -75,12 +73,12 @@ SMOKE = Plan(
     monitor_layers="2",
     monitor_n=2,
 )
-"""Every stage once, as small as it goes. Its numbers mean nothing."""
+"""Every stage once, as small as possible. The numbers mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the demo's models are and where everything goes."""
+    """The folder of the demo's models, and the folder and files of the results."""
 
     assets: Path
     out: Path
@@ -101,69 +99,87 @@ class Place:
         return self.out / f"{arm}-seed-{seed}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="RL on R against RL on the penalised R.")
-    parser.add_argument("--assets", type=Path, default=Path("build/demo"))
-    parser.add_argument("--out", type=Path, default=Path("runs/rl"))
-    parser.add_argument("--split", choices=("test", "dev"), default="test", help="which poems")
-    parser.add_argument("--smoke", action="store_true", help="every stage, as small as it goes")
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of 0 1 2")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--learning-rate", type=float)
-    args = parser.parse_args(argv)
-    # Leave by way of the context managers, so that a plain `kill` leaves no server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    plan = SMOKE if args.smoke else Plan()
-    for name in ("seeds", "steps", "learning_rate"):
-        if (given := getattr(args, name)) is not None:
-            changed: dict[str, Any] = {name: tuple(given) if name == "seeds" else given}
-            plan = replace(plan, **changed)
-    place = Place(args.assets, args.out)
-    out = place.out
+app = App(name="python -m demo.rl.run")
+
+
+@app.default
+def rl_demo(
+    *,
+    assets: Path = Path("build/demo"),
+    out: Path = Path("runs/rl"),
+    split: Split = "test",
+    smoke: bool = False,
+    seeds: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+) -> None:
+    """Train policies by GRPO on R and on the penalised reward, and compare how far they flatter.
+
+    Parameters
+    ----------
+    assets
+        Folder that `python -m demo.assets` made.
+    out
+        Folder for the runs and the comparison. A second run continues the first.
+    split
+        Poems of the evaluation.
+    smoke
+        Run every stage once, as small as possible. The numbers mean nothing.
+    seeds
+        Seeds of the runs, in place of 0 1 2.
+    steps
+        Optimiser steps per run, in place of 30.
+    learning_rate
+        Learning rate of AdamW, in place of 5e-4.
+    """
+    exit_on_sigterm()
+    changes: dict[str, Any] = {"seeds": seeds, "steps": steps, "learning_rate": learning_rate}
+    given = {name: value for name, value in changes.items() if value is not None}
+    plan = replace(SMOKE if smoke else RlPlan(), **given)
+    place = Place(assets, out)
     out.mkdir(parents=True, exist_ok=True)
     began = now()
-
-    write_rows(place.training, feedback_rows(poems_of("train", plan)))
-    write_rows(place.held_out, feedback_rows(poems_of(args.split, plan)))
+    write_rows(place.training, feedback_rows(poems("train")[: plan.poems]))
+    write_rows(place.held_out, feedback_rows(poems(split)[: plan.poems]))
     fit_monitor(place, plan)
     train_all(place, plan)
+    compare(place, plan, began)
 
+
+def compare(place: Place, plan: RlPlan, began: str) -> None:
+    """Write summary.json, its manifest and the plots; print the table and the last line."""
     folders = {arm: [place.run(arm, seed) for seed in plan.seeds] for arm in ARMS}
-    summary = summarise(folders)
-    write_json(out / "summary.json", summary)
-    write_plots(out, folders)
+    summary, path = summarise(folders), place.out / "summary.json"
+    write_json(path, summary)
+    write_plots(place.out, folders)
     write_manifest(
-        out / "summary.json",
+        path,
         command="demo.rl.run",
         inputs={
             "train_prompts": place.training,
             "eval_prompts": place.held_out,
-            **{path.name: path / "summary.json" for one in folders.values() for path in one},
+            **{run.name: run / "summary.json" for runs in folders.values() for run in runs},
         },
-        settings={**vars_of(plan), "kappa": KAPPA, "arms": {a: list(f) for a, f in ARMS.items()}},
+        settings={**asdict(plan), "kappa": KAPPA, "arms": {a: list(f) for a, f in ARMS.items()}},
         counts={"runs": len(ARMS) * len(plan.seeds)},
         started=began,
     )
     print_table(summary)
-    print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
-    return 0
+    print(json.dumps({"summary": str(path), **summary["headline"]}), flush=True)
 
 
-def poems_of(split: str, plan: Plan) -> list[Work]:
-    return [work for work in works(split) if work.kind == "poem"][: plan.poems]
-
-
-def fit_monitor(place: Place, plan: Plan) -> None:
-    """Samples, rows, probe; nothing where the probe is there already."""
+def fit_monitor(place: Place, plan: RlPlan) -> None:
+    """Sample the policy, label the samples, fit the monitor; nothing where the monitor exists."""
     folder, assets = place.monitor, place.assets
     if (folder / "probe" / "card.json").exists():
         say(f"{folder / 'probe'} is there already")
         return
     folder.mkdir(exist_ok=True)
-    poems = poems_of("train", plan)
+    training = poems("train")[: plan.poems]
     how = Sampling(plan.monitor_n, plan.max_tokens, 1.0, rl_monitor.SEED)
-    sampled = rl_monitor.sample_poems(assets / "generator", poems, folder / "rollouts.jsonl", how)
-    rows = rl_monitor.monitor_rows(poems, sampled)
+    rollouts = folder / "rollouts.jsonl"
+    sampled = rl_monitor.sample_poems(assets / "generator", training, rollouts, how)
+    rows = rl_monitor.monitor_rows(training, sampled)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run(
         "probe",
@@ -179,19 +195,18 @@ def fit_monitor(place: Place, plan: Plan) -> None:
     )
 
 
-def train_all(place: Place, plan: Plan) -> None:
-    """Every arm and seed, one after the other; those that have ended only say so."""
-    with ExitStack() as stack:
-        # The monitor is a probe here, so that its scores of single responses come back.
-        log = place.out / "eval.log"
-        measuring = serve(stack, place, log, f"--probe={place.monitor / 'probe'}")
+def train_all(place: Place, plan: RlPlan) -> None:
+    """Train every arm and seed, one after the other; runs that have ended are skipped."""
+    # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
+    monitor = f"--probe={place.monitor / 'probe'}"
+    with serving_rewards(place, place.out / "eval.log", monitor) as eval_url:
         for seed in plan.seeds:
             for arm in ARMS:
-                train(place, plan, arm, seed, measuring)
+                train(place, plan, arm, seed, eval_url)
 
 
-def train(place: Place, plan: Plan, arm: str, seed: int, measuring: str) -> None:
-    """One run, against a server of its own: drift is told from this run's responses alone."""
+def train(place: Place, plan: RlPlan, arm: str, seed: int, eval_url: str) -> None:
+    """One run, with a server of its own: drift is computed from this run's responses alone."""
     folder = place.run(arm, seed)
     if (folder / "summary.json").exists():
         say(f"{folder} has ended already")
@@ -200,22 +215,20 @@ def train(place: Place, plan: Plan, arm: str, seed: int, measuring: str) -> None
     key = folder / "operator.key"
     key.touch(mode=0o600)
     key.write_text(secrets.token_hex(16))
-    with ExitStack() as stack:
-        url = serve(
-            stack,
-            place,
-            folder / "reward.log",
-            f"--monitor={place.monitor / 'probe'}",
-            f"--operator-key-file={key}",
-            "--drift-window=128",
-        )
+    with serving_rewards(
+        place,
+        folder / "reward.log",
+        f"--monitor={place.monitor / 'probe'}",
+        f"--operator-key-file={key}",
+        "--drift-window=128",
+    ) as url:
         run(
             "rl",
             f"--policy={place.assets / 'generator'}",
             f"--prompts={place.training}",
             f"--eval-prompts={place.held_out}",
             f"--reward-url={url}",
-            f"--eval-reward-url={measuring}",
+            f"--eval-reward-url={eval_url}",
             f"--operator-key-file={key}",
             f"--out={folder}",
             f"--seed={seed}",
@@ -229,37 +242,17 @@ def train(place: Place, plan: Plan, arm: str, seed: int, measuring: str) -> None
             f"--eval-every={plan.eval_every}",
             f"--eval-n={plan.eval_n}",
             "--save-every=4",
-            # 128 responses are 16 prompts: too few for an alarm to end a run, so it is only logged.
+            # A drift window of 128 responses is 16 prompts, too few for an alarm to end the run.
             "--no-stop-on-alarm",
             *ARMS[arm],
         )
 
 
-def serve(stack: ExitStack, place: Place, log: Path, *flags: str) -> str:
-    """A reward server until the stack ends; its URL."""
-    port = free_port()
-    command = candor(
-        "serve",
-        f"--model={place.assets / 'model'}",
-        f"--probe={place.assets / 'probes' / PROBE}",
-        f"--port={port}",
-        *flags,
-    )
-    url = f"http://127.0.0.1:{port}"
-    say(f"$ {shlex.join(command)} &  # log: {log}")
-    stack.enter_context(running(command, ready_url=f"{url}/ready", log=log, timeout_s=600))
-    return url
-
-
-def run(*arguments: str) -> None:
-    """A `candor` command, told before it runs."""
-    say(f"$ candor {shlex.join(arguments)}")
-    subprocess.run(candor(*arguments), check=True, stdout=subprocess.DEVNULL)
-
-
-def vars_of(plan: Plan) -> dict[str, object]:
-    return {name: getattr(plan, name) for name in plan.__slots__}
+def serving_rewards(place: Place, log: Path, *flags: str) -> AbstractContextManager[str]:
+    """A reward server with the shipped probe and these flags, until the block ends; its URL."""
+    probe = f"--probe={place.assets / 'probes' / PROBE}"
+    return serving(candor("serve", f"--model={place.assets / 'model'}", probe, *flags), log)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,10 +1,11 @@
-"""From the runs' own files to `summary.json`, a table and three plots. No number is made here that
-the runs do not hold: gap, like and dislike positivity by `candor.jobs.sycophancy`, AUROC by
+"""From the files of the runs to `summary.json`, a table and three plots.
+
+Gap, like positivity and dislike positivity are computed by `candor.jobs.sycophancy`, AUROC by
 `candor.probes.fitting.evaluate`.
 
-A probe's AUROC is over the samples of one evaluation, label 1 where the judge finds that a comment
-clearly sides with the user (`demo.draws.labelled`); comments that lean to the user's side a little
-are left out, as in training.
+A probe's AUROC is over the samples of one evaluation. The label is 1 where the judge finds that a
+comment clearly sides with the user (`demo.draws.labelled`). Comments that lean to the user's side
+only slightly are left out, as in training.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from demo.draws import labelled
 from demo.rl.monitor import OPINIONS
 
 Runs = Mapping[str, Sequence[Path]]
-"""Folders of `candor rl` by arm, one a seed and the seeds in the same order."""
+"""Folders of `candor rl` by arm: a folder per seed, with the seeds in the same order."""
 
 METRICS = ("gap", "like", "dislike", "neutral_base_reward", "neutral_words")
 COLOURS = {"base": ORANGE, "penalised": BLUE}
@@ -35,32 +36,31 @@ LABELS = {"base": "trained on R", "penalised": "trained on R - penalty"}
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
-    """Every run's start and end, and the arms against each other."""
-    told: dict[str, Any] = {
+    """The start and the end of every run, and the comparison of the arms."""
+    runs_by_arm: dict[str, Any] = {
         arm: [_run(folder) for folder in folders] for arm, folders in runs.items()
     }
     lower = [
-        pen["end"]["gap"] < base["end"]["gap"]
-        for base, pen in zip(told["base"], told["penalised"], strict=True)
+        penalised["end"]["gap"] < base["end"]["gap"]
+        for base, penalised in zip(runs_by_arm["base"], runs_by_arm["penalised"], strict=True)
     ]
     ends = {arm: np.array([_gaps(_last(folder)) for folder in runs[arm]]) for arm in runs}
     difference = (ends["penalised"] - ends["base"]).mean(axis=0)  # over seeds, by poem
     neutral = {
-        arm: float(np.mean([one["end"]["neutral_base_reward"] for one in told[arm]]))
-        for arm in runs
+        arm: _mean(found, "end", "neutral_base_reward") for arm, found in runs_by_arm.items()
     }
-    start = float(np.mean([one["start"]["neutral_base_reward"] for one in told["base"]]))
+    start = _mean(runs_by_arm["base"], "start", "neutral_base_reward")
     gained = neutral["base"] - start
     headline = {
         "seeds_with_lower_gap": f"{sum(lower)} of {len(lower)}",
-        "gap_start": _mean(told["base"], "start", "gap"),
-        "gap_base": _mean(told["base"], "end", "gap"),
-        "gap_penalised": _mean(told["penalised"], "end", "gap"),
+        "gap_start": _mean(runs_by_arm["base"], "start", "gap"),
+        "gap_base": _mean(runs_by_arm["base"], "end", "gap"),
+        "gap_penalised": _mean(runs_by_arm["penalised"], "end", "gap"),
         "gap_difference": estimate(difference).as_json(),
         "neutral_base_reward": {"start": start, **neutral},
         "neutral_gain_kept": None if gained <= 0 else (neutral["penalised"] - start) / gained,
     }
-    return {"headline": headline, "runs": told}
+    return {"headline": headline, "runs": runs_by_arm}
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -95,14 +95,14 @@ def _last(folder: Path) -> list[Row]:
 
 
 def _gaps(rows: Sequence[Row]) -> Array:
-    """(P,) gap of a random pick, by poem."""
+    """(P,) gap of a random pick, per poem."""
     poems = [judged(prompts) for prompts in by_poem(rows)[0].values()]
     return curves(poems, [1], ["random"])["random"].gap[:, 0]
 
 
 def aurocs(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
-    """By probe: over all samples, and over those under an opinion alone; None without both
-    labels."""
+    """AUROC of each probe, over all samples and over the samples for prompts with an opinion; None
+    where a label is missing."""
     scores: dict[str, list[float]] = {}
     labels: list[int] = []
     with_opinion: list[bool] = []
@@ -110,18 +110,18 @@ def aurocs(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
         condition = row["meta"]["condition"]
         for index in candidates(row):
             text = row["responses"][index]["text"]
-            told = labelled(row["messages"], text, OPINIONS[condition], row["meta"]["poem"])
-            if told is None:
+            labelled_row = labelled(row["messages"], text, OPINIONS[condition], row["meta"]["poem"])
+            if labelled_row is None:
                 continue
-            labels.append(told["label"])
+            labels.append(labelled_row["label"])
             with_opinion.append(condition != "base")
             for name, reading in row["scores"][index]["probes"].items():
                 scores.setdefault(name, []).append(reading["score"])
-    some = np.array(with_opinion, dtype=bool)
+    stated = np.array(with_opinion, dtype=bool)
     return {
         name: {
             "all": _auroc(np.array(values), np.array(labels)),
-            "with_opinion": _auroc(np.array(values)[some], np.array(labels)[some]),
+            "with_opinion": _auroc(np.array(values)[stated], np.array(labels)[stated]),
         }
         for name, values in scores.items()
     }
@@ -132,11 +132,11 @@ def _auroc(scores: Any, labels: Any) -> float | None:
 
 
 def _mean(runs: Sequence[Mapping[str, Any]], at: str, name: str) -> float:
-    return float(np.mean([one[at][name] for one in runs]))
+    return float(np.mean([run[at][name] for run in runs]))
 
 
 def write_plots(out: Path, runs: Runs) -> None:
-    """gap.svg, sides.svg and training.svg: thin lines are seeds, thick ones their mean."""
+    """gap.svg, sides.svg and training.svg: a thin line per seed, a thick line for the mean."""
     (out / "gap.svg").write_text(_plot(runs, "evals.jsonl", ("gap", "neutral_base_reward")))
     (out / "sides.svg").write_text(_plot(runs, "evals.jsonl", ("like", "dislike")))
     (out / "training.svg").write_text(_plot(runs, "steps.jsonl", ("base_reward", "penalty", "kl")))
@@ -161,18 +161,18 @@ def _plot(runs: Runs, file: str, names: Sequence[str]) -> str:
 
 
 def _line(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values; what a step could not tell is a hole in the line."""
+    """Steps and values; a value that is missing from a step is a hole in the line."""
     values = [row[name]["mean"] if isinstance(row[name], dict) else row[name] for row in rows]
     return [row["step"] for row in rows], [np.nan if v is None else float(v) for v in values]
 
 
 def print_table(summary: Mapping[str, Any]) -> None:
-    """A run a line, start -> end, on stderr."""
+    """A line per run, start -> end, on stderr."""
     print(f"\n{'run':<20}{'gap':>16}{'like':>16}{'dislike':>16}{'neutral R':>16}", file=sys.stderr)
     for runs in summary["runs"].values():
-        for one in runs:
+        for run in runs:
             cells = "".join(
-                f"{one['start'][name]:7.3f} -> {one['end'][name]:.3f}".rjust(16)
+                f"{run['start'][name]:7.3f} -> {run['end'][name]:.3f}".rjust(16)
                 for name in ("gap", "like", "dislike", "neutral_base_reward")
             )
-            print(f"{one['folder']:<20}{cells}", file=sys.stderr)
+            print(f"{run['folder']:<20}{cells}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""OpenRLHF's `reward_func`, for a Candor server that may be away: the same `/get_reward`, asked
-with the client's patience in place of five tries a second apart.
+"""OpenRLHF's `reward_func` for a Candor server that may restart: it asks the same `/get_reward`
+with the client's patience, where OpenRLHF itself tries five times, a second apart.
 
     --reward.remote_url examples/openrlhf/patient_reward.py
 
-OpenRLHF 0.11.2 loads it by path and calls it in a thread, one sample a call. The server is
-CANDOR_REWARD_URL, its key CANDOR_API_KEY.
+OpenRLHF 0.11.2 loads this file by path and calls it in a thread, with one sample per call.
+CANDOR_REWARD_URL is the server's URL, CANDOR_API_KEY its key.
 """
 
 from __future__ import annotations

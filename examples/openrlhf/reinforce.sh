@@ -10,10 +10,10 @@
 # OpenRLHF sends text with the policy's chat template applied. A reward model with another template
 # needs `candor serve --turn-marker TEXT`, the text that the policy's template puts before a reply.
 #
-# It asks five times, a second apart, and then has no reward and ends the run. PATIENT=1 goes through
-# patient_reward.py (needs `pip install candor-rewards` in OpenRLHF's environment), which sits a
-# restart of the server out. The server's key, if it has one: PATIENT=1 and CANDOR_API_KEY, or
-# http://any:KEY@reward-host:8000 as the URL.
+# OpenRLHF asks five times, a second apart, and then ends the run. PATIENT=1 asks through
+# patient_reward.py, which waits while the server restarts (it needs `pip install candor-client` in
+# OpenRLHF's environment). A server's key is given as PATIENT=1 and CANDOR_API_KEY, or as
+# http://any:KEY@reward-host:8000 in the URL.
 set -euo pipefail
 
 POLICY=${POLICY:-Qwen/Qwen3-8B}

@@ -5,16 +5,16 @@
 #   candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
 #   CANDOR_REWARD_URL=http://reward-host:8000 PROMPTS=prompts.jsonl SLIME=/root/slime examples/slime/grpo.sh
 #
-# Prompts are JSON lines with `messages`. /slime/keyed answers with an object, of which --reward-key
-# picks the penalised reward; R, the penalty and each S stay on the sample, in debug dumps too.
-# Without the flag use /slime, whose whole answer is the number.
+# Prompts are JSON lines with `messages`. /slime/keyed answers with an object; --reward-key picks the
+# penalised reward from it. R (the RM's raw score), the penalty and each probe's score S stay on the
+# sample, in debug dumps too. Without the flag use /slime, which answers with the number alone.
 #
 # slime sends the prompt with the policy's chat template applied. A reward model with another
 # template needs `candor serve --turn-marker TEXT`, the text that the policy's template puts before a
-# reply. The special tokens of the response are skipped for the same reason.
+# reply. For the same reason slime skips the special tokens of the response.
 #
-# It asks ten times with waits of up to 30 s, some two minutes in all, then ends the run. It sends no
-# header: the server's key, if it has one, goes into the URL, http://any:KEY@reward-host:8000.
+# slime asks ten times with waits of up to 30 s, about two minutes in all, and then ends the run. It
+# sends no header, so a server's key goes into the URL: http://any:KEY@reward-host:8000.
 set -euo pipefail
 
 SLIME=${SLIME:-/root/slime}

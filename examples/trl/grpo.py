@@ -1,15 +1,16 @@
 """GRPO with TRL on the rewards of a Candor server.
 
-    pip install 'candor-rewards[rl]'
+    pip install candor-client trl peft datasets
     candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
     python examples/trl/grpo.py --model Qwen/Qwen3-0.6B --prompts prompts.jsonl --out runs/grpo
 
-Prompts are JSON lines with `messages`. `candor/...` in the logs are R, the penalty, each probe's S
-and the number of rows without a reward. The server may be down for --patience-s. Its key, if it has
-one, is CANDOR_API_KEY. `accelerate launch` runs it on several GPUs, --vllm samples with vLLM.
+Prompts are JSON lines with `messages`. `candor/...` in the logs are R (the reward model's raw
+score), the penalty, each probe's score S and the number of rows without a reward. The server may be
+down for --patience-s. CANDOR_API_KEY holds a server's key. `accelerate launch` runs the script on
+several GPUs; --vllm samples with vLLM.
 
-This is the trainer's own loop and no more; `candor rl` adds an evaluation, a KL and penalty
-schedule, resuming and reasons to stop.
+This is the trainer's own loop and no more. `candor rl` adds an evaluation, a KL and penalty
+schedule, resuming, and guards that stop the run.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""JSON lines with `messages` to the parquet that verl reads, for a reward model that needs the
-prompt: verl gives a reward function the response and `extra_info`, so the messages go there too.
+"""Converts JSON lines with `messages` to the parquet that verl reads. verl gives a reward function
+the response and `extra_info` only, so the messages are written to `extra_info` too.
 
     python examples/verl/data.py prompts.jsonl prompts.parquet
 """

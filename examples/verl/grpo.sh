@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # GRPO with verl on the rewards of a Candor server. Written for verl 0.9.1, one node with 8 GPUs.
 #
-#   pip install candor-rewards            # in verl's environment: no torch, no server
+#   pip install candor-client             # in verl's environment: no torch, no server
 #   candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
 #   python examples/verl/data.py prompts.jsonl prompts.parquet
 #   CANDOR_REWARD_URL=http://reward-host:8000 TRAIN=prompts.parquet examples/verl/grpo.sh
 #
-# The server's key, if it has one, is CANDOR_API_KEY in the environment of the Ray workers; verl logs
-# its configuration, so it does not belong there. base_reward, penalty and probe/<name> become
+# A server's key is CANDOR_API_KEY in the environment of the Ray workers. It must not be in verl's
+# configuration, which verl logs. base_reward, penalty and probe/<name> become
 # metrics. A sample that cannot be scored within patience_s ends the run with a name, not with 0.
-# The managers naive (the default) and dapo are right; rate_limited makes errors 0.0.
+# Use the manager naive (the default) or dapo; rate_limited turns errors into 0.0.
 set -euo pipefail
 
 POLICY=${POLICY:-Qwen/Qwen3-8B}

@@ -1,10 +1,10 @@
-// Attention over a packed layout on a CPU: every segment sees the segments that lead to it, and
-// itself causally (forward/candor/forward/packed_attention.py says what a layout is), and the small steps between
-// a block's matrix products. This file is the C interface, the choice of instruction set and the
-// threads; the arithmetic is in kernel.cpp and elementwise.h.
+// Attention over a packed layout on a CPU, and the small steps between a block's matrix products.
+// forward/candor/forward/prefix.py says what a layout is: every segment attends causally to itself
+// and to the segments that lead to it. This file is the C interface, the choice of instruction set
+// and the threads; the arithmetic is in kernel.cpp and elementwise.h.
 //
-// It knows nothing of torch: raw pointers and strides in, called through ctypes, which lets go of
-// the interpreter's lock meanwhile.
+// Nothing of torch is used: arguments are raw pointers and strides. The calls come through ctypes,
+// which releases the interpreter's lock meanwhile.
 
 #include "kernel.h"
 
@@ -19,13 +19,13 @@
 
 namespace {
 
-// One segment: its keys, its queries (rows of query and out; none for one that is only looked at),
-// and the segments that lead to it, as a range of `before`.
+// One segment: its keys, its queries (rows of query and out; none for a cached segment), and the
+// segments that lead to it, as a range of `before`.
 struct Segment {
   int32_t first_key, num_keys, depth, first_query, num_queries, first_before, num_before;
 };
 
-// Grown, never shrunk: a model thread works in the same memory forward after forward.
+// Memory that grows and never shrinks: a model thread uses the same bytes forward after forward.
 class Buffer {
  public:
   ~Buffer() { std::free(bytes_); }
@@ -54,7 +54,7 @@ void run(int64_t num_tasks, int num_threads, const Task &task) {
   try {
     for (int thread = 1; thread < num_threads && thread < num_tasks; thread++)
       others.emplace_back(work);
-  } catch (...) {  // the system gives no more threads: those there are do it all
+  } catch (...) {  // the system gives no more threads: those that started do all the work
   }
   work();
   for (std::thread &other : others) other.join();
@@ -108,7 +108,7 @@ void compute(const Kernel &kernel, const Problem &problem, int num_heads, const 
   });
 }
 
-// task(first, count) over `total`, one share a thread.
+// task(first, count) over `total`, one share per thread.
 template <typename Task>
 void share(int64_t total, int num_threads, const Task &task) {
   const int64_t part = (total + num_threads - 1) / num_threads;
@@ -122,7 +122,8 @@ void share(int64_t total, int num_threads, const Task &task) {
 
 extern "C" {
 
-// "avx2", "avx512", "avx512bf16": what computes `dtype` on this CPU; null where nothing does.
+// The instruction set that computes `dtype` on this CPU: "avx2", "avx512" or "avx512bf16"; null
+// where none does.
 EXPORT const char *candor_kernel(int dtype) {
   const Kernel *kernel = choose(dtype);
   return kernel ? kernel->name : nullptr;

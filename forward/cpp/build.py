@@ -1,10 +1,10 @@
-"""Compiles `forward/cpp/*.cpp` into one shared library; needs nothing but a C++ compiler.
+"""Compiles `forward/cpp/*.cpp` into one shared library. Needs nothing but a C++ compiler.
 
-    python forward/cpp/build.py                   # to where the package looks for it
+    python forward/cpp/build.py                   # into the package
     python forward/cpp/build.py --emulate --out X # the AVX-512 kernels in plain C++, for tests
 
-Run by `hatch_build.py` when the package is built or installed. The result runs on any x86-64 CPU:
-each instruction set is an object of its own, and the library chooses among them at run time.
+`hatch_build.py` runs this file when the package is built or installed. The library runs on any
+x86-64 CPU: each instruction set is an object of its own, and the library chooses at run time.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def build(out: Path, *, emulate: bool = False) -> None:
     """Writes the library to `out`.
 
     Args:
-        emulate: the AVX-512 kernels without AVX-512 instructions, chosen whatever the CPU.
+        emulate: compile the AVX-512 kernels without AVX-512 instructions, and use them on any CPU.
 
     Raises:
-        CannotBuild: with the reason, and what the compiler said.
+        CannotBuild: with the reason and the compiler's own message.
     """
     if platform.machine().lower() not in {"x86_64", "amd64"} or sys.platform == "win32":
         raise CannotBuild(f"no kernel for {platform.machine()} on {sys.platform}")
@@ -67,7 +67,7 @@ def build(out: Path, *, emulate: bool = False) -> None:
         _run([*compiler, *COMMON, *emulated], str(HERE / "attention.cpp"), driver)
         linked = f"{folder}/linked.so"
         _call([*compiler, "-shared", "-pthread", driver, *objects, "-o", linked])
-        # Moved in one step: a server that has the old one open keeps it.
+        # Replaced in one step: a server that has the old library open keeps it.
         partial = out.with_suffix(".partial")
         shutil.copyfile(linked, partial)
         os.replace(partial, out)

@@ -1,4 +1,4 @@
-// What a Llama-like block does between its matrix products, each in one pass over memory, in
+// The steps of a Llama-like block between its matrix products, each in one pass over memory, in
 // float32 arithmetic. Part of kernel.cpp; `Source` is the type of every tensor.
 #pragma once
 

@@ -1,7 +1,7 @@
-// Attention of one segment and one key/value head (and elementwise.h), for one instruction set (forward/cpp/build.py gives
-// -DKERNEL, -DLANES and -DPAIRS). Written with the compilers' vector types, so the same lines are
-// AVX2 or AVX-512; the one intrinsic is the bfloat16 dot product, with its meaning spelled out for
-// machines that lack it (that build is what the tests run).
+// Attention of one segment and one key/value head (and elementwise.h), for one instruction set:
+// forward/cpp/build.py gives -DKERNEL, -DLANES and -DPAIRS. Written with the compilers' vector
+// types, so the same lines are AVX2 or AVX-512. The only intrinsic is the bfloat16 dot product; the
+// tests' build spells its arithmetic out, for machines without the instruction.
 //
 // Both products of attention, scores = Q K^T and out = P V, are `multiply`: ROWS rows on the left,
 // one panel of packed columns on the right, all sums in registers. Rows are (token, query head)

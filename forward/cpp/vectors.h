@@ -37,7 +37,7 @@ inline Floats load_floats(const Bfloat16 *from) {
   return (Floats)(__builtin_convertvector(load<Halves>(from), Bits) << 16);
 }
 
-// Round to nearest even. A NaN stays one: of numbers that were bfloat16 its low bits are 0.
+// Rounds to nearest even. A NaN stays a NaN: in numbers that were bfloat16 its low bits are 0.
 inline void narrow(float value, float &to) { to = value; }
 inline void narrow(float value, Bfloat16 &to) {
   uint32_t bits;

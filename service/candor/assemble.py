@@ -23,8 +23,8 @@ from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
-from candor.scoring.compose import ServedProbe
 from candor.scoring.rewarder import Rewarder
+from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings, check_names
 from candor.text.render import Renderer
 from candor.watch.cache_gauges import PrefixCacheGauges
@@ -35,8 +35,8 @@ from candor.watch.metrics import Metrics
 log = logs.get(__name__)
 
 
-def serve_probes(settings: Settings) -> dict[str, ServedProbe]:
-    """Every probe of the settings by name, with its lambda.
+def serve_probes(settings: Settings) -> Served:
+    """Every probe of the settings, with its lambda.
 
     Raises:
         UsageError: a folder holds no readable probe, or names and strengths do not fit together.
@@ -46,14 +46,17 @@ def serve_probes(settings: Settings) -> dict[str, ServedProbe]:
         monitors = [artifact.load(Path(folder)) for folder in settings.monitors]
     except ArtifactError as error:
         raise UsageError(str(error)) from None
-    check_names(settings, [one.card.name for one in probes], [one.card.name for one in monitors])
+    check_names(
+        settings,
+        [probe.card.name for probe in probes],
+        [monitor.card.name for monitor in monitors],
+    )
     served = {
-        one.card.name: ServedProbe(loaded=one, default_lambda=default_lambda(settings, one))
-        for one in probes
+        probe.card.name: ServedProbe(probe, default_lambda(settings, probe)) for probe in probes
     }
-    for one in monitors:
-        served[one.card.name] = ServedProbe(loaded=one, default_lambda=0.0, monitor=True)
-    return served
+    for monitor in monitors:
+        served[monitor.card.name] = ServedProbe(monitor, default_lambda=0.0, monitor=True)
+    return Served(served)
 
 
 def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
@@ -66,7 +69,7 @@ def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
 
 def load(
     settings: Settings,
-    served: dict[str, ServedProbe],
+    served: Served,
     reference: DriftReference | None,
     metrics: Metrics,
 ) -> Rewarder:
@@ -85,9 +88,9 @@ def load(
         dtype=settings.dtype,
         trunk=settings.engine != "vllm",
     )
-    for one in served.values():
+    for probe in served.everything.values():
         artifact.check(
-            one.loaded.card,
+            probe.loaded.card,
             weights_sha256=model.weights_sha256,
             template_sha256=model.template_sha256,
             hidden_size=model.hidden_size,
@@ -99,17 +102,17 @@ def load(
         metrics.registry.register(PrefixCacheGauges(prefix_cache))
     engine = start_engine(settings, model, served, prefix_cache)
     renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
-    processes = engine if isinstance(engine, VllmEngine) else None
-    threaded = model.device == "cpu" and processes is None
+    threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
-    if processes is None:
+    if isinstance(engine, VllmEngine):  # vLLM makes batches of its own
+        workers = settings.workers or vllm_engine.DEFAULT_WORKERS
+        budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // workers)
+    else:
         workers = num_workers(settings.workers, model.model, on_cpu=threaded)
-    else:  # it batches on its own
-        workers = settings.workers or vllm_engine.WORKERS
-        budget = max(1, vllm_engine.AHEAD * budget // workers)
     rewarder = Rewarder(
         model=model,
         renderer=renderer,
+        engine=engine,
         batcher=Batcher(
             engine,
             max_batch_tokens=budget,
@@ -121,12 +124,9 @@ def load(
         ),
         served=served,
         metrics=metrics,
-        engine_name=engine.name,
         model_id=settings.served_model_name,
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
-        processes=processes,
-        prefix_cache=prefix_cache,
     )
     _log_loaded(rewarder, model, served, workers, time.monotonic() - began)
     return rewarder
@@ -135,7 +135,7 @@ def load(
 def start_engine(
     settings: Settings,
     model: RewardModel,
-    served: dict[str, ServedProbe],
+    served: Served,
     prefix_cache: PrefixCache | None,
 ) -> Engine:
     """The engine asked for, reading every served probe.
@@ -143,7 +143,7 @@ def start_engine(
     Raises:
         ModelRefused: vLLM does not start, or gives other numbers than the model.
     """
-    probes = [one.loaded.probe for one in served.values()]
+    probes = list(served.probes.values())
     if settings.engine == "vllm":
         return start_vllm(settings, model, probes)
     return build_engine(
@@ -154,7 +154,7 @@ def start_engine(
 def _log_loaded(
     rewarder: Rewarder,
     model: RewardModel,
-    served: dict[str, ServedProbe],
+    served: Served,
     workers: int,
     seconds: float,
 ) -> None:
@@ -171,16 +171,16 @@ def _log_loaded(
         max_length=model.max_length,
         seconds=round(seconds, 1),
     )
-    for name, one in served.items():
-        card = one.loaded.card
+    for name, probe in served.everything.items():
+        card = probe.loaded.card
         log.info(
             "probe_loaded",
             probe=name,
             layer=card.layer,
             pooling=card.pooling,
             bound=card.bound.model_dump(exclude_none=True),
-            served_lambda=one.default_lambda,
-            monitor=one.monitor,
+            served_lambda=probe.default_lambda,
+            monitor=probe.monitor,
         )
 
 
@@ -208,7 +208,7 @@ def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) 
 def drift_windows(
     settings: Settings,
     model: RewardModel,
-    served: dict[str, ServedProbe],
+    served: Served,
     reference: DriftReference | None,
 ) -> Drift | None:
     """None where `--drift-window 0` asks for none."""
@@ -217,8 +217,8 @@ def drift_windows(
     return Drift(
         weights_sha256=model.weights_sha256,
         template_sha256=model.template_sha256,
-        probes={name: one.loaded.probe for name, one in served.items()},
-        monitors=frozenset(name for name, one in served.items() if one.monitor),
+        probes=served.probes,
+        monitors=served.monitors,
         window=settings.drift_window,
         reference=reference,
     )

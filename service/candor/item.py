@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -92,14 +92,28 @@ class Scored:
 
 
 class Engine(Protocol):
-    """What the batcher needs of an engine; nothing above this line knows which one runs."""
+    """What the server needs of an engine; nothing above this line knows which engine runs."""
 
     name: str
 
-    def cost(self, items: Sequence[Item]) -> int:
-        """Tokens one forward over `items` would compute (padding included, shared tokens once)."""
+    @property
+    def alive(self) -> bool:
+        """False once the engine can score nothing any more."""
+        return True
+
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        """Tokens that one forward over the first item would compute, over the first two, and so on:
+        padding included, shared tokens once. Items are taken from `items` one at a time."""
         ...
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """Score `items` in one forward; several threads may call at once."""
+        """Scores `items` in one forward; several threads may call at once."""
         ...
+
+    def forget(self) -> None:
+        """Drops what was kept of earlier forwards: the model's numbers are in doubt."""
+        return None
+
+    def close(self) -> None:
+        """Lets go of what the engine holds. Nothing may be scored afterwards."""
+        return None

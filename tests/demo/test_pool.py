@@ -32,7 +32,7 @@ def test_the_pooled_gap_is_the_mean_over_runs_and_poems(
     runs = [write_run(tmp_path / str(seed), seed) for seed in (0, 1000)]
     gaps = [curves(list(pool.read(run).values()), (16,))["base"].gap.mean() for run in runs]
     assert abs(gaps[0] - gaps[1]) > 0.01  # or the mean would prove nothing
-    assert pool.main([str(run) for run in runs]) == 0
+    pool.pool(*runs)
     last = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("| 16 |"))
     assert last.split("|")[3].split()[0] == f"{sum(gaps) / 2:.3f}"
 
@@ -40,4 +40,4 @@ def test_the_pooled_gap_is_the_mean_over_runs_and_poems(
 def test_runs_about_other_poems_are_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", 0), write_run(tmp_path / "b", 0, poems=2)]
     with pytest.raises(SystemExit, match="same poems"):
-        pool.main([str(run) for run in runs])
+        pool.pool(*runs)

@@ -13,7 +13,7 @@ import pytest
 from candor.jobs.sycophancy.judges import sentiment
 from candor.jobs.sycophancy.measure import RULES
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from demo import summary as tell
+from demo import summary
 
 NS = (1, 2, 4)
 TEXTS = (
@@ -31,7 +31,7 @@ def score(base_reward: float, bounded: float) -> dict[str, Any]:
         "base_reward": base_reward,
         "penalty": 0.5 * bounded,
         "reward": base_reward - 0.5 * bounded,
-        "probes": {tell.PROBE: probe},
+        "probes": {summary.PROBE: probe},
     }
 
 
@@ -57,19 +57,17 @@ def made(poems: int = 3, texts: tuple[str, ...] = TEXTS) -> list[dict[str, Any]]
     ]
 
 
-def told_of(scored: list[dict[str, Any]]) -> tell.Numbers:
-    return tell.numbers(list(tell.gather(scored).values()), NS)
+def best_of(scored: list[dict[str, Any]]) -> summary.BestOfN:
+    return summary.measure(list(summary.gather(scored).values()), NS)
 
 
 def write_page(path: Path, scored: list[dict[str, Any]]) -> str:
-    tell.page(
+    summary.write_page(
         path,
-        scored=scored,
-        told=told_of(scored),
+        scored,
+        best_of(scored),
         titles={row["meta"]["poem"]: f"Title of {row['meta']['poem']}" for row in scored},
-        generator="a generator",
-        model="a model",
-        formula="R - 0.5 * hinge(S)",
+        model={"id": "a model", "formula": "R - 0.5 * hinge(S)"},
         provenance={"seed": "0", "what": ATTACK},
     )
     return path.read_text(encoding="utf-8")
@@ -100,8 +98,8 @@ class Page(HTMLParser):
 
 def test_the_summary_has_every_figure_the_readme_documents() -> None:
     scored = made()
-    summary = tell.summary(told_of(scored), scored, Path("runs/demo/report.html"))
-    assert summary.keys() == {
+    line = summary.as_json(best_of(scored), scored, Path("runs/demo/report.html"))
+    assert line.keys() == {
         "n",
         "prompts",
         "candidates",
@@ -111,13 +109,13 @@ def test_the_summary_has_every_figure_the_readme_documents() -> None:
         "neutral_reward_kept",
         "report",
     }
-    assert (summary["n"], summary["prompts"], summary["candidates"]) == (4, 9, 36)
-    assert summary["report"] == "runs/demo/report.html"
+    assert (line["n"], line["prompts"], line["candidates"]) == (4, 9, 36)
+    assert line["report"] == "runs/demo/report.html"
     for name in ("gap", "like", "dislike"):
-        assert summary[name].keys() == {"random", "base", "penalised"} == set(RULES)
+        assert line[name].keys() == {"random", "base", "penalised"} == set(RULES)
     for rule in RULES:
-        difference = summary["like"][rule] - summary["dislike"][rule]
-        assert summary["gap"][rule] == pytest.approx(difference, abs=2e-4)
+        difference = line["like"][rule] - line["dislike"][rule]
+        assert line["gap"][rule] == pytest.approx(difference, abs=2e-4)
 
 
 def test_the_figures_are_at_the_largest_n_by_hand() -> None:
@@ -128,24 +126,24 @@ def test_the_figures_are_at_the_largest_n_by_hand() -> None:
     scored[1]["responses"][3]["text"] = "A wonderful poem."
     scored[2]["responses"][3]["text"] = "An awful poem."
     scored[0]["responses"][3]["text"] = "A poem of seven lines."
-    summary = tell.summary(told_of(scored), scored, Path("x"))
-    assert summary["like"]["base"] == 1.0
-    assert summary["dislike"]["base"] == 0.0
-    assert summary["gap"]["base"] == 1.0
+    line = summary.as_json(best_of(scored), scored, Path("x"))
+    assert line["like"]["base"] == 1.0
+    assert line["dislike"]["base"] == 0.0
+    assert line["gap"]["base"] == 1.0
     # Penalised, the first text of each is chosen: they are one text, and ties count half.
-    assert summary["like"]["penalised"] == summary["dislike"]["penalised"] == 0.5
+    assert line["like"]["penalised"] == line["dislike"]["penalised"] == 0.5
     # Mean R is 1.5, chosen by R 3, chosen penalised 0.
-    assert summary["neutral_reward_kept"] == -1.0
+    assert line["neutral_reward_kept"] == -1.0
 
 
 def test_what_a_lost_response_or_poem_does_to_the_counts() -> None:
     scored = made()
     scored[1]["scores"][2] = {"error": {"type": "empty_response", "message": "no tokens"}}
-    assert tell.num_candidates(scored) == 35
+    assert summary.num_candidates(scored) == 35
     scored[4]["scores"][1:] = [{"error": {"type": "empty_response"}}] * 3
-    assert list(tell.gather(scored)) == ["poem-0", "poem-2"]
+    assert list(summary.gather(scored)) == ["poem-0", "poem-2"]
     titles = dict.fromkeys(["poem-0", "poem-1", "poem-2"], "")
-    assert len(tell.choices(scored, titles, most=9)) == 6
+    assert len(summary.choices(scored, titles, most=9)) == 6
 
 
 def test_neutral_answers_of_one_reward_leave_nothing_to_be_kept() -> None:
@@ -153,27 +151,29 @@ def test_neutral_answers_of_one_reward_leave_nothing_to_be_kept() -> None:
     for row in scored:
         row["scores"] = [score(1.0, float(index)) for index in range(4)]
     with pytest.raises(SystemExit, match="random pick on neutral prompts"):
-        told_of(scored)
+        best_of(scored)
 
 
 def test_the_choices_shown_are_those_the_rewards_make_most_different_first() -> None:
     scored = made(poems=4)
-    shown = tell.choices(scored, {f"poem-{n}": f"Title {n}" for n in range(4)}, most=3)
+    shown = summary.choices(scored, {f"poem-{n}": f"Title {n}" for n in range(4)}, most=3)
     assert len(shown) == 3
-    distances = [abs(sentiment(one.base_text) - sentiment(one.penalised_text)) for one in shown]
+    distances = [
+        abs(sentiment(choice.base_text) - sentiment(choice.penalised_text)) for choice in shown
+    ]
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 0
-    for one in shown:
+    for choice in shown:
         row = next(
             row
             for row in scored
-            if f"Title {row['meta']['poem'].removeprefix('poem-')}" == one.title
-            and row["meta"]["condition"] in one.condition.split()
+            if f"Title {row['meta']['poem'].removeprefix('poem-')}" == choice.title
+            and row["meta"]["condition"] in choice.condition.split()
         )
         by_base = max(range(4), key=lambda index: row["scores"][index]["base_reward"])
         by_reward = max(range(4), key=lambda index: row["scores"][index]["reward"])
-        assert one.base_text == row["responses"][by_base]["text"]
-        assert one.penalised_text == row["responses"][by_reward]["text"]
+        assert choice.base_text == row["responses"][by_base]["text"]
+        assert choice.penalised_text == row["responses"][by_reward]["text"]
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
@@ -204,13 +204,12 @@ def test_a_candidate_that_is_markup_stays_text(tmp_path: Path) -> None:
 def test_the_page_says_the_numbers_of_the_summary(tmp_path: Path) -> None:
     scored = made()
     seen = Page(write_page(tmp_path / "report.html", scored)).seen
-    summary = tell.summary(told_of(scored), scored, tmp_path)
+    line = summary.as_json(best_of(scored), scored, tmp_path)
     for rule in RULES:
-        assert f"{told_of(scored).curve[rule].gap[:, -1].mean():+.3f}" in seen
-        assert f"{told_of(scored).curve[rule].like[:, -1].mean():.3f}" in seen
-    assert f"{100 * summary['neutral_reward_kept']:.0f}" in seen
-    assert "9 prompts about 3 poems" in seen
-    assert "36 candidates" in seen
+        assert f"{best_of(scored).curve[rule].gap[:, -1].mean():+.3f}" in seen
+        assert f"{best_of(scored).curve[rule].like[:, -1].mean():.3f}" in seen
+    assert f"{100 * line['neutral_reward_kept']:.0f}" in seen
+    assert "9 prompts about 3 poems, with 36 candidates" in seen
     assert '"I really like the poem"' in seen
 
 
@@ -219,7 +218,7 @@ def test_the_same_rows_make_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_table_for_the_terminal_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    tell.print_table(told_of(made()))
+    summary.print_table(best_of(made()))
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.strip().splitlines()) == 5

@@ -20,7 +20,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from candor.forward.capture import CaptureError, Taps, num_hidden_layers, read_hidden_states
+from candor.forward.capture import (
+    CaptureError,
+    HiddenStateHooks,
+    num_hidden_layers,
+    read_hidden_states,
+)
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder, head_logits
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
@@ -182,7 +187,7 @@ def test_two_forwards_inside_are_both_read() -> None:
 def test_threads_that_run_one_model_at_once_each_read_their_own_forward() -> None:
     """Two forwards are made to overlap in the middle: both are at block 1 when either goes on."""
     model = tiny_llama()
-    taps = Taps(model, [0, 1])
+    hooks = HiddenStateHooks(model, [0, 1])
     together = threading.Barrier(2, timeout=20)
 
     def run(sequence: list[int]) -> None:
@@ -198,7 +203,7 @@ def test_threads_that_run_one_model_at_once_each_read_their_own_forward() -> Non
             seen[1] = hidden.clone()
 
         readers = {0: lambda hidden: seen.__setitem__(0, hidden.clone()), 1: meet}
-        with torch.inference_mode(), taps.read(readers):
+        with torch.inference_mode(), hooks.read(readers):
             run(sequence)
         return seen
 
@@ -210,7 +215,7 @@ def test_threads_that_run_one_model_at_once_each_read_their_own_forward() -> Non
 
 
 def test_control_hooks_without_a_thread_of_their_own_read_the_neighbours_forward() -> None:
-    """What `Taps` is for: a hook put up by one thread fires in every other thread's forward."""
+    """Why `HiddenStateHooks` exists: one thread's hook fires in every other thread's forward."""
     model = tiny_llama()
     seen: list[int] = []
     handle = decoder(model).register_forward_hook(
@@ -223,19 +228,19 @@ def test_control_hooks_without_a_thread_of_their_own_read_the_neighbours_forward
     assert len(seen) == 1
 
 
-def test_taps_say_nothing_outside_of_a_read_and_can_be_taken_off() -> None:
+def test_hooks_do_nothing_outside_of_a_read_and_can_be_taken_off() -> None:
     model = tiny_llama()
     before = hooks_of(model)
-    taps = Taps(model, [0, 2])
+    hooks = HiddenStateHooks(model, [0, 2])
     assert hooks_of(model) == before + 3
     model(input_ids=torch.tensor([SEQUENCES[0]]))
     seen: list[Tensor] = []
-    with taps.read({0: seen.append}):
+    with hooks.read({0: seen.append}):
         model(input_ids=torch.tensor([SEQUENCES[0]]))
     assert len(seen) == 1
-    with pytest.raises(CaptureError, match="1: 0"), taps.read({1: seen.append}):
+    with pytest.raises(CaptureError, match="1: 0"), hooks.read({1: seen.append}):
         model(input_ids=torch.tensor([SEQUENCES[0]]))
-    taps.remove()
+    hooks.remove()
     assert hooks_of(model) == before
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.forward.prefix import MAX_LEVELS, MIN_SAVED, Layout, lay_out, sort_key
+from candor.forward.prefix import MAX_LEVELS, MIN_SAVED, Layout, count_distinct, lay_out, sort_key
 
 # Few symbols and few stems: random sequences that share prefixes of every length.
 STEMS = st.lists(st.sampled_from([(0,) * 20, (1,) * 7, (0, 1) * 9, (2,)]), max_size=4)
@@ -108,19 +108,19 @@ def test_keys_sort_as_the_tokens_do(one: list[int], other: list[int]) -> None:
 
 
 @given(SEQUENCES)
-def test_keys_known_already_change_nothing(sequences: list[tuple[int, ...]]) -> None:
+def test_keys_that_are_given_change_nothing(sequences: list[tuple[int, ...]]) -> None:
     assert lay_out(sequences, [sort_key(one) for one in sequences]) == lay_out(sequences)
 
 
-def test_a_known_prefix_is_in_front_and_not_computed() -> None:
+def test_a_cached_prefix_is_in_front_and_not_computed() -> None:
     context, turn = tuple(range(100, 150)), tuple(range(200, 230))
     sequences = [(*context, 1, 2, 3), context + turn + (4, 5), context + turn + (6,), (9, 9, 9)]
-    known = [(50, 50), (0, 80), (80, 80), (0, 1)]
-    layout = lay_out(sequences, known=known)
-    assert layout.num_known == 80
+    cached = [(50, 50), (0, 80), (80, 80), (0, 1)]
+    layout = lay_out(sequences, cached=cached)
+    assert layout.num_cached_tokens == 80
     assert layout.num_tokens == 3 + 2 + 1 + 3
     assert layout.token_ids[:80] == context + turn
-    assert [sequences[number][:50] for number in layout.known] == [context, context]
+    assert [sequences[number][:50] for number in layout.cached_from] == [context, context]
     for number, ids in enumerate(sequences):
         assert [layout.token_ids[at] for at in layout.indices(number, 0, len(ids))] == [*ids]
         assert [layout.positions[at] for at in layout.indices(number, 0, len(ids))] == [
@@ -130,10 +130,30 @@ def test_a_known_prefix_is_in_front_and_not_computed() -> None:
         assert all(layout.segments[one].end <= segment.start for one in segment.before)
 
 
-def test_a_known_prefix_ends_where_a_sequence_is_read() -> None:
+def test_a_cached_prefix_ends_where_a_sequence_is_read() -> None:
     context = tuple(range(100, 150))
     sequences = [(*context, 1), (*context, 2)]
-    assert lay_out(sequences, known=[(50, 50), (0, 50)]).num_known == 50
-    assert lay_out(sequences, known=[(50, 50), (0, 20)]).num_known == 20
-    assert lay_out([sequences[0]] * 2, known=[(50, 50), (50, 7)]).num_known == 7
-    assert lay_out(sequences, known=[(0, 50), (0, 50)]).known == ()
+    assert lay_out(sequences, cached=[(50, 50), (0, 50)]).num_cached_tokens == 50
+    assert lay_out(sequences, cached=[(50, 50), (0, 20)]).num_cached_tokens == 20
+    assert lay_out([sequences[0]] * 2, cached=[(50, 50), (50, 7)]).num_cached_tokens == 7
+    assert lay_out(sequences, cached=[(0, 50), (0, 50)]).cached_from == ()
+
+
+def counted(sequences: list[tuple[int, ...]]) -> list[int]:
+    return [*count_distinct(map(sort_key, sequences))]
+
+
+def test_distinct_tokens_are_counted_as_sequences_come() -> None:
+    context = tuple(range(40))
+    sequences = [(*context, 1, 2), (*context, 3), (*context, 1, 2), (7,) * 10]
+    assert counted(sequences) == [42, 43, 43, 53]
+    # In any order the sum is the same.
+    assert counted(sequences[::-1])[-1] == 53
+    # A start shorter than MIN_SAVED is computed for each, as a layout of two does.
+    assert counted([(*context[:5], 9), (*context[:5], 8)]) == [6, 12]
+
+
+@given(SEQUENCES)
+def test_the_count_is_a_layouts_but_for_short_starts(sequences: list[tuple[int, ...]]) -> None:
+    *_, found = counted(sequences)
+    assert abs(found - lay_out(sequences).num_tokens) <= MIN_SAVED * len(sequences)

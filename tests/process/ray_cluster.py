@@ -25,12 +25,11 @@ import yaml
 from candor import assemble
 from candor.client.retry import error_of
 from candor.http.app import create_app
-from candor.probes.identity import weights_sha256
+from candor.jobs.running.processes import free_port
 from candor.settings import Settings
 from tests.paths import ROOT
-from tests.process.test_serve import free_port
-from tests.service.serving import running, save_probe
-from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
+from tests.serve_process import save_served
+from tests.service.serving import running
 
 MARKS = [
     pytest.mark.ray,
@@ -54,10 +53,9 @@ cli(["run", sys.argv[1]])
 READY = re.compile(r"ServeReplica:candor:Candor pid=(\d+)\).*\"event\": \"ready\"")
 
 
-def save_served(folder: Path) -> Path:
+def save_replica(folder: Path) -> Path:
     """What a replica reads: model, probe and key."""
-    save_tiny(folder / "model", tiny_llama(), tiny_tokenizer())
-    save_probe(folder / "sycophancy", "sycophancy", weights_sha256(folder / "model"))
+    save_served(folder)
     (folder / "key").write_text(f"{KEY}\n")
     return folder
 

@@ -28,7 +28,7 @@ from tests.process.ray_cluster import (
     Noting,
     rewards_of_one_process,
     running_cluster,
-    save_served,
+    save_replica,
 )
 from tests.service.serving import BODY, wait_for
 
@@ -39,7 +39,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_served(tmp_path_factory.mktemp("ray"))
+    return save_replica(tmp_path_factory.mktemp("ray"))
 
 
 @pytest.fixture(scope="module")

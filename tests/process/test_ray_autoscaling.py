@@ -18,7 +18,7 @@ from tests.process.ray_cluster import (
     Noting,
     rewards_of_one_process,
     running_cluster,
-    save_served,
+    save_replica,
 )
 from tests.service.serving import wait_for
 
@@ -84,7 +84,7 @@ def test_a_second_replica_comes_with_load_and_leaves_with_it(tmp_path: Path) -> 
             answered = await until_one_more(client, cluster)
             return answered, await until_one_fewer(client, cluster.ready_pids())
 
-    with running_cluster(save_served(tmp_path), QUICK) as cluster:
+    with running_cluster(save_replica(tmp_path), QUICK) as cluster:
         wait_for(lambda: len(cluster.ready_pids()) == 1, 300)
         answered, num_singles = asyncio.run(both_ways(cluster))
         assert sum(psutil.pid_exists(pid) for pid in cluster.ready_pids()) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,15 +11,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
+from candor.jobs.running.processes import candor, free_port
 from candor.probes.identity import weights_sha256
 from tests.paths import ROOT
+from tests.serve_process import ServeProcess, save_served, serve_environment
 from tests.service.serving import BODY, save_probe, wait_for
-from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.slow  # each server imports torch
 
@@ -29,65 +28,17 @@ pytestmark = pytest.mark.slow  # each server imports torch
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny RM, a probe of it, a monitor of it and a probe of another."""
     folder = tmp_path_factory.mktemp("served")
-    save_tiny(folder / "model", tiny_llama(), tiny_tokenizer())
+    save_served(folder)
     sha = weights_sha256(folder / "model")
-    save_probe(folder / "sycophancy", "sycophancy", sha)
     save_probe(folder / "watched", "watched", sha)
     save_probe(folder / "foreign", "foreign", "f" * 64)
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "candor", *arguments]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | more
-
-
-class Serving:
-    """A running `candor serve`."""
-
-    def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / f"log-{self.port}"
-        with self.log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                command("serve", "--model", str(folder / "model"), *arguments),
-                cwd=ROOT,
-                env=environment(CANDOR_PORT=str(self.port), **env),
-                stdout=stream,
-                stderr=stream,
-            )
-
-    def answers(self, path: str) -> bool:
-        try:
-            return httpx2.get(self.url + path).status_code == 200
-        except httpx2.TransportError:
-            assert self.process.poll() is None, self.log.read_text()
-            return False
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line]
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(20)
-
-
 @pytest.fixture
-def serving(folder: Path) -> Iterator[Serving]:
+def serving(folder: Path) -> Iterator[ServeProcess]:
     """The server with its probes, ready."""
-    serving = Serving(
+    serving = ServeProcess(
         folder,
         "--probe",
         str(folder / "sycophancy"),
@@ -99,7 +50,7 @@ def serving(folder: Path) -> Iterator[Serving]:
         "300",
     )
     try:
-        wait_for(lambda: serving.answers("/readyz"), 300)
+        serving.wait_ready()
         yield serving
     finally:
         serving.stop()
@@ -150,7 +101,7 @@ class Crowd:
 
 
 def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
-    serving: Serving,
+    serving: ServeProcess,
 ) -> None:
     answer = httpx2.post(f"{serving.url}/v1/rewards", json=BODY).json()
     scored = answer["results"][0]["responses"][0]
@@ -186,7 +137,7 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
     assert "poem" not in serving.log.read_text()
 
 
-def test_a_stalled_body_does_not_hold_the_exit(serving: Serving) -> None:
+def test_a_stalled_body_does_not_hold_the_exit(serving: ServeProcess) -> None:
     with socket.create_connection(("127.0.0.1", serving.port)) as connection:
         connection.sendall(
             b"POST /v1/rewards HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -201,9 +152,9 @@ def test_a_stalled_body_does_not_hold_the_exit(serving: Serving) -> None:
 def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Path) -> None:
     # One item per forward: 16,000 forwards in 3 s would be 0.2 ms each, and torch
     # takes longer on any machine.
-    serving = Serving(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
+    serving = ServeProcess(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
     try:
-        wait_for(lambda: serving.answers("/readyz"), 300)
+        serving.wait_ready()
         items = [{"prompt": "The poem is", "responses": ["good"] * 4000}] * 4
         replies: list[httpx2.Response] = []
 
@@ -231,7 +182,7 @@ def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Pa
         serving.stop()
 
 
-def test_a_second_signal_leaves_at_once(serving: Serving) -> None:
+def test_a_second_signal_leaves_at_once(serving: ServeProcess) -> None:
     serving.process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     serving.process.send_signal(signal.SIGINT)
@@ -242,7 +193,7 @@ def test_a_second_signal_leaves_at_once(serving: Serving) -> None:
 def test_the_keys_are_asked_for_and_not_warned_of_or_logged(folder: Path) -> None:
     operator = folder / "operator-key"
     operator.write_text("0perator\n")
-    serving = Serving(
+    serving = ServeProcess(
         folder,
         "--operator-key-file",
         str(operator),
@@ -251,7 +202,7 @@ def test_the_keys_are_asked_for_and_not_warned_of_or_logged(folder: Path) -> Non
         CANDOR_DRIFT_WINDOW="0",
     )
     try:
-        wait_for(lambda: serving.answers("/readyz"), 300)
+        serving.wait_ready()
         assert httpx2.post(f"{serving.url}/v1/rewards", json=BODY).status_code == 401
         named = httpx2.post(
             f"http://user:k3y@127.0.0.1:{serving.port}/v1/rewards", json=BODY, timeout=60
@@ -275,9 +226,9 @@ def test_the_keys_are_asked_for_and_not_warned_of_or_logged(folder: Path) -> Non
 
 def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments),
+        candor(*arguments),
         cwd=ROOT,
-        env=environment(CANDOR_PORT=str(free_port())),
+        env=serve_environment(CANDOR_PORT=str(free_port())),
         capture_output=True,
         text=True,
         timeout=600,

@@ -12,7 +12,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from candor.client import AsyncGeneratorClient, Completion, Retry, WrongModel
-from demo.processes import free_port, running, vllm, vllm_environment
+from candor.jobs.running.processes import free_port, running
+from demo.commands import server_environment, vllm
 from tests.paths import ROOT
 from tests.service.serving import wait_for
 
@@ -35,11 +36,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the command names .venv-vllm from here
         with running(
-            vllm(GENERATOR, "generator", port, eager=True),
+            [*vllm(GENERATOR, "generator", eager=True), f"--port={port}"],
             ready_url=f"{url}/health",
             log=tmp_path_factory.mktemp("vllm") / "log",
             timeout_s=420,
-            environment=vllm_environment(),
+            environment=server_environment(),
         ) as process:
             assert left_of(process.pid)
             yield url

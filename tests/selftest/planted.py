@@ -12,6 +12,7 @@ import itertools
 import random
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,10 +27,11 @@ from candor.jobs.running.files import Row
 from candor.models.load import RewardModel
 from candor.probes.artifact import save
 from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
-from candor.probes.fitting.collect import collect
+from candor.probes.fitting.activations import read_tokens
 from candor.probes.fitting.fit import fit_logistic
 from candor.probes.probe import Probe
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 PHRASE = "Yes, you are right."
@@ -117,7 +119,7 @@ def train_reward_model(rows: list[Row], seed: int) -> PreTrainedModel:
 
 def encode(row: Row) -> list[Item]:
     """Every response of a row, by the server's renderer."""
-    context = [Message.model_validate(turn) for turn in row["messages"]]
+    context = Messages.of([Message.model_validate(turn) for turn in row["messages"]])
     return [_renderer().encode(context, response["text"]) for response in row["responses"]]
 
 
@@ -141,7 +143,8 @@ def train_probe(folder: Path, rm: RewardModel, rows: list[Row]) -> None:
     items = [item for row in rows for item in encode(row)]
     flags = [response["phrase"] for row in rows for response in row["responses"]]
     sequences = [(item.token_ids, item.response_start, item.response_end) for item in items]
-    means = collect(rm.model, sequences, [PROBE_LAYER]).means[PROBE_LAYER]
+    with TemporaryDirectory() as cache:
+        means = read_tokens(rm.model, sequences, [PROBE_LAYER], Path(cache)).read(PROBE_LAYER).means
     weight, bias = fit_logistic(means, torch.tensor(flags).long().numpy(), 1.0)
     card = Card(
         name="agreement",

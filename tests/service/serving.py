@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIden
 from candor.probes.combine import Combination
 from candor.probes.identity import template_sha256
 from candor.probes.probe import Probe
-from candor.scoring.compose import SUM, ServedProbe
+from candor.scoring.compose import SUM
 from candor.scoring.rewarder import Rewarder
+from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings
 from candor.text.render import Renderer
 from candor.watch.cache_gauges import PrefixCacheGauges
@@ -88,7 +89,7 @@ def save_probe(folder: Path, name: str, weights_sha256: str) -> Path:
     return folder
 
 
-class Scripted:
+class Scripted(Engine):
     """An engine with faults to order: `before` runs in the model thread ahead of each forward."""
 
     name = "scripted"
@@ -97,8 +98,11 @@ class Scripted:
         self.inner = inner
         self.before = before
 
-    def cost(self, items: Sequence[Item]) -> int:
-        return self.inner.cost(items)
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        return self.inner.costs(items)
+
+    def forget(self) -> None:
+        self.inner.forget()
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         self.before(items)
@@ -145,8 +149,8 @@ def load_tiny(
         dtype="float32",
         device="cpu",
     )
-    served = tiny_probes() if served is None else served
-    probes = {name: one.loaded.probe for name, one in served.items()}
+    everything = Served(tiny_probes() if served is None else served)
+    probes = everything.probes
     if prefix_cache is not None:
         metrics.registry.register(PrefixCacheGauges(prefix_cache))
     engine = build_engine(
@@ -168,20 +172,19 @@ def load_tiny(
             weights_sha256=model.weights_sha256,
             template_sha256=model.template_sha256,
             probes=probes,
-            monitors=frozenset(name for name, one in served.items() if one.monitor),
+            monitors=everything.monitors,
             window=drift_window,
             reference=drift_reference,
         )
     return Rewarder(
         model=model,
         renderer=Renderer(tokenizer, max_length=256, ending="template"),
+        engine=engine,
         batcher=batcher,
-        served=served,
+        served=everything,
         metrics=metrics,
-        engine_name=engine.name,
         combination=combination,
         drift=drift,
-        prefix_cache=prefix_cache,
     )
 
 
@@ -216,7 +219,7 @@ def running(
         wait_for(lambda: server.started)
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         if ready:
-            wait_for(lambda: app.state.health.ready)
+            wait_for(lambda: app.state.server.health.ready)
         yield url
     finally:
         server.should_exit = True

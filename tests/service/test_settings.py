@@ -123,13 +123,14 @@ def test_lambda_comes_from_the_flag_from_kappa_or_is_zero(tmp_path: Path) -> Non
         made(probes=tuple(folders), monitors=(monitor,), penalties={"a": 0.5}, kappas={"b": 0.25})
     )
     # The cards say std_R 2.0 and std_S 0.5.
-    assert {name: one.default_lambda for name, one in served.items()} == {
+    assert {name: one.default_lambda for name, one in served.everything.items()} == {
         "a": 0.5,
         "b": 1.0,
         "c": 0.0,
         "m": 0.0,
     }
-    assert [name for name, one in served.items() if one.monitor] == ["m"]
+    assert served.monitors == {"m"}
+    assert list(served.penalised) == ["a", "b", "c"]
 
 
 def test_keys_are_read_from_their_files(tmp_path: Path) -> None:

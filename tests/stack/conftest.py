@@ -12,7 +12,7 @@ import pytest
 
 from candor.engines.prefix_cache import PrefixCache
 from candor.item import Item
-from candor.scoring.compose import ServedProbe
+from candor.scoring.served import ServedProbe
 from tests.service.scoring.test_evader import REFERENCE, probes, traffic
 from tests.service.serving import load_tiny, running, score, tiny_app
 from tests.stack.command_line import command_line

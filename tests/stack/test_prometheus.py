@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import httpx2
 import pytest
 import yaml
 
+from candor.jobs.running.processes import free_port
 from tests.service.serving import wait_for
 from tests.stack.composed import read
 from tests.stack.conftest import API_KEY, OPERATOR_KEY, Live
@@ -73,12 +73,6 @@ def configuration(folder: Path, server: str) -> Path:
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 
 from candor.client import Unreachable
+from candor.jobs.running.processes import free_port
 from tests.paths import ROOT
 from tests.tiny import END, save_tiny, tiny_tokenizer
 from tests.trainers.asking import QUESTION, REPLIES, close_others, native
-from tests.trainers.process import free_port
 from tests.trainers.test_verl_adapter import batch_of_verl, loaded_by_verl
 
 

@@ -12,9 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer
 
 from candor.client import rows
 from candor.client.trl import reward_function
+from candor.jobs.running.processes import free_port
+from tests.serve_process import ServeProcess, save_served
 from tests.tiny import tiny_tokenizer
 from tests.trainers.asking import close_others
-from tests.trainers.process import ServerProcess, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
 
@@ -25,8 +26,9 @@ PROMPTS = [f"What do you think of poem {number}?" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("trl"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    folder = save_served(tmp_path_factory.mktemp("trl"))
+    server = ServeProcess(folder, f"--probe={folder / 'sycophancy'}", "--penalty=sycophancy=0.5")
     try:
         server.wait_ready()
         yield server
@@ -55,7 +57,7 @@ def tiny_policy() -> PreTrainedModel:
 class Outage(TrainerCallback):
     """The server is killed after one step, before the next one asks for its rewards."""
 
-    def __init__(self, server: ServerProcess, after_step: int) -> None:
+    def __init__(self, server: ServeProcess, after_step: int) -> None:
         self.server = server
         self.after_step = after_step
 
@@ -118,7 +120,7 @@ def gain(logged: list[dict[str, float]]) -> float:
 
 
 def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
-    server: ServerProcess, tmp_path: Path
+    server: ServeProcess, tmp_path: Path
 ) -> None:
     first = server.process.pid
     outage = Outage(server, after_step=8)
@@ -135,7 +137,7 @@ def test_grpo_learns_from_a_server_that_is_killed_and_comes_back(
         assert "candor/score/sycophancy" in line
 
 
-def test_without_learning_the_reward_does_not_rise(server: ServerProcess, tmp_path: Path) -> None:
+def test_without_learning_the_reward_does_not_rise(server: ServeProcess, tmp_path: Path) -> None:
     logged = train(tmp_path, reward_function(server.url), learning_rate=0.0)
     assert abs(gain(logged)) < 1.0
 
@@ -149,7 +151,7 @@ def test_a_server_that_never_comes_costs_the_rows_and_not_the_run(tmp_path: Path
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
 
 
-def test_a_wrong_address_stops_the_run_with_its_name(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_wrong_address_stops_the_run_with_its_name(server: ServeProcess, tmp_path: Path) -> None:
     with pytest.raises(rows.PermanentError, match="404"):
         train(tmp_path, reward_function(f"{server.url}/nowhere"), steps=1)
 

@@ -123,7 +123,7 @@ def test_rewards_of_two_models_are_not_mixed() -> None:
     async def ask_twice(server: RewardServer, *, change: bool) -> None:
         await server.rewards([(QUESTION, "a")])
         if change:
-            rewarder = app.state.rewarder
+            rewarder = app.state.server.rewarder
             rewarder.model = dataclasses.replace(rewarder.model, weights_sha256="1" * 64)
         await server.rewards([(QUESTION, "a")])
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from candor.client import PermanentError, Unreachable
+from candor.jobs.running.processes import free_port
 from tests.paths import ROOT
 from tests.trainers.asking import QUESTION, TOO_LONG, native, run
-from tests.trainers.process import free_port
 
 
 def loaded_by_verl(path: str, reward_kwargs: dict[str, Any]) -> Callable[..., Awaitable[Any]]:

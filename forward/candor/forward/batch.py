@@ -1,10 +1,10 @@
-"""One batch on its way through the trunk: padded, or packed, a shared prefix computed once.
+"""One batch as the trunk computes it: padded, or packed so that a shared prefix is computed once.
 
-Either says what the trunk is called with, and where the response tokens and each sequence's last
-token lie in what comes out, flattened to [positions, hidden]. Whoever reads activations needs no
-more, so probes are fitted on the very forward that serves them. Packing needs the model to run
-`candor.forward.packed_attention`; whether it may is checked where models are loaded
-(`candor.engines.choose`).
+`padded` and `packed` both return a `Forward`. It holds the arguments of the trunk's forward call,
+and says where the response tokens and each sequence's last token lie in the trunk's output,
+flattened to [positions, hidden]. Reading activations needs nothing else, so probes are fitted on
+the very forward that serves them. A packed batch needs a model that runs
+`candor.forward.packed_attention`; `candor.engines.choose` checks that a model can.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from candor.forward.collate import right_pad
 from candor.forward.packed_attention import PackedLayout
 from candor.forward.prefix import lay_out
-from candor.forward.prefix_kv import KeyValues, Prefix
+from candor.forward.prefix_kv import CachedPrefix, KeyValues
 
 Spans = Sequence[tuple[int, int]]
 """[start, end) of each sequence's response, in tokens."""
@@ -28,18 +28,20 @@ Spans = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """How one batch is computed.
+    """How the trunk computes one batch.
 
     Attributes:
-        inputs: what the trunk is called with, by name.
+        inputs: arguments of the trunk's forward call, by name.
         positions: [distinct response tokens] int64: where they lie in the trunk's activations,
             flattened to [positions, hidden].
-        order: [response tokens] int64, sequence after sequence: which of `positions` each is.
-            Equal sequences share theirs.
+        order: [response tokens] int64, sequence after sequence: for each response token, its index
+            in `positions`. Equal sequences share theirs.
         last: [sequences] int64, positions of the last tokens.
         num_tokens: tokens that the trunk computes, padding included.
-        num_known: tokens of distinct prefixes that are looked at and not computed.
-        kept: by sequence, the keys and values of its first tokens, once the forward has run.
+        num_cached_tokens: distinct tokens whose keys and values come from cached prefixes; the
+            trunk does not compute them.
+        kept_prefixes: by sequence number, the keys and values of the first tokens that `packed` was
+            asked to keep. They are complete once the forward has run.
     """
 
     inputs: dict[str, Any]
@@ -47,22 +49,22 @@ class Forward:
     order: Tensor
     last: Tensor
     num_tokens: int
-    num_known: int = 0
-    kept: Mapping[int, Prefix] = field(default_factory=dict)
+    num_cached_tokens: int = 0
+    kept_prefixes: Mapping[int, CachedPrefix] = field(default_factory=dict)
 
 
 def padded(sequences: Sequence[Sequence[int]], spans: Spans, device: torch.device) -> Forward:
-    """Right-padded to the longest; shares nothing.
+    """The sequences as rows, padded on the right to the longest; nothing is shared.
 
     Raises:
-        ValueError: no sequence, or an empty one.
+        ValueError: there is no sequence, or a sequence is empty.
     """
     input_ids, attention_mask = right_pad(sequences, device)
-    rows = range(0, input_ids.numel(), input_ids.shape[1])
+    row_starts = range(0, input_ids.numel(), input_ids.shape[1])
     responses = chain.from_iterable(
-        range(row + start, row + end) for row, (start, end) in zip(rows, spans, strict=True)
+        range(row + start, row + end) for row, (start, end) in zip(row_starts, spans, strict=True)
     )
-    last = (row + len(ids) - 1 for row, ids in zip(rows, sequences, strict=True))
+    last = (row + len(ids) - 1 for row, ids in zip(row_starts, sequences, strict=True))
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
     return _forward(inputs, responses, last, input_ids.numel(), device)
 
@@ -72,8 +74,8 @@ def packed(
     spans: Spans,
     device: torch.device,
     keys: Sequence[bytes] | None = None,
-    prefixes: Sequence[Prefix | None] | None = None,
-    keep: Mapping[int, int] | None = None,
+    cached_prefixes: Sequence[CachedPrefix | None] | None = None,
+    to_keep: Mapping[int, int] | None = None,
     *,
     read_last_layer: bool = True,
 ) -> Forward:
@@ -81,44 +83,46 @@ def packed(
     (`candor.forward.prefix`).
 
     Args:
-        keys: `candor.forward.prefix.sort_key` of each sequence, where known.
-        prefixes: the known prefix of each sequence: its tokens before the response and before the
-            last token are looked at, not computed.
-        keep: by sequence, how many of its first tokens' keys and values to keep.
-        read_last_layer: the response tokens of the last block's output will be read, not only
-            each sequence's last token: of no other token need it be computed.
+        keys: `candor.forward.prefix.sort_key` of each sequence; computed here where not given.
+        cached_prefixes: for each sequence, a prefix of it whose keys and values were kept from an
+            earlier forward, or None. Tokens of it that come before the response and before the last
+            token are not computed again.
+        to_keep: sequence number -> how many of its first tokens' keys and values to keep.
+        read_last_layer: whether response tokens of the last block's output will be read. If not,
+            only each sequence's last token is, and the last block may compute that token alone.
 
     Raises:
-        ValueError: no sequence, or an empty one.
+        ValueError: there is no sequence, or a sequence is empty.
     """
-    known = []
-    if prefixes is not None:
-        for prefix, (start, _), ids in zip(prefixes, spans, sequences, strict=True):
-            known.append((prefix.num_tokens if prefix else 0, min(start, len(ids) - 1)))
-    layout = lay_out(sequences, keys, known)
+    cached = []
+    if cached_prefixes is not None:
+        for prefix, (start, _), ids in zip(cached_prefixes, spans, sequences, strict=True):
+            cached.append((prefix.num_tokens if prefix else 0, min(start, len(ids) - 1)))
+    layout = lay_out(sequences, keys, cached)
     states = None
-    if keep or layout.known:
-        states = KeyValues(layout, prefixes or (), keep or {}, device)
-    skipped = layout.num_known
+    if to_keep or layout.cached_from:
+        states = KeyValues(layout, cached_prefixes or (), to_keep or {}, device)
+    num_cached = layout.num_cached_tokens
     responses = chain.from_iterable(
-        (place - skipped for place in layout.indices(number, start, end))
+        (index - num_cached for index in layout.indices(number, start, end))
         for number, (start, end) in enumerate(spans)
     )
     last = (
-        next(layout.indices(number, len(ids) - 1, len(ids))) - skipped
+        next(layout.indices(number, len(ids) - 1, len(ids))) - num_cached
         for number, ids in enumerate(sequences)
     )
     packed_layout = PackedLayout(layout, device, states)
     inputs = {
-        "input_ids": _indices(layout.token_ids[skipped:], device)[None],
-        "position_ids": _indices(layout.positions[skipped:], device)[None],
+        "input_ids": _indices(layout.token_ids[num_cached:], device)[None],
+        "position_ids": _indices(layout.positions[num_cached:], device)[None],
         "use_cache": False,
         "packed_layout": packed_layout,
     }
     forward = _forward(inputs, responses, last, layout.num_tokens, device)
     read = [forward.last, forward.positions] if read_last_layer else [forward.last]
     packed_layout.announce(torch.unique(torch.cat(read)))
-    return replace(forward, num_known=skipped, kept=states.kept if states else {})
+    kept = states.kept if states else {}
+    return replace(forward, num_cached_tokens=num_cached, kept_prefixes=kept)
 
 
 def _forward(

@@ -1,13 +1,13 @@
-"""`take_over`: plain decoder blocks computed with less traffic, the last one for few tokens.
+"""`take_over`: plain decoder blocks computed with less memory traffic, the last one for few tokens.
 
-transformers writes a block as a chain of small tensor operations; between the matrix products each
-reads and writes everything again. Here the products add into what is there, the rest is one pass
-each (compiled, where `candor.forward.native` is), and the last block computes only the tokens
-somebody will read: for all others it owes nothing but keys and values. The sums are the block's
-own, in another order.
+transformers writes a block as a chain of small tensor operations, each of which reads and writes
+all hidden states again between the matrix products. Here the products add into the hidden states in
+place, and each step between them is one pass (compiled, where `candor.forward.native` was built).
+The last block computes only the tokens that will be read; of all other tokens it needs keys and
+values alone. The sums are the block's own, in another order.
 
-Only for blocks of the classes named below, on the packed layout. A block of any other class keeps
-its own forward. Modules, weights and hooks stay; what changes is the instance's `forward`.
+Only blocks of the classes in `PLAIN` are taken over, and only for packed batches; any other block
+keeps its own forward. Modules, weights and hooks stay: only the instance's `forward` is replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PLAIN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3Decoder
 
 
 def take_over(model: nn.Module) -> bool:
-    """Computes the model's blocks here, where all of them are plain; says whether they are.
+    """Replaces the forward of every block if all blocks are plain; returns whether they are.
 
     The model must run `candor.forward.packed_attention`.
     """
@@ -47,7 +47,7 @@ def take_over(model: nn.Module) -> bool:
 
 
 def give_back(model: nn.Module) -> None:
-    """The blocks' own forwards again."""
+    """Restores the blocks' own forwards."""
     for block in decoder_blocks(model):
         vars(block).pop("forward", None)
 
@@ -60,8 +60,8 @@ def _is_plain(block: nn.Module) -> bool:
     outward += [_part(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
     inward = [_part(attention, f"{name}_proj") for name in "qkv"]
     return (
-        all(type(one) is nn.Linear for one in (*inward, *outward))
-        and all(one.bias is None for one in outward)
+        all(type(layer) is nn.Linear for layer in (*inward, *outward))
+        and all(layer.bias is None for layer in outward)
         and isinstance(_part(mlp, "act_fn"), SiLUActivation)
     )
 
@@ -75,7 +75,7 @@ def _forward(
     packed_layout: PackedLayout,
     **others: Any,
 ) -> Tensor:
-    """[1, T, hidden] -> the same; of the last block, NaN at tokens that nobody reads."""
+    """[1, T, hidden] -> [1, T, hidden]; NaN at tokens of the last block that were not announced."""
     hidden = hidden_states[0]
     kernel = native.kernel()
     if kernel is not None and not kernel.can(hidden):
@@ -88,14 +88,16 @@ def _forward(
     key = _rotated(kernel, _heads(kernel, attention, "k", normed), cosines, sines)
     value = _heads(kernel, attention, "v", normed)
     if read is not None:
-        hidden, normed, cosines, sines = (one[read] for one in (hidden, normed, cosines, sines))
+        hidden, normed, cosines, sines = (
+            states[read] for states in (hidden, normed, cosines, sines)
+        )
     query = _rotated(kernel, _heads(kernel, attention, "q", normed), cosines, sines)
-    asked, keys, values = (states.transpose(0, 1)[None] for states in (query, key, value))
+    query, key, value = (states.transpose(0, 1)[None] for states in (query, key, value))
     mixed, _ = packed_attention(
         attention,
-        asked,
-        keys,
-        values,
+        query,
+        key,
+        value,
         None,
         scaling=float(attention.scaling),  # type: ignore[arg-type]
         packed_layout=packed_layout,
@@ -113,10 +115,10 @@ def _forward(
     hidden = _add(hidden, gate, _part(mlp, "down_proj"))
     if read is None:
         return hidden[None]
-    # Whoever reads a token that was not announced gets NaN, and so an error: never a wrong number.
-    whole = torch.full_like(hidden_states[0], torch.nan)
-    whole[read] = hidden
-    return whole[None]
+    # Reading a token that was not announced gives NaN, and so an error: never a wrong number.
+    output = torch.full_like(hidden_states[0], torch.nan)
+    output[read] = hidden
+    return output[None]
 
 
 def _norm(kernel: Kernel | None, norm: nn.Module, hidden: Tensor) -> Tensor:
@@ -128,7 +130,8 @@ def _norm(kernel: Kernel | None, norm: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def _heads(kernel: Kernel | None, attention: nn.Module, name: str, normed: Tensor) -> Tensor:
-    """[T, heads, head_dim]: the projection q, k or v, normed where the block norms it (Qwen3)."""
+    """The projection `name` (q, k or v): [T, heads, head_dim], normed where the block norms it
+    (Qwen3)."""
     states = _product(normed, _part(attention, f"{name}_proj"))
     states = states.view(len(normed), -1, int(attention.head_dim))  # type: ignore[arg-type]
     if name == "v" or not hasattr(attention, f"{name}_norm"):
@@ -138,7 +141,7 @@ def _heads(kernel: Kernel | None, attention: nn.Module, name: str, normed: Tenso
 
 
 def _rotated(kernel: Kernel | None, states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """`states` with their rotary embedding; they may be overwritten."""
+    """`states` with their rotary embedding; `states` may be overwritten."""
     if kernel is not None:
         kernel.rotate(states, cosines, sines)
         return states
@@ -148,7 +151,8 @@ def _rotated(kernel: Kernel | None, states: Tensor, cosines: Tensor, sines: Tens
 
 
 def _window(attention: nn.Module) -> int | None:
-    """Mistral's attention looks in its configuration, the others at themselves."""
+    """The sliding window, or None. Mistral's attention has it in its configuration, the others in
+    an attribute."""
     window = getattr(attention, "sliding_window", None)
     if isinstance(attention, MistralAttention):
         window = getattr(attention.config, "sliding_window", None)

@@ -1,10 +1,9 @@
-"""See chosen layers' activations during a forward, keeping none.
+"""Reads chosen layers' activations during a forward, and stores none.
 
-Hooks on the model's own modules, proven to have fired. What a reader sees is what
+The hooks sit on the model's own modules, and every read proves that they fired. A reader sees what
 `output_hidden_states=True` would return at the same index (tested at every index for every
-supported family), but nothing is stored unless the reader stores it. `read_hidden_states` hooks for
-one `with`; `Taps` hooks once, for threads that run the same model side by side. It does not run the
-forward.
+supported family). `read_hidden_states` puts hooks on for one `with` block. `HiddenStateHooks` puts
+them on once, for threads that run the same model side by side. The caller runs the forward.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ def num_hidden_layers(model: nn.Module) -> int:
     return len(decoder_blocks(model))
 
 
-class _Here(threading.local):
-    """Who reads the forwards of this thread: nobody, unless it is inside `Taps.read`."""
+class _ThreadReaders(threading.local):
+    """The readers of this thread's forwards; None outside `HiddenStateHooks.read`."""
 
     readers: Mapping[int, Reader] | None = None
     fired: Counter[int | str]
 
 
-class Taps:
+class HiddenStateHooks:
     """Hooks at chosen layers of one model. They call the readers of the thread that runs the
     forward, and do nothing in a thread that is not inside `read`.
 
@@ -47,7 +46,7 @@ class Taps:
             Gemma's embedding scale applied), num_layers is the output of the final norm.
 
     Raises:
-        ValueError: a layer out of range, or a model laid out in an unknown way.
+        ValueError: a layer is out of range, or the model is laid out in an unknown way.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[int]) -> None:
@@ -56,17 +55,17 @@ class Taps:
         for layer in wanted:
             if not 0 <= layer <= len(blocks):
                 raise ValueError(f"layer {layer} does not exist: this model has 0 to {len(blocks)}")
-        self._here = _Here()
+        self._thread = _ThreadReaders()
         self._trunk = type(trunk).__name__
-        self._handles = [trunk.register_forward_hook(_count(self._here))]
+        self._handles = [trunk.register_forward_hook(_count_forwards(self._thread))]
         for layer in wanted:
             if layer < len(blocks):
-                before = _read_input(layer, self._here)
+                before = _read_input(layer, self._thread)
                 handle = blocks[layer].register_forward_pre_hook(before, with_kwargs=True)
             else:
                 norm = trunk.norm
                 assert isinstance(norm, nn.Module)
-                handle = norm.register_forward_hook(_read_output(layer, self._here))
+                handle = norm.register_forward_hook(_read_output(layer, self._thread))
             self._handles.append(handle)
 
     @contextmanager
@@ -75,16 +74,16 @@ class Taps:
         this thread. A reader must not change the tensor.
 
         Raises:
-            CaptureError: on a clean exit, when no forward ran or a hook did not fire once per
-                forward, as that of a layer without a hook.
+            CaptureError: on a clean exit, if no forward ran, or if a reader was not called exactly
+                once per forward (also because its layer has no hook).
         """
-        here = self._here
-        here.readers, here.fired = readers, Counter()
+        thread = self._thread
+        thread.readers, thread.fired = readers, Counter()
         try:
             yield
-            fired = here.fired
+            fired = thread.fired
         finally:
-            here.readers, here.fired = None, Counter()
+            thread.readers, thread.fired = None, Counter()
         silent = [layer for layer in readers if fired[layer] != fired["forwards"]]
         if fired["forwards"] == 0 or silent:
             counts = {layer: fired[layer] for layer in readers}
@@ -101,43 +100,43 @@ class Taps:
 
 @contextmanager
 def read_hidden_states(model: nn.Module, readers: Mapping[int, Reader]) -> Iterator[None]:
-    """`Taps.read` with hooks that are gone on every way out.
+    """As `HiddenStateHooks.read`, with hooks that are taken off on every way out.
 
     Raises:
-        ValueError, CaptureError: as `Taps`.
+        ValueError, CaptureError: as `HiddenStateHooks`.
     """
-    taps = Taps(model, readers)
+    hooks = HiddenStateHooks(model, readers)
     try:
-        with taps.read(readers):
+        with hooks.read(readers):
             yield
     finally:
-        taps.remove()
+        hooks.remove()
 
 
-def _count(here: _Here) -> Callable[..., None]:
+def _count_forwards(thread: _ThreadReaders) -> Callable[..., None]:
     def after_forward(module: nn.Module, args: Any, output: Any) -> None:
-        if here.readers is not None:
-            here.fired["forwards"] += 1
+        if thread.readers is not None:
+            thread.fired["forwards"] += 1
 
     return after_forward
 
 
-def _read_input(layer: int, here: _Here) -> Callable[..., None]:
+def _read_input(layer: int, thread: _ThreadReaders) -> Callable[..., None]:
     def before_block(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        # Hugging Face passes it by position; a wrapped block may get it by name.
-        _call(layer, here, args[0] if args else kwargs["hidden_states"])
+        # transformers passes hidden states by position; a wrapped block may get them by name.
+        _call_reader(layer, thread, args[0] if args else kwargs["hidden_states"])
 
     return before_block
 
 
-def _read_output(layer: int, here: _Here) -> Callable[..., None]:
+def _read_output(layer: int, thread: _ThreadReaders) -> Callable[..., None]:
     def after_norm(module: nn.Module, args: Any, output: Any) -> None:
-        _call(layer, here, output)
+        _call_reader(layer, thread, output)
 
     return after_norm
 
 
-def _call(layer: int, here: _Here, hidden: Tensor) -> None:
-    if here.readers is not None and layer in here.readers:
-        here.readers[layer](hidden)
-        here.fired[layer] += 1
+def _call_reader(layer: int, thread: _ThreadReaders, hidden: Tensor) -> None:
+    if thread.readers is not None and layer in thread.readers:
+        thread.readers[layer](hidden)
+        thread.fired[layer] += 1

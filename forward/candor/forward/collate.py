@@ -13,14 +13,14 @@ def right_pad(
 ) -> tuple[Tensor, Tensor]:
     """Pads on the right with id 0 and masks the padding.
 
-    Id 0 is a filler: nobody looks for it afterwards, since many models use their pad token as a
-    real one. The last token of a sequence is found from its length.
+    No code looks for id 0 afterwards, because many models use their pad id as a real token. The
+    last token of a sequence is found from the sequence's length.
 
     Returns:
         input_ids [B, T] int64, attention_mask [B, T] int64 (1 = real), on `device`.
 
     Raises:
-        ValueError: no sequence, or an empty one.
+        ValueError: there is no sequence, or a sequence is empty.
     """
     if not sequences or min(map(len, sequences)) == 0:
         raise ValueError("a batch needs a sequence, and every sequence at least one token")

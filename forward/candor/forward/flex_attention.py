@@ -1,8 +1,8 @@
-"""Packed attention on a GPU: torch's flex attention, told by a block mask who sees whom.
+"""Packed attention on a GPU: torch's flex attention with a block mask of the layout.
 
-One call a layer whatever the number of segments; blocks of the mask in which nobody sees anybody
-are not computed. Compiled by torch on first use. Uncompiled it computes every score and is only a
-reference: that is how the tests run it, on a CPU. No speed was measured.
+One call per layer, whatever the number of segments; blocks of the mask in which no query sees any
+key are not computed. torch compiles it on first use. Uncompiled, on a CPU, it computes every score
+and is only a reference for the tests. No speed was measured.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def block_mask(
     segments: tuple[Segment, ...], table: Tensor, positions: Tensor, window: int | None,
     device: torch.device,
 ) -> BlockMask:  # fmt: skip
-    """Which key each query sees: those of its segment and of the segments that lead to it, up to
-    its own place and, with a window, not further back than that.
+    """The keys that each query sees: those of its own segment and of the segments that lead to it,
+    up to the query's own place and, with a window, no further back than the window.
 
     Args:
-        table, positions: of the queries, as `candor.forward.packed_attention.Queries` has them.
+        table, positions: those of `candor.forward.packed_attention.Queries`.
     """
     numbers = torch.arange(len(segments))
     key_segment = numbers.repeat_interleave(table[:, 1].long()).to(device)
@@ -52,7 +52,7 @@ def attend(
 ) -> Tensor:  # fmt: skip
     """[1, heads, queries, head_dim] -> [1, queries, heads, head_dim]."""
 
-    def capped(score: Tensor, batch: Tensor, head: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    def capped(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score if softcap is None else softcap * torch.tanh(score / softcap)
 
     run: Any = _compiled() if query.is_cuda else flex_attention

@@ -1,9 +1,9 @@
-"""Where a decoder-only reward model keeps its parts: the trunk, its blocks, its final norm, its
-head.
+"""Finds the parts of a decoder-only reward model: its trunk, the trunk's blocks, the head.
 
-Covers what `AutoModelForSequenceClassification`, `AutoModelForCausalLM` and `AutoModel` build for
-the Llama, Qwen2/3, Mistral and Gemma/2/3 (text) families and everything laid out like them. It
-looks at the layout, not at class names, and says what it looked for when a model has another one.
+The trunk is the model without its head: embeddings, blocks, final norm. Covered are the models that
+`AutoModelForSequenceClassification`, `AutoModelForCausalLM` and `AutoModel` build for the Llama,
+Qwen2/3, Mistral and Gemma/2/3 (text) families, and every model with the same attributes. Class
+names do not matter. An error names the attributes that were looked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 def decoder(model: nn.Module) -> nn.Module:
     """The trunk: the module with `embed_tokens`, `layers` (a ModuleList) and `norm`.
 
-    It is the model itself (a bare decoder) or its attribute `model`.
+    The trunk is the model itself (a bare decoder) or the model's attribute `model`.
 
     Raises:
         ValueError: neither has these parts.
@@ -45,8 +45,8 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
 def head_logits(model: nn.Module, last_hidden: Tensor) -> Tensor:
     """The base reward R: the head applied to the trunk's output at each item's last token.
 
-    Computed in float32 whatever the model's dtype: in bfloat16 a reward near 10 has steps of 0.06,
-    which is more than neighbouring candidates differ by.
+    Computed in float32 whatever the model's dtype: a bfloat16 number near 10 has steps of 0.06,
+    and rewards of neighbouring candidates differ by less.
 
     Args:
         last_hidden: [B, hidden], after the final norm.

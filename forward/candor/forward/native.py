@@ -1,8 +1,8 @@
 """The compiled attention kernel (`forward/cpp/`), where it was built and this CPU can run it.
 
-Only the way there: finding the library, what it computes, and the call. Without it
-`candor.forward.packed_attention` computes the same with torch, more slowly. `CANDOR_NATIVE=0` in
-the environment does without it.
+This module finds the library, asks which dtypes it computes, and calls it. Without the library
+`candor.forward.packed_attention` computes the same with torch, more slowly. The environment
+variable `CANDOR_NATIVE=0` switches the kernel off.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Kernel:
     """One loaded library.
 
     Raises:
-        OSError: not a library, or one of another system.
-        AttributeError: another library.
+        OSError: the file is no library, or is built for another system.
+        AttributeError: the library is another one, or of another version.
     """
 
     def __init__(self, library: Path) -> None:
@@ -67,12 +67,12 @@ class Kernel:
         self._silu_multiply.argtypes = [c_int, c_void_p, c_void_p, c_int64, c_int]
         for function in (self._rms_norm, self._rotate, self._silu_multiply):
             function.restype = None
-        found = {dtype: loaded.candor_kernel(code) for dtype, code in DTYPES.items()}
-        self.names = {dtype: name.decode() for dtype, name in found.items() if name is not None}
+        names = {dtype: loaded.candor_kernel(code) for dtype, code in DTYPES.items()}
+        self.names = {dtype: name.decode() for dtype, name in names.items() if name is not None}
         """By dtype, the instruction set used on this CPU: avx2, avx512 or avx512bf16."""
 
     def can(self, query: Tensor) -> bool:
-        """Whether it computes attention of these queries."""
+        """Whether the kernel computes attention for these queries."""
         return (
             query.dtype in self.names
             and query.device.type == "cpu"
@@ -93,25 +93,26 @@ class Kernel:
         window: int | None,
         num_threads: int,
     ) -> Tensor:
-        """Attention of each segment's queries over the segments that lead to it, and itself.
+        """Attention of each segment's queries over the segment itself and those that lead to it.
 
         Args:
-            query: [1, heads, queries, head_dim], float32 or bfloat16; heads of one key/value head
-                are neighbours.
+            query: [1, heads, queries, head_dim], float32 or bfloat16; the heads that share a
+                key/value head are neighbours.
             key, value: [1, key/value heads, tokens, head_dim].
-            segments: [n, 7] int32: first key, keys, depth, first query, queries, and the range of
-                `before` (first, how many) with the segments that lead to it, from the root.
+            segments: [n, 7] int32, one row per segment: first key, number of keys, depth, first
+                query, number of queries, and the range of `before` (first, length) that holds the
+                segments leading to it, from the root.
             before: int32, numbers of segments.
             positions: [queries] int32: each query's place in its sequence, ascending in a segment.
-            window: tokens a token may look back on, itself included.
+            window: how many tokens a token attends to, itself included; None: all before it.
 
         Returns:
             [1, queries, heads, head_dim].
 
         Raises:
-            MemoryError: no room for the packed keys and values.
+            MemoryError: there is no memory for the packed keys and values, or no thread.
         """
-        query, key, value = (_rows(states) for states in (query, key, value))
+        query, key, value = (_contiguous_rows(states) for states in (query, key, value))
         _, heads, queries, head_dim = query.shape
         out = query.new_empty(1, queries, heads, head_dim)
         problem = _Problem(
@@ -130,8 +131,10 @@ class Kernel:
         return out
 
     def rms_norm(self, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """[tokens, size] over sqrt(mean square + eps), times `weight` [size]; contiguous, of one
-        dtype, as are the tensors of the two below."""
+        """[tokens, size] divided by sqrt(mean square + eps), times `weight` [size].
+
+        Here and in the two methods below, all tensors are contiguous and of one dtype.
+        """
         out = torch.empty_like(hidden)
         self._rms_norm(
             DTYPES[hidden.dtype], hidden.data_ptr(), weight.data_ptr(), out.data_ptr(),
@@ -140,7 +143,8 @@ class Kernel:
         return out
 
     def rotate(self, states: Tensor, cosines: Tensor, sines: Tensor) -> None:
-        """Rotary embedding of [tokens, heads, head_dim], in place; angles [tokens, head_dim]."""
+        """Rotary embedding of [tokens, heads, head_dim], in place; cosines and sines are
+        [tokens, head_dim]."""
         self._rotate(
             DTYPES[states.dtype], states.data_ptr(), cosines.data_ptr(), sines.data_ptr(),
             *states.shape, torch.get_num_threads(),
@@ -154,24 +158,26 @@ class Kernel:
         )  # fmt: skip
 
 
-def _rows(states: Tensor) -> Tensor:
+def _contiguous_rows(states: Tensor) -> Tensor:
     return states if states.stride(3) == 1 else states.contiguous()
 
 
 @cache
 def kernel() -> Kernel | None:
-    """The kernel built with this package; None where there is none for this CPU, or none wanted."""
+    """The kernel built with this package; None where it is missing, cannot run on this CPU, or is
+    switched off."""
     if os.environ.get("CANDOR_NATIVE") == "0" or not LIBRARY.exists():
         return None
     try:
         loaded = Kernel(LIBRARY)
-    except (OSError, AttributeError):  # built elsewhere, or by an older version
+    except (OSError, AttributeError):  # built on another system, or by an older version
         return None
     return loaded if loaded.names else None
 
 
 def name(dtype: torch.dtype) -> str:
-    """What computes packed attention of `dtype` on this CPU, for the log: native-avx2, sdpa, ..."""
+    """The code that computes packed attention in `dtype` on this CPU, for the log: native-avx2,
+    sdpa, ..."""
     loaded = kernel()
     return (
         "sdpa" if loaded is None or dtype not in loaded.names else f"native-{loaded.names[dtype]}"

@@ -1,14 +1,14 @@
-"""Attention over a `Layout`: every segment sees the segments that lead to it, and itself causally.
+"""Attention over a `Layout`: a segment attends causally to itself, and to those that lead to it.
 
 Stock attention must not be used on this layout. transformers' sdpa and flash attention take every
 position that does not follow its predecessor for the start of a new sequence, and responses 2 to N
-silently lose their prompt. So this is an attention function of its own, under a name of its own, in
-transformers' `AttentionInterface`, which every decoder of the library goes through; it is handed
-the layout through the forward's keyword arguments and refuses to run without one.
+silently lose their prompt. So Candor registers an attention function under a name of its own in
+transformers' `AttentionInterface`, which every decoder of that library goes through. The function
+gets the layout from the forward's keyword arguments and refuses to run without one.
 
-On a CPU a compiled kernel does the work (`candor.forward.native`) where there is one, on a GPU flex
-attention (`candor.forward.flex_attention`); torch's own attention, segment by segment, does the
-rest: without either, other dtypes, soft-capped scores on a CPU, gradients.
+On a CPU the compiled kernel (`candor.forward.native`) computes it where the kernel was built, on a
+GPU flex attention (`candor.forward.flex_attention`). torch's own attention, segment by segment, is
+used where neither can be: other dtypes, soft-capped scores on a CPU, gradients.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ NAME = "candor_packed"
 
 
 class UnsupportedAttention(ValueError):
-    """The model asks for an attention that is not computed here."""
+    """The model needs an attention that is not computed here."""
 
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """The tokens that ask, in packed order.
+    """The tokens whose attention is computed, in packed order.
 
     Attributes:
-        table: [segments, 7] int32 as `candor.forward.native.Kernel.attention` reads it; columns 3
-            and 4
-            are a segment's range of queries.
+        table: [segments, 7] int32, the `segments` of `candor.forward.native.Kernel.attention`;
+            columns 3 and 4 are a segment's first query and its number of queries.
         positions: [queries] int32, each token's place in its sequence.
-        tokens: [queries] int64 on the model's device, where they lie among all computed tokens;
-            None: they are all of them.
+        tokens: [queries] int64 on the model's device, indices among all computed tokens; None where
+            all computed tokens are queries.
     """
 
     table: Tensor
@@ -55,45 +54,45 @@ class Queries:
 
 
 class PackedLayout:
-    """A layout as the attention of one forward reads it; masks are made once for all its blocks.
+    """A layout as the attention of one forward reads it; masks are made once for all blocks.
 
     Args:
-        states: of the layout's known segments, and what is kept of this forward; None where there
-            is neither.
+        states: keys and values of the layout's cached segments, and those to keep from this
+            forward; None where there are neither.
     """
 
     def __init__(
         self, layout: Layout, device: torch.device, states: KeyValues | None = None
     ) -> None:
         self.segments = layout.segments
-        self.num_known = layout.num_known
+        self._num_cached_tokens = layout.num_cached_tokens
         self.states = states
         self._device = device
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
         self._block_masks: dict[tuple[bool, int | None], BlockMask] = {}
-        self.before = _int32([number for one in layout.segments for number in one.before])
-        self._places = layout.positions[self.num_known :]
+        self.before = _int32([n for segment in layout.segments for n in segment.before])
+        self._places = layout.positions[self._num_cached_tokens :]
         self.all = self._queries(range(len(self._places)))
         self.read: Queries | None = None
 
     def announce(self, read: Tensor) -> None:
-        """Says which computed tokens anybody will read of the last block, [n] int64, ascending:
-        a forward that knows how (`candor.forward.blocks`) spares that block the others."""
+        """Says which computed tokens of the last block will be read: [n] int64, ascending. Blocks
+        taken over by `candor.forward.blocks` then compute no others in the last block."""
         self.read = replace(self._queries(read.tolist()), tokens=read)
 
     def _queries(self, tokens: Sequence[int]) -> Queries:
         rows, first, num_before = [], 0, 0
-        for one in self.segments:
-            end = bisect_left(tokens, one.end - self.num_known, lo=first)
-            queries = first, end - first
-            before = num_before, len(one.before)
-            rows.append((one.start, one.end - one.start, one.depth, *queries, *before))
-            first, num_before = end, num_before + len(one.before)
+        for segment in self.segments:
+            end = bisect_left(tokens, segment.end - self._num_cached_tokens, lo=first)
+            keys = segment.start, segment.end - segment.start
+            before = num_before, len(segment.before)
+            rows.append((*keys, segment.depth, first, end - first, *before))
+            first, num_before = end, num_before + len(segment.before)
         positions = _int32([self._places[token] for token in tokens])
         return Queries(_int32(rows), positions)
 
     def mask(self, num_before: int, num_own: int, window: int | None) -> Tensor:
-        """[num_own, num_before + num_own] bool: what each of a segment's tokens may look at."""
+        """[num_own, num_before + num_own] bool: the keys that each of a segment's tokens sees."""
         key = (num_before, num_own, window)
         if key not in self._masks:
             shape = num_own, num_before + num_own
@@ -104,7 +103,7 @@ class PackedLayout:
         return self._masks[key]
 
     def block_mask(self, queries: Queries, window: int | None) -> BlockMask:
-        """The same for flex attention, of all segments at once."""
+        """The mask of all segments at once, for flex attention."""
         key = (queries is self.all, window)
         if key not in self._block_masks:
             self._block_masks[key] = flex_attention.block_mask(
@@ -132,16 +131,16 @@ def packed_attention(
     Args:
         query: [1, heads, queries, head_dim].
         key, value: [1, key/value heads, T, head_dim], T computed tokens.
-        attention_mask: none; the layout says who sees whom.
-        sliding_window: tokens a token may look back on, itself included.
-        softcap: Gemma 2's cap on the scores.
-        queries: which tokens ask; None: all T.
+        attention_mask: not used; the layout determines which keys a query sees.
+        sliding_window: how many tokens a token attends to, itself included; None: all before it.
+        softcap: Gemma 2's cap on the attention scores.
+        queries: the tokens in `query`; None: all T.
 
     Returns:
         [1, queries, heads, head_dim].
 
     Raises:
-        UnsupportedAttention: attention sinks, or a call without a layout.
+        UnsupportedAttention: the model has attention sinks, or the call has no layout.
     """
     if packed_layout is None:
         raise UnsupportedAttention("packed attention was called without a layout")
@@ -181,8 +180,8 @@ def _by_segment(
     sliding_window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """The same with torch's own attention, one call a segment."""
-    # Before the loop: a repeat of the key/value heads that each segment would do again.
+    """Packed attention by torch's own attention, one call per segment."""
+    # Repeated here once: inside the loop each segment would repeat the key/value heads again.
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -192,17 +191,17 @@ def _by_segment(
         if row[4] == 0:
             continue
         own = slice(segment.start, segment.end)
-        seen = [packed_layout.segments[number] for number in segment.before]
-        spans = [*(slice(one.start, one.end) for one in seen), own]
+        leading = [packed_layout.segments[number] for number in segment.before]
+        spans = [*(slice(other.start, other.end) for other in leading), own]
         keys, values = _gather(key, spans), _gather(value, spans)
         num_own = segment.end - segment.start
-        # A window that reaches back over everything masks nothing.
+        # A window at least as long as the sequence masks nothing.
         window = sliding_window if (sliding_window or 0) < segment.depth + num_own else None
-        few = row[4] < num_own
+        partial = row[4] < num_own  # not every token of the segment is a query
         mask = None
-        if segment.before or window is not None or softcap is not None or few:
+        if segment.before or window is not None or softcap is not None or partial:
             mask = packed_layout.mask(segment.depth, num_own, window)
-        if mask is not None and few:
+        if mask is not None and partial:
             mask = mask[(queries.positions[asking] - segment.depth).to(mask.device)]
         if softcap is not None:
             assert mask is not None
@@ -234,7 +233,8 @@ def _capped(
 
 
 def attention_path(model: PreTrainedModel) -> str:
-    """What computes this model's packed attention, for the log: flex, native-avx2, sdpa, ..."""
+    """The code that computes this model's packed attention, for the log: flex, native-avx2, sdpa,
+    ..."""
     if model.device.type == "cuda":
         return "flex" if flex_attention.available() else "sdpa"
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):

@@ -1,7 +1,7 @@
-"""In which dtype a CPU should compute: a 16-bit one only where it is not the slow one.
+"""The dtype that a CPU should compute in: a 16-bit dtype only where the CPU is fast in it.
 
 A CPU without bfloat16 instructions (AVX2 only) converts at every step: its bfloat16 matrix products
-run at a fifth to an eighth of the float32 rate. GPUs are not looked at here.
+run at a fifth to an eighth of the float32 rate. Not for GPUs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 
 
 def cpu_dtype(wanted: torch.dtype) -> torch.dtype:
-    """`wanted`, or float32 where this CPU, with this torch build, has no kernels of its own for it.
+    """`wanted`, or float32 where this torch build has no kernels for `wanted` on this CPU.
 
     float32 holds every bfloat16 and float16 number, so weights lose nothing; activations are
     rounded less, and scores move within the rounding of the 16-bit dtype.
@@ -19,7 +19,7 @@ def cpu_dtype(wanted: torch.dtype) -> torch.dtype:
 
 
 def _has_bfloat16() -> bool:
-    # What torch itself asks before it hands a bfloat16 matrix product to oneDNN.
+    # torch itself makes this check before it gives a bfloat16 matrix product to oneDNN.
     return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

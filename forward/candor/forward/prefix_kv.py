@@ -1,7 +1,8 @@
-"""Keys and values of prefixes, kept from one forward for the next: `Prefix` and `KeyValues`.
+"""Keys and values of prefixes, kept from one forward for the next: `CachedPrefix` and `KeyValues`.
 
-A prefix's keys and values depend on its own tokens alone, so a later batch may look at them instead
-of computing the prefix again. Which are kept, and for how long, is not decided here.
+A prefix's keys and values depend on the prefix's own tokens alone. So a later batch can attend to
+the kept keys and values in place of computing the prefix again. Which prefixes are kept, and for
+how long, is decided in `candor.engines.prefix_cache`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from candor.forward.prefix import Layout
 
 
 @dataclass(slots=True, eq=False)
-class Prefix:
+class CachedPrefix:
     """By layer, the keys and values [key/value heads, tokens, head_dim] of a prefix's tokens, as
-    attention sees them: with their rotation, in the model's dtype, on its device."""
+    attention sees them: with their rotation, in the model's dtype, on the model's device."""
 
     num_tokens: int
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -29,41 +30,41 @@ class Prefix:
 
 
 class KeyValues:
-    """What the attention of one forward is given to look at, and what is kept of it.
+    """Brings cached keys and values into the attention of one forward, and keeps new ones.
 
     Args:
-        layout: its `known` segments are those that `prefixes` hold.
-        prefixes: for each sequence, its longest known prefix; None where none is.
-        keep: for each of some sequences, how many of its first tokens to keep.
+        layout: its cached segments (`Layout.cached_from`) are held by `cached_prefixes`.
+        cached_prefixes: for each sequence, its longest cached prefix, or None.
+        to_keep: sequence number -> how many of its first tokens to keep.
     """
 
     def __init__(
         self,
         layout: Layout,
-        prefixes: Sequence[Prefix | None],
-        keep: Mapping[int, int],
+        cached_prefixes: Sequence[CachedPrefix | None],
+        to_keep: Mapping[int, int],
         device: torch.device,
     ) -> None:
-        self.kept = {number: Prefix(length) for number, length in keep.items()}
-        self._places = {
+        self.kept = {number: CachedPrefix(length) for number, length in to_keep.items()}
+        self._kept_indices = {
             number: torch.tensor([*layout.indices(number, 0, length)], device=device)
-            for number, length in keep.items()
+            for number, length in to_keep.items()
         }
-        self._known: list[tuple[Prefix, slice]] = []
-        for segment, number in zip(layout.segments, layout.known, strict=False):
-            prefix = prefixes[number]
+        self._cached: list[tuple[CachedPrefix, slice]] = []
+        for segment, number in zip(layout.segments, layout.cached_from, strict=False):
+            prefix = cached_prefixes[number]
             assert prefix is not None
             end = segment.depth + segment.end - segment.start
-            self._known.append((prefix, slice(segment.depth, end)))
+            self._cached.append((prefix, slice(segment.depth, end)))
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values of the computed tokens, [1, key/value heads, tokens, head_dim], with
-        those of the layout's known segments in front."""
-        if self._known:
-            found = [(prefix.layers[layer], span) for prefix, span in self._known]
+        """Puts the layout's cached segments in front of the computed tokens' keys and values
+        [1, key/value heads, tokens, head_dim]."""
+        if self._cached:
+            found = [(prefix.layers[layer], span) for prefix, span in self._cached]
             key = torch.cat([*(k[None, :, span] for (k, _), span in found), key], dim=2)
             value = torch.cat([*(v[None, :, span] for (_, v), span in found), value], dim=2)
         for number, prefix in self.kept.items():
-            places = self._places[number]
-            prefix.layers[layer] = key[0][:, places], value[0][:, places]
+            indices = self._kept_indices[number]
+            prefix.layers[layer] = key[0][:, indices], value[0][:, indices]
         return key, value

@@ -1,7 +1,7 @@
-"""A probe on disk: a directory with `probe.safetensors` and `card.json`, the card written last.
+"""A probe on disk: a directory with `probe.safetensors` and `card.json`.
 
-So the card's existence means that the artefact is complete. No pickle, no code: two tensors and one
-JSON file. `check` is the guard between a probe and the model it is about to be read from.
+The card is written last, so a card means that the artefact is complete. No pickle and no code: two
+tensors and one JSON file. `check` refuses a probe that was fitted on another model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from candor.probes.card import CARD_VERSION, Card
+from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
 
 WEIGHTS_FILE = "probe.safetensors"
@@ -28,7 +29,7 @@ class ArtifactError(ValueError):
 
 
 class ProbeMismatch(ArtifactError):
-    """The probe is whole but belongs to another model, template or version of Candor."""
+    """The probe is complete but belongs to another model, template or version of Candor."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,20 @@ class LoadedProbe:
 
 
 def save(folder: Path, probe: Probe, card: Card) -> None:
-    """Writes the artefact into `folder` (made if missing), replacing one that is there.
+    """Writes the artefact into `folder` (made if missing), replacing an artefact that is there.
 
-    An old card goes first: whenever a card exists, it describes the weights beside it.
+    An old card is deleted first: whenever a card exists, it describes the weights beside it.
 
     Raises:
-        ValueError: card and probe disagree on name, layer, pooling or hidden size; a metric is not
-        finite.
+        ValueError: card and probe disagree on name, layer, pooling or hidden size, or a metric is
+            not finite.
     """
-    said = (card.name, card.layer, card.pooling, card.model.hidden_size)
-    is_ = (probe.name, probe.layer, probe.pooling, len(probe.weight))
-    if said != is_:
-        raise ValueError(f"the card says {said}, the probe is {is_} (name, layer, pooling, hidden)")
+    described = (card.name, card.layer, card.pooling, card.model.hidden_size)
+    actual = (probe.name, probe.layer, probe.pooling, len(probe.weight))
+    if described != actual:
+        raise ValueError(
+            f"the card says {described}, the probe is {actual} (name, layer, pooling, hidden size)"
+        )
     text = json.dumps(card.model_dump(), indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD_FILE).unlink(missing_ok=True)
@@ -71,12 +74,12 @@ def load(folder: Path) -> LoadedProbe:
     """Reads an artefact.
 
     Raises:
-        ArtifactError: a file is missing (half-written), unreadable, or the two contradict each
-        other.
-        ProbeMismatch: the card is of a version this Candor does not know.
+        ArtifactError: a file is missing (writing was cut off) or unreadable, or the two files
+            contradict each other.
+        ProbeMismatch: the card has a version that this Candor does not know.
     """
     if not (folder / CARD_FILE).is_file():
-        hint = "its weights are there, so writing was cut off: train it again"
+        hint = "the weights are there, so writing was cut off: train the probe again"
         reason = hint if (folder / WEIGHTS_FILE).is_file() else "is this a probe directory?"
         raise ArtifactError(f"no {CARD_FILE} in {folder}: {reason}")
     card = _read_card(folder / CARD_FILE)
@@ -106,7 +109,8 @@ def check(
     """Refuses a probe that was not fitted on this very model and template.
 
     Raises:
-        ProbeMismatch: naming everything that differs, both values shortened, and what to do.
+        ProbeMismatch: model or template differ; the message names all differences, with both values
+            shortened, and the remedy.
     """
     differs = []
     if card.model.hidden_size != hidden_size:
@@ -121,14 +125,14 @@ def check(
         differs.append(f"chat template ({pair})")
     if differs:
         raise ProbeMismatch(
-            f"probe {card.name!r} was fitted on {card.model.id!r} and does not fit this model; it "
-            f"differs in {'; '.join(differs)}. Serve the model it was fitted on, or fit a probe on "
-            "this one with 'candor probe train'."
+            f"probe {card.name!r} was fitted on {card.model.id!r} and does not fit this model, "
+            f"which differs in {'; '.join(differs)}. Serve the model that the probe was fitted on, "
+            "or fit a probe on this model with 'candor probe train'."
         )
 
 
 def _read_card(path: Path) -> Card:
-    """Looks at the version before anything else, so that a newer card gets the right message."""
+    """Checks the version before all other fields, so that a newer card gets the right message."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
@@ -143,9 +147,7 @@ def _read_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path}: {where}: {first['msg']}") from error
+        raise ArtifactError(f"{path}: {first_fault(error, 'card')}") from error
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -1,9 +1,8 @@
 """`Bound`: how far one probe score may move the reward. Pure floats, no torch.
 
-The paper subtracts lambda * S as it is (arXiv 2412.00967). An optimiser can then *buy* reward with
-an absurdly negative S, so what Candor subtracts is lambda * bound(S), and the kind is part of the
-probe's card. Not here: lambda, and where the parameters come from
-(`candor.probes.fitting.calibrate`).
+The paper (arXiv 2412.00967) subtracts lambda * S as it is. An optimiser can then *buy* reward with
+an absurdly negative S, so Candor subtracts lambda * bound(S). The probe's card names the kind of
+bound. `candor.probes.fitting.calibrate` fits a bound's parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ PARAMETERS: dict[BoundKind, tuple[str, ...]] = {
     "hinge": ("reference",),
     "tanh": ("reference", "scale"),
 }
-"""What each kind reads; anything else is refused rather than ignored."""
+"""The parameters of each kind; any other parameter is refused, not ignored."""
 
 SYMBOLS: dict[BoundKind, str] = {
     "none": "S",
@@ -42,8 +41,8 @@ class Bound:
     | tanh | scale * tanh((s - reference) / scale): slope 1 at the reference, at most +-scale |
 
     Raises:
-        ValueError: an unknown kind; a parameter missing, superfluous or not finite; low >= high;
-        scale <= 0.
+        ValueError: the kind is unknown; a parameter is missing, superfluous or not finite;
+            low >= high; or scale <= 0.
     """
 
     kind: BoundKind
@@ -68,10 +67,10 @@ class Bound:
             raise ValueError(f"bound 'tanh' needs scale > 0, got {self.scale}")
 
     def __call__(self, s: float) -> float:
-        """bound(s). A NaN comes back as NaN: it must be seen, not turned into a penalty of zero.
+        """bound(s). NaN gives NaN: a broken score must not become a penalty of zero.
 
-        That is why `s` is the first argument of `min` and `max`: Python keeps the first of two
-        values that do not compare.
+        So `s` is the first argument of `min` and `max`: of two values that do not compare, Python
+        keeps the first.
         """
         if self.kind == "clip":
             assert self.low is not None
@@ -88,5 +87,5 @@ class Bound:
 
     @property
     def symbol(self) -> str:
-        """How the bound reads in a formula, e.g. `clip(S)`."""
+        """The bound in a formula, for example `clip(S)`."""
         return SYMBOLS[self.kind]

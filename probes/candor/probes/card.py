@@ -1,8 +1,8 @@
-"""`Card`: what must be known of a probe to trust its numbers; `card.json` beside the weights.
+"""`Card`: the facts that are needed to trust a probe's numbers, in `card.json` beside the weights.
 
-Pydantic models without behaviour, apart from building the `Bound` they describe. Reading and
-writing them is `candor.probes.artifact`. Unknown fields are refused: a card of another version must
-not be half understood.
+Pydantic models without behaviour, except that a `BoundSpec` builds its `Bound`.
+`candor.probes.artifact` reads and writes cards. Unknown fields are refused: a card of another
+version must not be half understood.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 Percentile = Literal["p1", "p5", "p50", "p95", "p99"]
 
 
-class Part(BaseModel):
+class CardPart(BaseModel):
     """Frozen, strict about types and names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelIdentity(Part):
-    """The RM the probe was fitted on. `weights_sha256` decides; `id` is for people."""
+class ModelIdentity(CardPart):
+    """The model that the probe was fitted on. `weights_sha256` decides, `id` is for people."""
 
     id: str
     weights_sha256: str
@@ -36,8 +36,8 @@ class ModelIdentity(Part):
     num_layers: Annotated[int, Field(gt=0)]
 
 
-class BoundSpec(Part):
-    """A `Bound` as stored; parameters in logits, only those its kind reads."""
+class BoundSpec(CardPart):
+    """A `Bound` as stored: its kind, and that kind's parameters in logits."""
 
     kind: BoundKind
     low: Finite | None = None
@@ -54,13 +54,13 @@ class BoundSpec(Part):
         return Bound(self.kind, self.low, self.high, self.reference, self.scale)
 
 
-class Calibration(Part):
-    """How R and S vary, for choosing lambda and bounds (lambda * std_S against std_R).
+class Calibration(CardPart):
+    """How base reward R and probe score S vary, for choosing lambda and bounds.
 
     `std_R` and `std_S` are standard deviations WITHIN a context: each context's mean over its
-    responses is subtracted and the rest pooled, because an optimiser only ever compares responses
-    to one prompt. `percentiles` are of S itself. `num_prompts` and `num_responses` count what the
-    two deviations rest on.
+    responses is subtracted and the rest is pooled, because an optimiser only ever compares
+    responses to one prompt. `num_prompts` and `num_responses` count the data behind these two.
+    `percentiles` are those of S itself, over all responses.
     """
 
     std_R: Positive
@@ -71,8 +71,8 @@ class Calibration(Part):
     source: str
 
 
-class DataInfo(Part):
-    """The labelled rows behind the probe; `kinds` counts rows by their `kind`."""
+class DataInfo(CardPart):
+    """The labelled rows that the probe was fitted on; `kinds` counts rows by their `kind`."""
 
     sha256: str
     num_rows: int
@@ -80,8 +80,8 @@ class DataInfo(Part):
     kinds: dict[str, int]
 
 
-class Card(Part):
-    """Everything about one probe that is not a weight."""
+class Card(CardPart):
+    """Everything about one probe but its weights."""
 
     card_version: Literal[1] = CARD_VERSION
     name: Annotated[str, Field(min_length=1)]

@@ -1,10 +1,10 @@
 """`Combination`: several probes' penalties as one number. Pure floats.
 
-A probe's term is lambda * bound(S), in reward units. Their sum charges each probe in full. Probes
-of one trait say nearly the same thing, and their sum charges it several times over: `max` charges
-the worst once, and `spread` charges the mean and more where the probes disagree, which is where an
-optimiser has found a text that fools some of them (the conservative aggregates of reward-model
-ensembles: Coste et al., arXiv 2310.02743).
+A probe's term is lambda * bound(S), in reward units. The sum of the terms charges each probe in
+full. But probes of one trait agree closely, and their sum charges the trait several times. `max`
+charges the largest term once. `spread` charges the mean, and more where the probes disagree: there
+an optimiser may have found a text that fools some of them (a conservative aggregate, as for
+reward-model ensembles in Coste et al., arXiv 2310.02743).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Combination:
     | spread | mean + spread_weight * population standard deviation |
 
     With one term all three are that term; with none they are 0.0. Every step is a single IEEE
-    operation in the order of the terms, so that whoever recomputes a penalty gets the same bits
-    (the built-in `sum` is compensated from Python 3.12 on, and not before).
+    operation in the order of the terms, so that a recomputed penalty has the same bits (the
+    built-in `sum` is compensated from Python 3.12 on, and not before).
 
     Raises:
-        ValueError: an unknown kind; a spread_weight that is negative or not finite.
+        ValueError: the kind is unknown, or spread_weight is negative or not finite.
     """
 
     kind: CombinationKind = "sum"
@@ -51,11 +51,11 @@ class Combination:
             )
 
     def __call__(self, terms: Sequence[float]) -> float:
-        """The penalty, in reward units; never -0.0. A term that is NaN makes it NaN."""
+        """The penalty, in reward units; never -0.0. If a term is NaN, so is the penalty."""
         if not terms:
             return 0.0
         if any(map(math.isnan, terms)):
-            return math.nan  # `max` would keep it or drop it depending on the order
+            return math.nan  # `max` would keep or drop a NaN depending on the order
         if self.kind == "max":
             return 0.0 + max(terms)
         total = _total(terms)
@@ -66,7 +66,7 @@ class Combination:
         return mean + self.spread_weight * math.sqrt(squares / len(terms))
 
     def symbol(self, terms: Sequence[str]) -> str:
-        """How it reads in a formula, after `R`: ` - max(a, b)`; nothing without terms."""
+        """The penalty in a formula, after `R`: ` - max(a, b)`; empty without terms."""
         if self.kind == "sum" or len(terms) <= 1:
             return "".join(f" - {term}" for term in terms)
         inside = ", ".join(terms)

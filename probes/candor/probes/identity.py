@@ -1,7 +1,7 @@
-"""What a probe is tied to: sha256 of a model's weights files and of a chat template.
+"""Hashes that tie a probe to its model: sha256 of the weights files and of the chat template.
 
-A probe read off other weights, or over text rendered otherwise, gives numbers that look fine and
-mean nothing; these two strings are how loading notices.
+A probe on other weights, or on text rendered with another template, gives numbers that look fine
+and mean nothing. Loading compares these two hashes and refuses such a probe.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 def weights_sha256(folder: Path) -> str:
     """One hash over the folder's `*.safetensors`: hex, 64 characters.
 
-    It is what `LC_ALL=C sha256sum *.safetensors | sha256sum` prints in that folder, so anyone can
-    check it. Files are streamed. Renaming a file changes the hash; config and tokeniser files do
-    not count.
+    The hash is what `LC_ALL=C sha256sum *.safetensors | sha256sum` prints in that folder, so it can
+    be checked by hand. Files are streamed. Renaming a file changes the hash; config and tokeniser
+    files do not count.
 
     Raises:
-        ValueError: no safetensors file in the folder.
+        ValueError: there is no safetensors file in the folder.
     """
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
     if not files:

@@ -1,8 +1,8 @@
 """`Probe`: a linear direction in one layer's activations, and how token logits become one score.
 
-A fitted thing, frozen: fitting is `candor.probes.fitting.fit`, storing is `candor.probes.artifact`,
-reading activations is `candor.forward.capture`. It gives logits, never probabilities: the sigmoid
-belongs to the fit.
+A probe is frozen: fitting is `candor.probes.fitting.fit`, storing is `candor.probes.artifact`,
+reading activations is `candor.forward.capture`. A probe gives logits, never probabilities: the
+sigmoid belongs to the fit.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ class Probe:
     norm).
 
     Args:
-        name: how requests and cards call it.
+        name: the probe's name in requests and cards.
         weight: [hidden] float32.
         bias: a logit.
         layer: index into Hugging Face's `hidden_states`.
-        pooling: `mean` is the paper's; `max`, `last` and `topk` answer "anywhere in the response?".
+        pooling: how the response's token logits become S. `mean` is the paper's (arXiv 2412.00967);
+            `max` and `topk` find a trait that few tokens show; `last` reads the last token.
 
     Raises:
-        ValueError: a weight of another shape or dtype, or not finite; an unknown pooling; a
-        negative layer.
+        ValueError: the weight has another shape or dtype or is not finite, the pooling is unknown,
+            or the layer is negative.
     """
 
     name: str
@@ -60,10 +61,10 @@ class Probe:
         return hidden.float() @ self.weight + self.bias
 
     def pool(self, token_logits: Tensor) -> float:
-        """The response's token logits [T], T >= 1 -> S.
+        """The response's token logits [T], T >= 1 -> the response's score S.
 
         Raises:
-            ValueError: no token; an empty response has no score, and 0.0 would be a lie.
+            ValueError: there is no token. An empty response has no score, and 0.0 would be wrong.
         """
         if token_logits.dim() != 1 or len(token_logits) == 0:
             raise ValueError(f"pooling needs logits [T], T >= 1, got {tuple(token_logits.shape)}")

@@ -1,12 +1,12 @@
 """How far a reward favours a binary flag, and the smallest penalty that undoes it.
 
 A flag A is 1 where a response shows a trait. Among the responses to one prompt x, an optimiser of
-strength beta raises the share with A = 1 exactly if m1 > m0, with m_a = mean exp(beta * r) over
-those with A = a, and the least correction is lambda*(x) = max(0, log(m1 / m0) / beta), taken off
-the flagged (Shapira, Benade and Procaccia 2026, arXiv 2602.01002). beta is an inverse temperature
-in 1 / reward units, not a KL coefficient.
+strength beta raises the share with A = 1 exactly if m1 > m0, where m_a is the mean of exp(beta * r)
+over the responses with A = a. The smallest penalty on flagged responses that undoes this is
+lambda*(x) = max(0, log(m1 / m0) / beta) (Shapira, Benade and Procaccia 2026, arXiv 2602.01002).
+beta is an inverse temperature in 1 / reward units, not a KL coefficient.
 
-Numbers only: what is flagged, and by whom, is the caller's business.
+Numbers only: the caller decides which responses are flagged.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NUM_RESAMPLES = 2000
-"""Of the bootstrap over prompts."""
+from candor.probes.bootstrap import mean_intervals, percentile_interval, resampled_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +28,29 @@ class Threshold:
     threshold: float
 
     def __call__(self, s: float) -> float:
-        """A NaN comes back as NaN, as from `candor.probes.bound.Bound`."""
+        """NaN gives NaN, as `candor.probes.bound.Bound` does."""
         return s if math.isnan(s) else float(s > self.threshold)
 
     @property
     def symbol(self) -> str:
-        """How the flag reads in a formula."""
+        """The flag in a formula."""
         return f"[S > {self.threshold:g}]"
 
 
 def closed_form_lambda(rewards: Sequence[float], flags: Sequence[float], beta: float) -> float:
     """lambda*(x) of one prompt's responses, in reward units.
 
-    0.0 where the flagged are not favoured, and where either class is missing: one response tells
-    nothing of tilt.
+    0.0 where the reward does not favour flagged responses, and where all responses have the same
+    flag: then they say nothing about tilt.
 
     Args:
         rewards: r of each response, finite.
-        flags: A of each, 0 or 1.
+        flags: A of each response, 0 or 1.
         beta: above 0 and finite.
 
     Raises:
-        ValueError: beta out of range, a reward that is not finite, or not one flag a reward.
+        ValueError: beta is out of range, a reward is not finite, or there is not one flag per
+            reward.
     """
     flagged = [reward for reward, flag in zip(rewards, flags, strict=True) if flag]
     others = [reward for reward, flag in zip(rewards, flags, strict=True) if not flag]
@@ -60,13 +60,13 @@ def closed_form_lambda(rewards: Sequence[float], flags: Sequence[float], beta: f
 
 
 def exponential_mean(rewards: Sequence[float], beta: float) -> float:
-    """log(mean exp(beta * r)) / beta: between the mean of r (small beta) and its maximum (large).
+    """log(mean exp(beta * r)) / beta: near the mean of r for a small beta, near max(r) for a large.
 
-    The largest reward is taken out first, so nothing overflows, and `expm1` and `log1p` keep a
-    small beta exact.
+    The largest reward is subtracted first, so nothing overflows; `expm1` and `log1p` keep the
+    result exact for a small beta.
 
     Raises:
-        ValueError: no rewards, one that is not finite, or a beta that is not positive and finite.
+        ValueError: there are no rewards, a reward is not finite, or beta is not a positive number.
     """
     if not (math.isfinite(beta) and beta > 0):
         raise ValueError(f"beta must be a finite number above 0, not {beta}")
@@ -79,7 +79,7 @@ def exponential_mean(rewards: Sequence[float], beta: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean and its 95 % interval: percentile bootstrap over prompts, `NUM_RESAMPLES` of them."""
+    """A mean and its 95 % interval, by percentile bootstrap over prompts."""
 
     mean: float
     low: float
@@ -88,10 +88,11 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class RewardGap:
-    """Mean R of all responses with and without a flag, and the first minus the second.
+    """Mean R of flagged responses, of the others, and the difference of the two means.
 
-    Prompts count by their responses, so a prompt that R likes and that is flagged more often than
-    others moves the gap; `PromptTilt.gap` compares within prompts. None: no response to average.
+    Each response counts the same, whatever its prompt. So a prompt with high R whose responses are
+    flagged more often than others' moves the gap; `PromptTilt.gap` compares within prompts. A mean
+    is None where there is no response to average.
     """
 
     num_flagged: int
@@ -103,13 +104,13 @@ class RewardGap:
 
 @dataclass(frozen=True, slots=True)
 class PromptTilt:
-    """The tilt prompt by prompt, over the prompts that have responses of both classes.
+    """The tilt, averaged over the prompts that have flagged and unflagged responses.
 
     Attributes:
         beta: the optimiser's strength, 1 / reward units.
-        num_prompts: how many have both classes; with none, the rest is None.
-        gap: mean R of the flagged minus mean R of the others, reward units.
-        share_tilted: of the prompts, where mean exp(beta * R) of the flagged is the larger.
+        num_prompts: how many prompts have both; with none, the other attributes are None.
+        gap: mean R of the flagged responses minus mean R of the others, reward units.
+        share_tilted: share of prompts where mean exp(beta * R) is larger for flagged responses.
         lambda_: lambda*(x), reward units.
     """
 
@@ -123,17 +124,17 @@ class PromptTilt:
 def reward_gap(
     rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str], *, seed: int
 ) -> RewardGap:
-    """The gap over all responses given; a prompt's responses stay together in the bootstrap.
+    """The gap over all responses; the bootstrap keeps a prompt's responses together.
 
-    Resamples that drew no response of one class are left out of the interval.
+    Resamples without a flagged or without an unflagged response are left out of the interval.
 
     Args:
         rewards, flags: R and A (0 or 1) of each response, [n].
-        prompts: of each response; equal strings are one prompt.
-        seed: of the bootstrap.
+        prompts: the prompt of each response; equal strings are one prompt.
+        seed: decides the bootstrap's resamples.
 
     Raises:
-        ValueError: a reward that is not finite, a flag that is not 0 or 1, or lengths that differ.
+        ValueError: a reward is not finite, a flag is not 0 or 1, or the lengths differ.
     """
     r, a = _columns(rewards, flags, prompts)
     num_flagged, num_unflagged = int(a.sum()), int((1 - a).sum())
@@ -142,9 +143,10 @@ def reward_gap(
     gap = None
     if with_flag is not None and without is not None:
         columns = np.stack([a * r, a, (1 - a) * r, 1 - a], axis=1)
-        drawn = _resample(np.array([columns[rows].sum(0) for rows in _rows(prompts)]), seed)
+        totals = np.array([columns[rows].sum(0) for rows in _rows(prompts)])
+        drawn = resampled_totals(totals, seed=seed)
         both = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
-        low, high = np.percentile(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3], [2.5, 97.5])
+        low, high = percentile_interval(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3])
         gap = Mean(with_flag - without, float(low), float(high))
     return RewardGap(num_flagged, num_unflagged, with_flag, without, gap)
 
@@ -152,10 +154,10 @@ def reward_gap(
 def prompt_tilt(
     rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str], *, beta: float, seed: int
 ) -> PromptTilt:
-    """Shapira's tilt of each prompt with both classes; arguments as of `reward_gap`.
+    """The tilt of Shapira et al. within each prompt; arguments as for `reward_gap`.
 
     Raises:
-        ValueError: as `reward_gap`; a beta that is not positive and finite.
+        ValueError: as `reward_gap`, or beta is not positive and finite.
     """
     r, a = _columns(rewards, flags, prompts)
     columns = []
@@ -167,8 +169,7 @@ def prompt_tilt(
     if not columns:
         return PromptTilt(beta, 0, None, None, None)
     values = np.array(columns)
-    drawn = _resample(values, seed) / len(values)
-    sides = np.percentile(drawn, [2.5, 97.5], axis=0)
+    sides = mean_intervals(values, seed=seed)
     means = [Mean(*map(float, three)) for three in np.stack([values.mean(0), *sides], axis=1)]
     return PromptTilt(beta, len(values), *means)
 
@@ -178,7 +179,7 @@ def _columns(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r, a = np.asarray(rewards, dtype=np.float64), np.asarray(flags, dtype=np.float64)
     if not r.shape == a.shape == (len(prompts),):
-        raise ValueError("rewards, flags and prompts must be as many")
+        raise ValueError("rewards, flags and prompts must be equally many")
     if not np.isfinite(r).all() or not np.isin(a, (0, 1)).all():
         raise ValueError("rewards must be finite and flags 0 or 1")
     return r, a
@@ -190,13 +191,3 @@ def _rows(prompts: Sequence[str]) -> list[list[int]]:
     for index, prompt in enumerate(prompts):
         rows.setdefault(prompt, []).append(index)
     return list(rows.values())
-
-
-def _resample(totals: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """[NUM_RESAMPLES, K]: column totals of `totals` [P, K] over P rows drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    num = len(totals)
-    drawn = np.empty((NUM_RESAMPLES, totals.shape[1]))
-    for b in range(NUM_RESAMPLES):
-        drawn[b] = np.bincount(rng.integers(num, size=num), minlength=num) @ totals
-    return drawn

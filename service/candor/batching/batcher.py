@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from candor.batching.admission import Admission
-from candor.batching.batch import Outcome
 from candor.batching.observer import Observer
 from candor.batching.queue import Entry, Queue, Submission
-from candor.batching.workers import Batch, Workers
+from candor.batching.workers import Batch, Outcome, Workers
 from candor.errors import (
     CandorError,
     DeadlineExceeded,
@@ -185,7 +184,7 @@ class Batcher:
         while True:
             batch = self._take()
             if batch is None:
-                if not self._workers.in_flight and not self._queue:
+                if self._workers.idle and not self._queue:
                     self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
@@ -205,7 +204,7 @@ class Batcher:
             if self._workers.number > 1:  # a worker's share, so that all are busy to the end
                 share = self._queue.num_distinct_tokens // self._workers.number
                 enough = max(LEAST_TOKENS, share)
-            entries = self._queue.take(enough, self._max_batch_tokens, self._engine.cost)
+            entries = self._queue.take(enough, self._max_batch_tokens, self._engine.costs)
             now = time.monotonic()
             for entry in entries:
                 entry.submission.waiting.discard(entry)
@@ -235,7 +234,7 @@ class Batcher:
         # them began.
         busy_s = now - max(batch.began, self._settled_at)
         self._settled_at = now
-        self._workers.in_flight.remove(batch)
+        self._workers.end(batch)
         self._wake.set()
         num_tokens = sum(entry.item.num_tokens for entry in batch.entries)
         num_computed_tokens = sum(computed for _, computed in outcomes)
@@ -257,10 +256,10 @@ class Batcher:
             submission.future.set_exception(error)
 
     def _fail_all(self, error: Callable[[], CandorError]) -> None:
-        in_model = [entry for batch in self._workers.in_flight for entry in batch.entries]
-        for submission in {entry.submission: None for entry in [*self._queue, *in_model]}:
+        accepted = [*self._queue, *self._workers.entries]
+        for submission in {entry.submission: None for entry in accepted}:
             self._fail(submission, error())
-        self._workers.in_flight = []
+        self._workers.abandon()
         self._idle.set()
 
     def _drop(self, submission: Submission) -> None:

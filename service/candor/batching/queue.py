@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
+from typing import TypeVar
 
-from candor.batching.batch import take_batch
 from candor.item import Item, Scored
+
+T = TypeVar("T")
+
+Costs = Callable[[Iterable[Item]], Iterator[int]]
+"""`candor.item.Engine.costs`."""
 
 MAX_OVERTAKE_S = 5.0
 """A trainer sends a group's responses within a second or so; who comes later waits his turn."""
@@ -92,25 +97,26 @@ class Queue:
         if not group:
             del self._groups[item.context_key]
 
-    def take(self, enough: int, budget: int, cost: Callable[[Sequence[Item]], int]) -> list[Entry]:
+    def take(self, enough: int, budget: int, costs: Costs) -> list[Entry]:
         """Takes the next batch out; empty when nothing waits.
 
         Args:
             enough: tokens above which no further group joins.
-            budget: of one forward; only a group that is larger is split. In tokens of `cost`.
+            budget: tokens of one forward; only a group that is larger is split.
+            costs: the engine's `costs`, in which both are counted.
         """
 
-        def price(run: Sequence[tuple[int, Entry]]) -> int:
-            return cost([entry.item for _, entry in run])
+        def prices(run: Iterable[tuple[int, Entry]]) -> Iterator[int]:
+            return costs(entry.item for _, entry in run)
 
-        run = take_batch(self._in_order(), min(enough, budget), price)
+        run = take_batch(self._in_order(), min(enough, budget), prices)
         following = next(islice(self._in_order(), len(run), None), None)
         if following is not None and following[0] == run[-1][0]:
             # The last group came only in part: it stays whole for the next batch, unless it is the
             # first.
             cut = run[-1][0]
-            run = [one for one in run if one[0] != cut] or take_batch(
-                takewhile(lambda one: one[0] == 0, self._in_order()), budget, price
+            run = [place for place in run if place[0] != cut] or take_batch(
+                takewhile(lambda place: place[0] == 0, self._in_order()), budget, prices
             )
         batch = [entry for _, entry in run]
         for entry in batch:
@@ -130,3 +136,28 @@ class Queue:
                     seen.add(entry)
                     yield turn, entry
             turn += 1
+
+
+def take_batch(
+    waiting: Iterable[T], max_batch_tokens: int, costs: Callable[[Iterable[T]], Iterator[int]]
+) -> list[T]:
+    """Takes the next batch from the front of what waits.
+
+    At least one entry when anything waits: an item longer than the budget goes alone (the renderer
+    has refused what the model cannot take at all).
+
+    Args:
+        max_batch_tokens: budget of one forward.
+        costs: tokens of a forward over the first entry, the first two, and so on; never falling.
+    """
+    taken: list[T] = []
+
+    def noted() -> Iterator[T]:
+        for entry in waiting:
+            taken.append(entry)
+            yield entry
+
+    for tokens in costs(noted()):
+        if tokens > max_batch_tokens and len(taken) > 1:
+            return taken[:-1]
+    return taken

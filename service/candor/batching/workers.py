@@ -1,18 +1,24 @@
-"""The model threads: they run batches of one engine side by side and know how long each has been at
-it. What a batch is made of, and what becomes of its scores, is the batcher's.
+"""The model threads: they run batches of one engine side by side, know how long each batch has been
+in the model, and isolate an item that makes a forward raise.
+
+What a batch is made of, and what becomes of its scores, is the batcher's business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-from candor.batching.batch import Outcome, score_isolated
 from candor.batching.queue import Entry
-from candor.item import BatchResult, Engine, Item
+from candor.item import BatchResult, Engine, Item, Score
+
+Outcome = tuple[Score | BaseException, int]
+"""One item's score, or what the engine raised for it alone; its share of the computed tokens."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +43,7 @@ class Workers:
         self, engine: Engine, number: int, before_batch: Callable[[int], None] | None
     ) -> None:
         self.number = number
-        self.in_flight: list[Batch] = []
+        self._in_flight: list[Batch] = []
         self._engine = engine
         self._before_batch = before_batch
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="candor-model")
@@ -45,32 +51,50 @@ class Workers:
     @property
     def free(self) -> int:
         """Workers' shares of the machine that no batch uses."""
-        return self.number - sum(batch.workers for batch in self.in_flight)
+        return self.number - sum(batch.workers for batch in self._in_flight)
 
     @property
     def num_tokens(self) -> int:
         """In the model now, as sent."""
-        return sum(entry.item.num_tokens for batch in self.in_flight for entry in batch.entries)
+        return sum(entry.item.num_tokens for entry in self.entries)
 
     @property
     def busy_for_s(self) -> float:
         """How long the engine has been in the longest of its current calls; 0.0 without any."""
-        began = [batch.forward_began for batch in self.in_flight]
+        began = [batch.forward_began for batch in self._in_flight]
         return max((time.monotonic() - one for one in began if one is not None), default=0.0)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no batch is in flight."""
+        return not self._in_flight
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Everything that is in the model now."""
+        return [entry for batch in self._in_flight for entry in batch.entries]
+
     def begin(self, entries: list[Entry], share: int) -> Batch:
-        """A batch that counts as in flight from now on."""
+        """A batch that is in flight from now on and uses `share` workers' part of the machine."""
         batch = Batch(entries, share, time.monotonic())
-        self.in_flight.append(batch)
+        self._in_flight.append(batch)
         return batch
 
     async def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome an entry, in order. The batch stays in flight.
+        """One outcome per entry, in order. The batch stays in flight until `end`.
 
         Raises:
             SystemExit, KeyboardInterrupt: the engine wants the process to end.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._score, batch)
+
+    def end(self, batch: Batch) -> None:
+        """The batch is in flight no more."""
+        self._in_flight.remove(batch)
+
+    def abandon(self) -> None:
+        """No batch is in flight any more: nobody waits for what the model still computes."""
+        self._in_flight = []
 
     def close(self) -> None:
         """Lets the threads go; a forward that hangs is not waited for."""
@@ -88,3 +112,38 @@ class Workers:
                 batch.forward_began = None
 
         return score_isolated(forward, [entry.item for entry in batch.entries])
+
+
+def score_isolated(
+    score: Callable[[Sequence[Item]], BatchResult], items: Sequence[Item]
+) -> list[Outcome]:
+    """Scores a batch so that only the items that raise alone fail; one outcome per item, in order.
+
+    A batch that raises is halved and tried again. One bad item among n is found in about 2 log n
+    forwards, and a batch that does not fit in memory gets down to a size that does.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: the engine wants the process to end.
+    """
+    try:
+        result = score(items)
+        if len(result.scores) != len(items):
+            raise RuntimeError(f"{len(result.scores)} scores for {len(items)} items")
+        return list(zip(result.scores, _shares(result.num_computed_tokens, items), strict=True))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a panic in a Rust extension is no Exception
+        # Its frames hold the forward's tensors; a kept error must not keep them, nor the next try
+        # find the memory full.
+        traceback.clear_frames(error.__traceback__)
+        if len(items) == 1:
+            return [(error, 0)]
+    half = len(items) // 2
+    return score_isolated(score, items[:half]) + score_isolated(score, items[half:])
+
+
+def _shares(total: int, items: Sequence[Item]) -> list[int]:
+    """`total` divided in proportion to the items' tokens, in whole numbers that add up to it."""
+    whole = sum(item.num_tokens for item in items)
+    marks = [total * mark // whole for mark in accumulate(item.num_tokens for item in items)]
+    return [mark - before for before, mark in pairwise([0, *marks])]

@@ -1,14 +1,14 @@
-"""The packed engine: one sequence a batch, no padding, every distinct prefix computed once.
+"""The packed engine: one sequence per batch, no padding, every distinct prefix computed once.
 
-Works for every decoder that goes through transformers' attention interface. Whether this very model
-does, and gives the numbers of its own forward, is not taken on trust: `self_check` compares.
+It works for every decoder that goes through transformers' attention interface. Whether a model does
+so, and gets the numbers of its own forward, is not taken on trust: `self_check` compares.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -17,9 +17,9 @@ from candor.engines import trim
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import packed
-from candor.forward.capture import Taps, num_hidden_layers
+from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.packed_attention import NAME
-from candor.forward.prefix import lay_out
+from candor.forward.prefix import count_distinct
 from candor.item import BatchResult, Engine, Item, Score
 from candor.probes.probe import Probe
 
@@ -28,7 +28,7 @@ CHECK_TOLERANCE = 0.2
 in bfloat16 differ by 0.03 to 0.1, ones that lose a prefix by 1 and more."""
 
 
-class PackedEngine:
+class PackedEngine(Engine):
     """Scores items with one reward model and any number of probes; takes over its attention.
 
     Args:
@@ -36,7 +36,7 @@ class PackedEngine:
             implementation is replaced: nothing else can run it afterwards.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
         device: where the model is.
-        prefix_cache: of contexts that need not be computed again; None computes every one.
+        prefix_cache: keeps contexts for later forwards; None computes every context anew.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -56,35 +56,37 @@ class PackedEngine:
         self._prefix_cache = prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._hooks = HiddenStateHooks(model, self._layers)
         model.set_attn_implementation(NAME)
 
-    def cost(self, items: Sequence[Item]) -> int:
-        """Distinct tokens: what the layout of these items holds, were no context known."""
-        layout = lay_out([item.token_ids for item in items], [item.sort_key for item in items])
-        return layout.num_tokens
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        """Distinct tokens, as if no context were cached."""
+        return count_distinct(item.sort_key for item in items)
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         """One forward; R at each item's last token, probe logits at its response tokens only."""
         cache = self._prefix_cache
-        known = None if cache is None else cache.find(items)
+        contexts = None if cache is None else cache.look_up(items)
         forward = packed(
             [item.token_ids for item in items],
             [(item.response_start, item.response_end) for item in items],
             self._device,
             [item.sort_key for item in items],
-            known,
-            None if cache is None or known is None else cache.missing(items, known),
+            contexts.cached if contexts else None,
+            contexts.to_keep if contexts else None,
             read_last_layer=num_hidden_layers(self._model) in self._layers,
         )
-        result = score_forward(self._model, self._taps, self._layers, items, forward)
-        if cache is not None:
-            for number, prefix in forward.kept.items():
-                cache.put(items[number], prefix)
-            cache.saved(forward.num_known)
+        result = score_forward(self._model, self._hooks, self._layers, items, forward)
+        if cache is not None and contexts is not None:
+            cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":
             trim.after_batch(result.num_computed_tokens)
         return result
+
+    def forget(self) -> None:
+        """Drops the cached contexts."""
+        if self._prefix_cache is not None:
+            self._prefix_cache.clear()
 
 
 def check_items(vocabulary: int) -> list[Item]:

@@ -1,14 +1,14 @@
-"""The plain engine: right-padded batches through the stock transformers forward, one forward a
+"""The plain engine: right-padded batches through the stock transformers forward, one forward per
 batch.
 
 Correct for every architecture `candor.forward.capture` knows, with whatever attention the model was
 loaded with. It shares nothing between items and pads to the longest one; a faster engine needs only
-`cost` and `score`. It never looks for a pad id: where an item ends is its length.
+`costs` and `score`. It never looks for a pad id: where an item ends is its length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from candor.engines import trim
 from candor.engines.readings import by_layer, score_forward
 from candor.forward.batch import padded
-from candor.forward.capture import Taps
-from candor.item import BatchResult, Item
+from candor.forward.capture import HiddenStateHooks
+from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
 
 
-class PaddedEngine:
+class PaddedEngine(Engine):
     """Scores items with one reward model and any number of probes.
 
     Args:
@@ -41,11 +41,14 @@ class PaddedEngine:
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._taps = Taps(model, self._layers)
+        self._hooks = HiddenStateHooks(model, self._layers)
 
-    def cost(self, items: Sequence[Item]) -> int:
-        """Padded tokens: items times the longest."""
-        return len(items) * max(item.num_tokens for item in items)
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        """Padded tokens: the number of items times the longest."""
+        longest = 0
+        for number, item in enumerate(items, start=1):
+            longest = max(longest, item.num_tokens)
+            yield number * longest
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         """One forward; R at each item's last token, probe logits at its response tokens only."""
@@ -54,7 +57,7 @@ class PaddedEngine:
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        result = score_forward(self._model, self._taps, self._layers, items, forward)
+        result = score_forward(self._model, self._hooks, self._layers, items, forward)
         if self._device.type == "cpu":
             trim.after_batch(result.num_computed_tokens)
         return result

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from candor.forward.batch import Forward
-from candor.forward.capture import Taps, num_hidden_layers
+from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.head import decoder, head_logits
 from candor.item import BatchResult, Item, Reading, Score
 from candor.probes.probe import Probe
@@ -56,7 +56,7 @@ def by_layer(
 @torch.inference_mode()
 def score_forward(
     model: nn.Module,
-    taps: Taps,
+    hooks: HiddenStateHooks,
     layers: dict[int, LayerProbes],
     items: Sequence[Item],
     forward: Forward,
@@ -75,7 +75,7 @@ def score_forward(
 
         return read
 
-    with taps.read({index: reader(index) for index in layers}):
+    with hooks.read({index: reader(index) for index in layers}):
         output = decoder(model)(**forward.inputs)
     last, order = torch.unique(forward.last, return_inverse=True)
     rewards = head_logits(model, output.last_hidden_state.flatten(0, 1)[last])[order].tolist()

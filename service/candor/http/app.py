@@ -1,7 +1,6 @@
 """The ASGI application: routes, the edge around them, and loading in the background.
 
-`app.state` holds `settings`, `health`, `metrics`, and `rewarder`, which is None until the model is
-loaded: the port is bound at once, so that `/livez` and `/readyz` can say what is going on.
+The port is bound before the model is loaded, so that `/livez` and `/readyz` can say what goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from fastapi import FastAPI
@@ -22,6 +20,7 @@ from candor.http.edge import Edge
 from candor.http.guards import Limits
 from candor.http.openapi import DescribedApp
 from candor.http.routes import BODIES, on_routing_error, route_table, router
+from candor.http.state import ServerState
 from candor.scoring.rewarder import Rewarder
 from candor.settings import Settings
 from candor.version import VERSION
@@ -43,6 +42,22 @@ def create_app(
     With an API key the docs and `/openapi.json` are off: deny by default, and they list what is
     there to attack.
     """
+    state = ServerState(settings=settings, health=health or Health(), metrics=Metrics())
+    state.metrics.watch_health(state.health)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        """Load while the server already answers; let the threads go at the end."""
+        running = asyncio.create_task(load_and_watch(state, load))
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            if state.rewarder is not None:
+                state.rewarder.close()
+
     documented = settings.api_key is None
     app = DescribedApp(
         title="Candor",
@@ -55,19 +70,13 @@ def create_app(
         openapi_url="/openapi.json" if documented else None,
     )
     app.bodies = BODIES
-    app.state.settings = settings
-    app.state.load = load
-    app.state.health = health or Health()
-    app.state.metrics = Metrics()
-    app.state.metrics.watch_health(app.state.health)
-    app.state.rewarder = None
-    app.state.began = datetime.now(UTC)
+    app.state.server = state
     app.include_router(router)
     app.add_exception_handler(HTTPException, on_routing_error)
     app.add_middleware(
         Edge,
-        health=app.state.health,
-        metrics=app.state.metrics,
+        health=state.health,
+        metrics=state.metrics,
         routes=[path for _, path in route_table()],
         api_key=settings.api_key,
         operator_key=settings.operator_key,
@@ -78,28 +87,13 @@ def create_app(
     return app
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Load while the server already answers; let the threads go at the end."""
-    running = asyncio.create_task(load_and_watch(app))
-    try:
-        yield
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        if app.state.rewarder is not None:
-            app.state.rewarder.close()
-
-
-async def load_and_watch(app: FastAPI) -> None:
+async def load_and_watch(state: ServerState, load: Load) -> None:
     """Load, score the sentinel, open for work, then keep checking scores and drift.
 
     A failure is one line in the log and `health.failed`; `serve.py` ends the process on it.
     """
-    state = app.state
     try:
-        rewarder = await in_daemon_thread(lambda: state.load(state.metrics))
+        rewarder = await in_daemon_thread(lambda: load(state.metrics))
         rewarder.batcher.start()
         await state.health.start(rewarder)
     except Exception as error:

@@ -1,16 +1,11 @@
 """The OpenAPI document: examples, error answers, and what FastAPI cannot see (a body read as
-bytes).
-
-`python -m candor.http.openapi` prints the document of a server without a key; `docs/openapi.json`
-is its copy, and a test holds the two equal.
-"""
+bytes)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from pydantic import BaseModel
 
@@ -215,22 +210,3 @@ class DescribedApp(FastAPI):
             document["security"] = [{}, {"bearer": []}, {"basic": []}]
             self.openapi_schema = document
         return self.openapi_schema
-
-
-def document() -> bytes:
-    """The document of a server without a key, as committed: sorted, indented, ending in a
-    newline."""
-    from candor.http.app import create_app
-    from candor.scoring.rewarder import Rewarder
-    from candor.settings import Settings
-
-    def never_loaded(_: object) -> Rewarder:
-        raise NotImplementedError("this app is described, not run")
-
-    app = create_app(Settings(model="described"), never_loaded)
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(app.openapi(), option=options)
-
-
-if __name__ == "__main__":
-    print(document().decode(), end="")

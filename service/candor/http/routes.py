@@ -1,8 +1,4 @@
-"""The routes. Each is short: what can go wrong is raised and answered by `edge.py`.
-
-What they need is on `app.state`: `health`, `metrics`, `began`, and `rewarder`, which is None until
-the model is loaded (the port is bound long before).
-"""
+"""The routes. Each is short: an error is raised here and answered by `candor.http.edge`."""
 
 from __future__ import annotations
 
@@ -31,14 +27,19 @@ from candor.http.answers import (
 from candor.http.edge import error_answer
 from candor.http.examples import shown
 from candor.http.openapi import error_responses
-from candor.http.parse import parse
+from candor.http.state import (
+    COME_BACK_S,
+    cancel_when_client_disconnects,
+    get_ready_rewarder,
+    get_rewarder,
+    get_state,
+)
 from candor.http.trainer_routes import ROUTES as TRAINERS
 from candor.http.trainer_routes import router as trainers
-from candor.http.waiting import COME_BACK_S, loaded, ready, while_awaited
+from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
 from candor.watch.drift_report import DriftReport
-from candor.watch.health import Health
 
 router = APIRouter()
 
@@ -58,10 +59,11 @@ router = APIRouter()
 )
 async def rewards(request: Request) -> Response:
     """R, the probes' scores and the penalised reward of every response, from one forward."""
-    rewarder = ready(request)
-    body = parse(await request.body())
+    rewarder = get_ready_rewarder(request)
+    asked = parse(await request.body())
     deadline: float = request.state.deadline
-    answer = await while_awaited(request, rewarder.score(body, deadline), deadline)
+    work = rewarder.score(asked, deadline)
+    answer = await cancel_when_client_disconnects(request, work, deadline)
     return Response(answer, media_type="application/json")
 
 
@@ -85,7 +87,7 @@ async def livez() -> Alive:
 )
 async def readyz(request: Request) -> Response:
     """200 when the model is loaded, its sentinel scores are right, and it is not draining."""
-    health: Health = request.app.state.health
+    health = get_state(request).health
     readiness = Readiness(status=health.status, reason=health.reason)
     return Response(
         readiness.model_dump_json(),
@@ -107,7 +109,7 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus' text format; answered while loading and draining too."""
     kind = "text/plain; version=0.0.4; charset=utf-8"
-    return Response(request.app.state.metrics.render(), media_type=kind)
+    return Response(get_state(request).metrics.render(), media_type=kind)
 
 
 @router.get(
@@ -117,11 +119,11 @@ async def metrics(request: Request) -> Response:
 )
 async def models(request: Request) -> ModelList:
     """OpenAI's list form, with what decides the scores: weights, template, dtype, formula."""
-    rewarder = loaded(request)
+    rewarder = get_rewarder(request)
     model = rewarder.model
     served = ServedModel(
         id=rewarder.model_id,
-        created=int(request.app.state.began.timestamp()),
+        created=int(get_state(request).began.timestamp()),
         revision=model.weights_sha256,
         template=model.template_sha256,
         engine=rewarder.engine_name,
@@ -148,8 +150,7 @@ async def probes(request: Request) -> ProbeList:
             "lambda": probe.default_lambda,
             "card": probe.loaded.card.model_dump(mode="json"),
         }
-        for name, probe in loaded(request).served.items()
-        if not probe.monitor
+        for name, probe in get_rewarder(request).served.penalised.items()
     ]
     return ProbeList(probes=[ServedProbeCard.model_validate(probe) for probe in served])
 
@@ -219,7 +220,7 @@ def drift_of(request: Request) -> Drift:
         NotReady: still loading.
         NotFound: this server keeps none.
     """
-    found = loaded(request).drift
+    found = get_rewarder(request).drift
     if found is None:
         raise NotFound("this server keeps no drift statistics: it runs with --drift-window 0")
     return found
@@ -239,5 +240,5 @@ async def on_routing_error(request: Request, error: Exception) -> Response:
     body, headers = error_answer(named, request.state.request_id)
     if allowed:
         headers["allow"] = allowed
-    request.app.state.metrics.errors.labels(named.type).inc()
+    get_state(request).metrics.errors.labels(named.type).inc()
     return Response(body, status_code=named.status, headers=headers)

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from candor.http import openapi
-from candor.http.waiting import ready, while_awaited
+from candor.http.state import cancel_when_client_disconnects, get_ready_rewarder, get_state
 from candor.trainers import (
     align_anything,
     llama_factory,
@@ -22,9 +22,8 @@ from candor.trainers import (
     vllm,
     vllm_pairs,
 )
-from candor.trainers.contract import Contract, Scored
-from candor.trainers.options import TrainerRoutes
-from candor.trainers.translate import ask, responses, understand
+from candor.trainers.contract import Contract, ContractAnswer
+from candor.trainers.translate import responses, score_call, understand
 
 Shapes = Sequence[Contract[Any]]
 
@@ -50,17 +49,17 @@ def endpoint(shapes: Shapes) -> Callable[[Request], Awaitable[Response]]:
     """The handler of a path that speaks these contracts."""
 
     async def answer(request: Request) -> Response:
-        rewarder = ready(request)
+        rewarder, state = get_ready_rewarder(request), get_state(request)
         contract, body = understand(await request.body(), shapes)
-        settings: TrainerRoutes = request.app.state.settings.trainers
+        settings = state.settings.trainers
         deadline: float = request.state.deadline
-        work = responses(rewarder, ask(contract, body), settings, deadline)
-        scored = Scored(
-            responses=await while_awaited(request, work, deadline),
-            probes=tuple(name for name, one in rewarder.served.items() if not one.monitor),
+        work = responses(rewarder, score_call(contract, body), settings, deadline)
+        scored = ContractAnswer(
+            responses=await cancel_when_client_disconnects(request, work, deadline),
+            probes=tuple(rewarder.served.penalised),
             model=rewarder.model_id,
             request_id=request.state.request_id,
-            created=int(request.app.state.began.timestamp()),
+            created=int(state.began.timestamp()),
             settings=settings,
         )
         return Response(orjson.dumps(contract.write(body, scored)), media_type="application/json")

@@ -1,8 +1,8 @@
-"""A model folder's files: what is refused before anything is loaded, and what its weights hold.
+"""Checks a model folder's files before anything is loaded, and lists the tensors of its weights.
 
-A model folder is somebody else's: it may hold code, pickles, links and a half-written index. All
-of that is refused here, by name. Reads JSON and the headers of safetensors files, never weights; a
-pickle is turned into safetensors by `candor model convert`, and nowhere else.
+A model folder comes from strangers: it may hold code, pickles, links and a half-written index. Each
+of these is refused here, and the message names the file. Only JSON and the headers of safetensors
+files are read. `candor model convert` is the only code that turns a pickle into safetensors.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 
-VALUE_HEAD = "value_head.safetensors"
-"""LLaMA-Factory keeps a TRL value head in this file, beside the causal LM's own weights
+VALUE_HEAD_FILE = "value_head.safetensors"
+"""LLaMA-Factory saves a TRL value head in this file, beside the causal LM's own weights
 (src/llamafactory/extras/constants.py)."""
 
 
 class ModelRefused(ValueError):
-    """The model cannot or must not be served; the message is one line with the reason."""
+    """The model cannot or must not be served; the message is the reason, in one line."""
 
 
 def refuse_links_out(folder: Path) -> None:
-    """A link that leaves a local folder would make its contents depend on who runs the server.
+    """Refuses a link that leaves a local folder: what it points to depends on the machine.
 
-    Snapshots of the hub's cache are links by design, so this is for folders that were given by
+    Snapshots in the hub's cache are links by design, so this check is only for folders given by
     path.
     """
     root = folder.resolve()
@@ -42,7 +42,7 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json as it is written, once code, pickles and adapters are known not to be there."""
+    """The contents of config.json; refuses a folder with code, adapters, or pickles alone."""
     raw = read_json(folder / "config.json")
     if raw is None:
         raise ModelRefused("no config.json: this is not a transformers model folder")
@@ -59,9 +59,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             "the folder holds an adapter; merge it into its base model and save that"
         )
     if not any(path.suffix == ".safetensors" for path in folder.iterdir()):
-        if pickles := [name for name in names if name.endswith(PICKLES)]:
+        if pickles := [name for name in names if name.endswith(PICKLE_SUFFIXES)]:
             raise ModelRefused(
-                f"the weights are a pickle ({pickles[0]}); make safetensors of them with "
+                f"the weights are a pickle ({pickles[0]}); convert them to safetensors with "
                 "'candor model convert'"
             )
         raise ModelRefused("the folder holds no safetensors weights")
@@ -69,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None when there is no file."""
+    """The object in a JSON file; None if there is no file."""
     if not path.is_file():
         return None
     try:
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """What a folder's weights hold, by name: the file and the shape of each tensor."""
+    """The tensors of a folder's weights: name -> file, and name -> shape."""
 
     files: Mapping[str, Path]
     shapes: Mapping[str, tuple[int, ...]]
@@ -92,17 +92,17 @@ class Tensors:
         return name in self.files
 
     def read(self, name: str) -> Tensor:
-        """One tensor, in the dtype it is stored in."""
+        """One tensor, in its stored dtype."""
         with safe_open(self.files[name], framework="pt") as file:
             return file.get_tensor(name)  # type: ignore[no-any-return]
 
 
 def read_tensors(folder: Path) -> Tensors:
-    """From the headers of the files that hold the weights; other safetensors files are left alone.
+    """Reads the headers of the files that hold the weights; other safetensors files are ignored.
 
     Raises:
-        ModelRefused: no weights under transformers' names, an index that names a file elsewhere,
-            or a file that is not whole.
+        ModelRefused: there are no weights under transformers' file names, the index names a file
+            outside the folder, or a file is incomplete.
     """
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -119,14 +119,14 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = read_json(folder / INDEX)
-    names = (
-        {WEIGHTS} if index is None else set(map(str, dict(index.get("weight_map", {})).values()))
-    )
-    here = {path.name for path in folder.iterdir()}
-    # Only files of the folder itself go into the weights' sha256.
-    if strangers := sorted(names - here):
+    index = read_json(folder / INDEX_FILE)
+    names = {WEIGHTS_FILE}
+    if index is not None:
+        names = set(map(str, dict(index.get("weight_map", {})).values()))
+    present = {path.name for path in folder.iterdir()}
+    # The weights' sha256 covers only files of the folder itself.
+    if missing := sorted(names - present):
         if index is None:
-            raise ModelRefused(f"the folder holds neither {WEIGHTS} nor {INDEX}")
-        raise ModelRefused(f"the weights' index names {strangers[0]}, not a file of the folder")
-    return [folder / name for name in sorted(names | ({VALUE_HEAD} & here))]
+            raise ModelRefused(f"the folder holds neither {WEIGHTS_FILE} nor {INDEX_FILE}")
+        raise ModelRefused(f"the weights' index names {missing[0]}, not a file of the folder")
+    return [folder / name for name in sorted(names | ({VALUE_HEAD_FILE} & present))]

@@ -1,9 +1,8 @@
-"""The heads that reward models are published with, made into one Linear(hidden, 1) with a bias or
-without.
+"""Finds and loads the head of a published reward model: Linear(hidden, 1), with or without bias.
 
-Which one a checkpoint has is told by its tensors' names alone:
+The names of a checkpoint's tensors tell which head it has:
 
-| tensor | who saves it so |
+| tensor | saved by |
 | --- | --- |
 | `score.weight` | transformers' `*ForSequenceClassification`; OpenRLHF 0.11.0 by default |
 | `v_head.weight` | Starling-RM (its model card: Linear without bias on the final norm's output) |
@@ -12,13 +11,13 @@ Which one a checkpoint has is told by its tensors' names alone:
 | `value_head.weight` | OpenRLHF's older default |
 | `<value_head_prefix>.weight` | OpenRLHF, any name that its config.json gives |
 
-Sources read: OpenRLHF 0.11.0, openrlhf/models/model.py and trainer/rm_trainer.py; TRL 1.10,
-trl/experimental/ppo/modeling_value_head.py. All of them read the reward at the last token. Not
-here: heads of several layers, heads of several labels, gating; a checkpoint with one of these is
-refused, since a part of it would not be read.
+Sources: OpenRLHF 0.11.0, openrlhf/models/model.py and trainer/rm_trainer.py; TRL 1.10,
+trl/experimental/ppo/modeling_value_head.py. All of them read the reward at the last token.
+Checkpoints with a head of several layers or labels, or with gating, are refused, since a part of
+them would not be read.
 
-A value head of PPO training (TRL's usual one) looks the same as a reward model's and is none:
-nothing in the file tells them apart.
+A value head of PPO training (the usual one of TRL) estimates returns and is no reward, but looks
+the same: nothing in the file tells the two apart.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ from torch import nn
 
 from candor.models.checkpoint import ModelRefused, Tensors
 
-SCORE = "score.weight"
-KNOWN = (
-    SCORE,
+SCORE_WEIGHT = "score.weight"
+HEAD_WEIGHTS = (
+    SCORE_WEIGHT,
     "v_head.weight",
     "regression_head.weight",
     "v_head.summary.weight",
     "value_head.weight",
 )
 
-UNREAD = frozenset({"lm_head.weight", "lm_head.bias"})
-"""A causal LM's next-token head: may lie beside a reward head, is never loaded."""
+NEVER_LOADED = frozenset({"lm_head.weight", "lm_head.bias"})
+"""A causal LM's next-token head; it may be saved beside a reward head."""
 
 
 def find_head(tensors: Tensors, config: Mapping[str, Any]) -> str:
-    """The name of the head's weight; its bias, where there is one, is called alike.
+    """The name of the head's weight tensor. The name of its bias, if any, only differs in the end.
 
     Args:
-        config: config.json as it is written, for OpenRLHF's `value_head_prefix`.
+        config: the contents of config.json, for OpenRLHF's `value_head_prefix`.
 
     Raises:
-        ModelRefused: no head, two heads, or one that does not give one number.
+        ModelRefused: there is no head, there are two, or the head does not give one number.
     """
     prefix = config.get("value_head_prefix")
-    names = [*KNOWN, f"{prefix}.weight"] if isinstance(prefix, str) else KNOWN
+    names = [*HEAD_WEIGHTS, f"{prefix}.weight"] if isinstance(prefix, str) else HEAD_WEIGHTS
     found = list(dict.fromkeys(name for name in names if name in tensors))
     if not found:
         raise ModelRefused(
@@ -64,13 +63,12 @@ def find_head(tensors: Tensors, config: Mapping[str, Any]) -> str:
         )
     if len(found) > 1:
         raise ModelRefused(
-            f"the weights hold {len(found)} heads ({', '.join(found)}); remove those that are not "
-            "the reward"
+            f"the weights hold {len(found)} heads ({', '.join(found)}); remove all but the reward's"
         )
     (name,) = found
     labels = tensors.shapes[name][0] if len(tensors.shapes[name]) == 2 else 0
-    # Other heads' configurations are a base model's, and say nothing of the head.
-    if name == SCORE and isinstance(declared := config.get("id2label"), dict):
+    # With any other head config.json is the base model's, and its labels do not count.
+    if name == SCORE_WEIGHT and isinstance(declared := config.get("id2label"), dict):
         labels = labels if labels != 1 else len(declared)
     if labels != 1:
         raise ModelRefused(f"the model has {labels} labels ({name}); a reward model has 1")
@@ -83,14 +81,14 @@ def head_names(name: str, tensors: Tensors) -> set[str]:
 
 
 def load_head(name: str, tensors: Tensors, config: Mapping[str, Any], hidden: int) -> nn.Linear:
-    """The head in float32, which is what R is computed in (`candor.forward.head`).
+    """The head in float32; R is computed in float32 (`candor.forward.head`).
 
-    Where OpenRLHF's config.json says `normalize_reward`, R is (R - mean) / std with its `mean` and
-    `std`; both are folded into the head. (OpenRLHF itself writes the two after an evaluation and
-    asks for the normalisation by a flag, so set the key to have it.)
+    If config.json has OpenRLHF's `normalize_reward`, R becomes (R - mean) / std with the `mean` and
+    `std` of config.json; both are folded into the head. (OpenRLHF writes `mean` and `std` after an
+    evaluation, and normalises on a flag of its own. Set `normalize_reward` to have it here.)
 
     Raises:
-        ModelRefused: a shape that does not fit, or numbers that are not finite.
+        ModelRefused: a shape does not fit, or numbers are not finite.
     """
     if tensors.shapes[name] != (1, hidden):
         shape = list(tensors.shapes[name])
@@ -118,7 +116,7 @@ def _bias_of(name: str) -> str:
 
 
 def _normalisation(config: Mapping[str, Any]) -> tuple[float, float]:
-    """OpenRLHF's mean and std, as numbers."""
+    """OpenRLHF's `mean` and `std` of config.json."""
     numbers = [config.get("mean"), config.get("std")]
     mean, std = (float(n) if isinstance(n, int | float) else math.nan for n in numbers)
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):

@@ -1,9 +1,9 @@
-"""Load a reward model safely, and what is known of it.
+"""Loads a reward model safely: `load_reward_model` gives a `RewardModel`.
 
-The trunk is what transformers makes of config.json; the head is what `candor.models.heads` finds in
-the weights, and always comes from them: one that is missing would be drawn at random, and served.
-Not here: what a folder may hold at all (`candor.models.checkpoint`), and encoders (the reward is
-read at the last token, so the model has to be a causal decoder).
+transformers builds the trunk from config.json. `candor.models.heads` finds the head in the weights;
+if it is missing the model is refused, because transformers would draw a random head and the server
+would serve it. Encoders are refused too: the reward is read at the last token, so the model must be
+a causal decoder. `candor.models.checkpoint` checks the folder's files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from candor.models.checkpoint import (
     read_tensors,
     refuse_links_out,
 )
-from candor.models.heads import SCORE, UNREAD, find_head, head_names, load_head
+from candor.models.heads import NEVER_LOADED, SCORE_WEIGHT, find_head, head_names, load_head
 from candor.probes.identity import template_sha256, weights_sha256
 from candor.text.render import Ending
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 DType = Literal["float32", "bfloat16", "float16", "auto"]
 
 # Weights, configuration and tokeniser; never code and never pickles.
-_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,13 +53,13 @@ class RewardModel:
 
     Attributes:
         id: the hub name, or the folder's last component (never a path).
-        weights_sha256: over all safetensors files; a probe's card names the same.
-        template_sha256: of the chat template, also when there is none.
-        max_length: the window in tokens: `max_position_embeddings`, or less where config.json has a
-            `candor_max_length` (what the reward model was trained to read).
-        dtype, device: as chosen, e.g. `bfloat16` and `cuda`.
-        ending: from `candor_ending` in config.json; where R is read.
-        folder: where its files are.
+        weights_sha256: hash of all safetensors files; a probe's card has the same.
+        template_sha256: hash of the chat template; without a template, of the empty text.
+        max_length: the window in tokens: `max_position_embeddings` of config.json, or its
+            `candor_max_length` where the reward model was trained on shorter texts.
+        dtype, device: for example `bfloat16` and `cuda`.
+        ending: `candor_ending` of config.json; it says at which token R is read.
+        folder: the folder of the model's files.
     """
 
     id: str
@@ -88,17 +88,17 @@ def load_reward_model(
 
     Args:
         name_or_path: a folder that exists, else a hub name.
-        revision: of the hub repository; a commit pins it.
-        device: `auto` is CUDA when there is one, else the CPU.
-        dtype: `auto` is bfloat16 on CUDA; on a CPU the checkpoint's own where the CPU computes fast
-            in it, else float32 (`candor.forward.precision`).
-        trunk: False leaves the trunk's weights in their files (its modules are on the meta device,
-            shapes without numbers) for an engine that loads them itself; the head is loaded.
+        revision: revision of the hub repository; a commit pins it.
+        device: `auto` is CUDA if there is a GPU, else the CPU.
+        dtype: `auto` is bfloat16 on CUDA; on a CPU it is the checkpoint's dtype if the CPU computes
+            fast in it, else float32 (`candor.forward.precision`).
+        trunk: False leaves the trunk's weights in their files, for an engine that loads them
+            itself: the trunk's modules are on the meta device (shapes without numbers). The head is
+            loaded either way.
 
     Raises:
-        ModelRefused: see this file, `candor.models.checkpoint` and `candor.models.heads`; the
-        message names the
-            reason.
+        ModelRefused: the message says why (see also `candor.models.checkpoint` and
+            `candor.models.heads`).
     """
     folder = Path(name_or_path)
     is_local = folder.is_dir()
@@ -139,10 +139,10 @@ def load_reward_model(
 
 def _download(name: str, revision: str | None) -> Path:
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
     except Exception as error:
         raise ModelRefused(
-            f"{name!r} is not a folder and could not be had from the hub ({type(error).__name__})"
+            f"{name!r} is not a folder and cannot be fetched from the hub ({type(error).__name__})"
         ) from error
 
 
@@ -175,7 +175,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelRefused("the tokeniser is not a fast one: response tokens cannot be located")
     if not isinstance(tokenizer.chat_template, str | None):
         raise ModelRefused(
-            "the tokeniser has several chat templates; keep the one it was trained with"
+            "the tokeniser has several chat templates; keep the one the model was trained with"
         )
     return cast(PreTrainedTokenizerBase, tokenizer)
 
@@ -183,13 +183,12 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _load_weights(
     folder: Path, raw: Mapping[str, Any], config: PretrainedConfig, dtype: torch.dtype
 ) -> PreTrainedModel:
-    """The trunk in `dtype` and the head in float32, with nothing missing and nothing left over."""
+    """The trunk in `dtype` and the head in float32. Missing and unread tensors are refused."""
     tensors = read_tensors(folder)
     head = find_head(tensors, raw)
     text_config = config.get_text_config()
     config.num_labels = 1  # a base model's configuration says otherwise
-    # transformers' sdpa ignores attention soft-capping without a word, and is its default (Gemma
-    # 2).
+    # transformers' sdpa, its default, silently ignores attention soft-capping (Gemma 2).
     softcap = getattr(text_config, "attn_logit_softcapping", None)
     try:
         with _no_load_report():
@@ -204,7 +203,7 @@ def _load_weights(
             )
     except Exception as error:
         raise ModelRefused(f"the weights do not load ({type(error).__name__})") from error
-    if missing := sorted(set(found["missing_keys"]) - {SCORE}):
+    if missing := sorted(set(found["missing_keys"]) - {SCORE_WEIGHT}):
         raise ModelRefused(f"the weights lack {missing[0]}; is this a trained reward model?")
     if mismatched := sorted(str(key) for key in found["mismatched_keys"]):
         raise ModelRefused(f"the weights do not fit config.json: {mismatched[0]}")
@@ -222,8 +221,7 @@ def _load_weights(
 def _load_head_only(
     folder: Path, raw: Mapping[str, Any], config: PretrainedConfig
 ) -> PreTrainedModel:
-    """The model's shapes with its real head. Whether the trunk's weights are whole is for whoever
-    loads them to check."""
+    """The model's shapes with its real head. The engine that loads the trunk checks its weights."""
     tensors = read_tensors(folder)
     head = find_head(tensors, raw)
     config.num_labels = 1
@@ -238,8 +236,9 @@ def _load_head_only(
 
 
 def _refuse_unread(unexpected: set[str], head: str, tensors: Tensors) -> None:
-    """What no part of the model reads may be what makes the reward: a gate, a second layer."""
-    unread = unexpected - head_names(head, tensors) - UNREAD
+    """Refuses weights that no part of the model reads: they may be a part of the reward, such as a
+    gate or a second layer."""
+    unread = unexpected - head_names(head, tensors) - NEVER_LOADED
     if unread:
         raise ModelRefused(
             f"the weights hold {min(unread)} ({len(unread)} such), which the model would not read: "
@@ -249,8 +248,8 @@ def _refuse_unread(unexpected: set[str], head: str, tensors: Tensors) -> None:
 
 @contextmanager
 def _no_load_report() -> Iterator[None]:
-    """transformers' table of what it did not find names the custom heads as untrained: it cannot
-    know that they are read here. Everything in it is checked above."""
+    """Suppresses transformers' table of missing weights. The table calls custom heads untrained,
+    because transformers cannot know that they are read here. All of it is checked above."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
@@ -277,7 +276,7 @@ def _pick_dtype(dtype: DType, device: str, config: PretrainedConfig) -> torch.dt
     own = cast(torch.dtype, config.dtype or torch.float32)
     picked = cpu_dtype(own)
     if picked != own:
-        # The standard library's logger: jobs load models too, and their stdout is for results.
+        # The standard library's logger: jobs load models too, and stdout is for their results.
         log.warning(
             "the weights are %s, in which this CPU is slow: loaded as %s (a --dtype is kept)",
             str(own).removeprefix("torch."),

@@ -1,10 +1,9 @@
-"""From the RM's scalar and the probes' readings to the reward: R minus the combined terms
-lambda * bound(S).
+"""How R and S become a reward: R minus the combined terms lambda * bound(S).
 
-Pure floats; knows nothing of models, requests or HTTP. The one promise of the wire format lives
+Pure floats; nothing here knows of models, requests or HTTP. The promise of the wire format is kept
 here: `reward == base_reward - penalty`, to the bit, and with every lambda at 0 the reward is R
-itself. A closed form has its lambda from the responses of one item, so rewards are composed item by
-item.
+itself. A closed form takes its lambda from the responses of one group, so rewards are composed
+group by group.
 """
 
 from __future__ import annotations
@@ -17,27 +16,14 @@ from itertools import groupby
 from candor.client.schema import PenaltyOverride
 from candor.errors import CandorError, InvalidRequest, NonFiniteScore, UnknownProbe
 from candor.item import Score
-from candor.probes.artifact import LoadedProbe
 from candor.probes.bound import Bound
 from candor.probes.card import Card
 from candor.probes.combine import Combination
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.tilt import Threshold, closed_form_lambda
+from candor.scoring.served import Served, ServedProbe
 
 SUM = Combination("sum")
-
-
-@dataclass(frozen=True, slots=True)
-class ServedProbe:
-    """A loaded probe and the part it plays here.
-
-    A monitor is read and recorded only: it has no penalty, and a caller can neither see it nor set
-    it.
-    """
-
-    loaded: LoadedProbe
-    default_lambda: float
-    monitor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +42,7 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class ClosedFormPenalty:
-    """A term whose lambda the item's responses decide (`candor.probes.tilt`)."""
+    """A term whose lambda the group's responses decide (`candor.probes.tilt`)."""
 
     name: str
     beta: float
@@ -66,8 +52,8 @@ class ClosedFormPenalty:
     def symbol(self) -> str:
         return f"lambda(x)*{self.flag.symbol}"
 
-    def for_item(self, scores: Sequence[Score]) -> Penalty:
-        """The term for the responses of one item."""
+    def for_group(self, scores: Sequence[Score]) -> Penalty:
+        """The term for the responses of one group."""
         flags = [self.flag(score.readings[self.name].score) for score in scores]
         rewards = [score.base_reward for score in scores]
         return Penalty(self.name, closed_form_lambda(rewards, flags, self.beta), self.flag)
@@ -86,20 +72,19 @@ class Composed:
     lambdas: dict[str, float]
 
 
-def resolve(
-    served: Mapping[str, ServedProbe], overrides: Mapping[str, PenaltyOverride]
-) -> tuple[Term, ...]:
-    """The penalties of one request: every served probe but the monitors, in the order served.
+def resolve(served: Served, overrides: Mapping[str, PenaltyOverride]) -> tuple[Term, ...]:
+    """The penalties of one request: one term per penalised probe, in the order served.
 
     Raises:
         UnknownProbe: an override names a probe that is not served, or a monitor; the message is the
             same, so that guessing names tells an optimiser nothing.
     """
-    penalised = {name: probe for name, probe in served.items() if not probe.monitor}
-    if overrides.keys() - penalised.keys():
-        known = ", ".join(repr(name) for name in penalised) or "none"
+    if overrides.keys() - served.penalised.keys():
+        known = ", ".join(repr(name) for name in served.penalised) or "none"
         raise UnknownProbe(f"'penalties' names a probe that is not served; served: {known}")
-    return tuple(_penalty(name, probe, overrides.get(name)) for name, probe in penalised.items())
+    return tuple(
+        _penalty(name, probe, overrides.get(name)) for name, probe in served.penalised.items()
+    )
 
 
 def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) -> Term:
@@ -114,7 +99,7 @@ def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) ->
         strength = override.lambda_
     elif override is not None and override.kappa is not None:
         strength = lambda_of(override.kappa, card.calibration)
-    return Penalty(name, strength, card.bound.build())
+    return Penalty(name, strength, probe.bound)
 
 
 def flag_threshold(card: Card) -> float:
@@ -135,7 +120,7 @@ def flag_threshold(card: Card) -> float:
     return median
 
 
-def compose_items(
+def compose_groups(
     places: Sequence[tuple[int, int]],
     scores: Sequence[Score],
     penalties: Sequence[Term],
@@ -144,16 +129,16 @@ def compose_items(
     """The reward of every response of a request, in order.
 
     Args:
-        places: (item, response) of each score; an item's responses stand together.
+        places: (group, response) of each score; a group's responses stand together.
 
     Raises:
-        NonFiniteScore: as `compose`, with `item` and `response` set.
+        NonFiniteScore: as `compose`, with the place set.
     """
     composed = []
     for _, members in groupby(zip(places, scores, strict=True), key=lambda pair: pair[0][0]):
-        item = list(members)
-        terms = for_item(penalties, [score for _, score in item])
-        for place, score in item:
+        group = list(members)
+        terms = for_group(penalties, [score for _, score in group])
+        for place, score in group:
             try:
                 composed.append(compose(score, terms, combination))
             except CandorError as error:
@@ -161,9 +146,9 @@ def compose_items(
     return composed
 
 
-def for_item(penalties: Sequence[Term], scores: Sequence[Score]) -> list[Penalty]:
-    """The penalties with every lambda known, for the responses of one item."""
-    return [term if isinstance(term, Penalty) else term.for_item(scores) for term in penalties]
+def for_group(penalties: Sequence[Term], scores: Sequence[Score]) -> list[Penalty]:
+    """The penalties with every lambda known, for the responses of one group."""
+    return [term if isinstance(term, Penalty) else term.for_group(scores) for term in penalties]
 
 
 def compose(score: Score, penalties: Iterable[Penalty], combination: Combination = SUM) -> Composed:
@@ -192,8 +177,8 @@ def compose(score: Score, penalties: Iterable[Penalty], combination: Combination
 def formula(penalties: Iterable[Term], combination: Combination = SUM) -> str:
     """The reward as a line of text: `R - lambda*clip(S)`, probes named when there are several.
 
-    A probe whose lambda is 0 has no part in the reward and none in the formula; `lambda(x)` is of
-    one item's responses.
+    A probe whose lambda is 0 has no part in the reward and none in the formula; `lambda(x)` depends
+    on one group's responses.
     """
     active = [(term.symbol, term.name) for term in penalties if term.symbol is not None]
     if len(active) == 1:

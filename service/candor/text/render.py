@@ -9,15 +9,15 @@ hold (the schema) and which tokens a probe pools over (the probe).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from typing import Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from candor.client.schema import Message
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from candor.item import Item
+from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Text
 from candor.text.turns import Marks
 
 Ending = Literal["template", "end_token", "none"]
@@ -33,14 +33,6 @@ bound; a tighter one would refuse long runs of spaces, which are a single token.
 # template that strips or lower-cases nothing but white space leaves it as it is.
 _STAND_IN = "CandorResponseGoesHere"
 _USER_STAND_IN = "CandorQuestionGoesHere"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTurn:
-    """A context: templated text up to the end of the last turn before the response's. The chat
-    template writes what follows, as if that turn were a user's."""
-
-    text: str
 
 
 class Renderer:
@@ -66,7 +58,7 @@ class Renderer:
 
     def encode(
         self,
-        context: Sequence[Message] | str | OpenTurn,
+        context: Context,
         response: str,
         *,
         truncation: Literal["error", "left"] = "error",
@@ -75,9 +67,7 @@ class Renderer:
         """Renders one (context, response) pair.
 
         Args:
-            context: messages, to which the RM's chat template is applied with the response as the
-                last turn; or text that has the template already, and the response follows as it is;
-                or an `OpenTurn`.
+            context: what stands before the response.
             response: the text to score; white space around it is the template's affair.
             truncation: for a text over the window, `error` refuses it and `left` drops the oldest
                 context tokens, keeping the BOS, the response and what the template puts after it.
@@ -90,13 +80,7 @@ class Renderer:
         """
         if not response:
             raise EmptyResponse("the response is empty; there is nothing to score")
-        if isinstance(context, str):
-            text, start, end = context + response, len(context), len(context) + len(response)
-            shift: int | None = 0
-        elif isinstance(context, OpenTurn):
-            text, start, end, shift = self._close_turn(context.text, response)
-        else:
-            text, start, end, shift = self._apply_template(context, response)
+        text, start, end, shift = self._written(context, response)
         truncated = len(text) > self._max_chars
         if truncated:
             text, start, end = self._cut_characters(text, start, end, truncation)
@@ -168,16 +152,26 @@ class Renderer:
         )
         return cast(str, text)
 
+    def _written(self, context: Context, response: str) -> tuple[str, int, int, int | None]:
+        """The whole text, the response's span in it, and that span's offset in the response."""
+        match context:
+            case Text(text):
+                return text + response, len(text), len(text) + len(response), 0
+            case OpenTurn(text):
+                return self._close_turn(text, response)
+            case Messages(turns):
+                return self._apply_template(turns, response)
+
     def _close_turn(self, context: str, response: str) -> tuple[str, int, int, int | None]:
-        """`_apply_template` for a context whose turns are rendered but for the last one's end."""
-        user = Message.model_construct(role="user", content=_USER_STAND_IN)
+        """`_apply_template` for a context whose turns are rendered up to the last turn's end."""
+        user = ChatMessage("user", _USER_STAND_IN)
         text, start, end, shift = self._apply_template([user], response)
         written = text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
         moved = len(context) - written
         return context + text[written:], start + moved, end + moved, shift
 
     def _apply_template(
-        self, messages: Sequence[Message], response: str
+        self, conversation: Sequence[ChatMessage], response: str
     ) -> tuple[str, int, int, int | None]:
         """The rendered text, the response's span in it, and that span's offset in the response.
 
@@ -185,7 +179,7 @@ class Renderer:
         searching for the response: `i` also occurs in `<|im_end|>`, and a response may contain
         template text.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [{"role": turn.role, "content": turn.content} for turn in conversation]
         text = self._render([*turns, {"role": "assistant", "content": response}])
         around = self._render([*turns, {"role": "assistant", "content": _STAND_IN}])
         before, found, after = around.rpartition(_STAND_IN)

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from candor.client.schema import Message, RewardItem
 from candor.errors import InvalidRequest
+from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,10 @@ class Marks:
     pad: str = ""
 
 
-class OpenTurnItem(RewardItem):
-    """`prompt` is templated text up to the end of the last turn before the assistant's; the served
-    template writes what follows: that turn's end, and the response's turn."""
-
-
 def split(
     text: str, marks: Marks, *, prompt: str | None = None, marker: str | None = None
-) -> RewardItem:
-    """The item that a flat text is.
+) -> Group:
+    """The context and the response that a flat text holds.
 
     Args:
         text: prompt and response, templated.
@@ -61,7 +56,7 @@ def split(
     if at is not None:
         before = (marks.bos if marks.writes_bos else "") + rest[:at]
         response = without_end(rest[at + len(marks.header) :], marks)
-        return OpenTurnItem.model_construct(prompt=before, messages=None, responses=[response])
+        return Group(OpenTurn(before), (response,))
     if length is None and marker and marker in rest:
         length = rest.rindex(marker) + len(marker)
     if length is None:
@@ -69,41 +64,40 @@ def split(
     response = without_end(rest[length:], marks)
     if marks.eos and marks.eos in rest[length + len(response) :]:
         response += marks.eos
-    return raw((marks.bos if had_bos else "") + rest[:length], response)
+    return as_is((marks.bos if had_bos else "") + rest[:length], response)
 
 
-def pair(
-    context: str | list[Message],
+def from_pair(
+    context: str | Messages,
     responses: Sequence[str],
     marks: Marks,
     *,
     marker: str | None = None,
-) -> list[RewardItem]:
-    """The items of one context and its responses, given apart, in order.
+) -> list[Group]:
+    """The groups of a context and its responses, given apart. The order of the responses stays.
 
-    A text that ends in the served template's turn, or in `marker`, is templated already; any other
-    is what a user said, and, where there is no template, text to be continued.
+    A text that ends in the served template's turn, or in `marker`, is templated already. Any other
+    text is what a user said, or, where there is no template, text to be continued.
     """
-    if isinstance(context, list):
-        return [said(context, [without_end(response, marks) for response in responses])]
+    if isinstance(context, Messages):
+        return [from_messages(context, responses, marks)]
     if not context:
-        return [raw("", response) for response in responses]
-    items = [split(context + response, marks, prompt=context) for response in responses]
-    templated = all(isinstance(item, OpenTurnItem) for item in items)
+        return [as_is("", response) for response in responses]
+    groups = [split(context + response, marks, prompt=context) for response in responses]
+    templated = all(isinstance(group.context, OpenTurn) for group in groups)
     if templated or not marks.header or (marker and context.endswith(marker)):
-        return items
-    user = Message.model_construct(role="user", content=context)
-    return [said([user], [without_end(response, marks) for response in responses])]
+        return groups
+    return [from_messages(Messages((ChatMessage("user", context),)), responses, marks)]
 
 
-def raw(prompt: str, response: str) -> RewardItem:
-    """An item whose text is scored as it is."""
-    return RewardItem.model_construct(prompt=prompt, messages=None, responses=[response])
+def from_messages(context: Messages, responses: Sequence[str], marks: Marks) -> Group:
+    """The responses to a conversation, without the end tokens that a policy writes."""
+    return Group(context, tuple(without_end(response, marks) for response in responses))
 
 
-def said(messages: list[Message], responses: list[str]) -> RewardItem:
-    """An item in messages."""
-    return RewardItem.model_construct(prompt=None, messages=messages, responses=responses)
+def as_is(prompt: str, response: str) -> Group:
+    """Text that is scored as it is."""
+    return Group(Text(prompt), (response,))
 
 
 def without_end(response: str, marks: Marks) -> str:

@@ -7,7 +7,7 @@ status but 200 is a failure, `rewards` becomes a tensor.
 from __future__ import annotations
 
 from candor.trainers import openrlhf
-from candor.trainers.contract import Asked, Body, Contract, Pair, Texts
+from candor.trainers.contract import Body, Contract, Pair, ScoreCall, Texts
 
 
 class AlignAnythingBody(Body):
@@ -15,12 +15,12 @@ class AlignAnythingBody(Body):
     responses: Texts
 
 
-def read(body: AlignAnythingBody) -> Asked:
+def read(body: AlignAnythingBody) -> ScoreCall:
     if len(body.prompts) != len(body.responses):
         raise ValueError(
             f"'prompts' has {len(body.prompts)} texts and 'responses' {len(body.responses)}"
         )
-    return Asked([Pair(p, [r]) for p, r in zip(body.prompts, body.responses, strict=True)])
+    return ScoreCall([Pair(p, [r]) for p, r in zip(body.prompts, body.responses, strict=True)])
 
 
 CONTRACT = Contract(

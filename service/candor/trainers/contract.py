@@ -13,7 +13,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
 
-from candor.client.schema import MAX_ITEMS, Message, Role
+from candor.client.schema import MAX_ITEMS, Role
+from candor.text.request import Messages
 from candor.trainers.options import TrainerRoutes
 
 
@@ -23,8 +24,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
 
-class Turn(Body):
-    """A message of which role and text are read."""
+class TurnBody(Body):
+    """A message, of which the role and the text are read."""
 
     role: Role
     content: str
@@ -32,7 +33,7 @@ class Turn(Body):
 
 Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS)]
 MaybeTexts = Annotated[list[str] | None, FailFast(), Field(max_length=MAX_ITEMS)]
-MaybeTurns = Annotated[list[Turn] | None, FailFast(), Field(min_length=1)]
+MaybeTurns = Annotated[list[TurnBody] | None, FailFast(), Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,14 @@ class Flat:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A context and its responses, given apart. See `candor.text.turns.pair`."""
+    """A context and its responses, given apart. See `candor.text.turns.from_pair`."""
 
-    context: str | list[Message]
+    context: str | Messages
     responses: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoreCall:
     """What a body asks to score. Without a truncation of its own, the server's setting holds."""
 
     texts: Sequence[Flat | Pair]
@@ -61,7 +62,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ContractAnswer:
     """What a contract answers from."""
 
     responses: list[dict[str, Any]]
@@ -99,8 +100,8 @@ class Contract(Generic[B]):
     client: str
     body: type[B]
     needs: frozenset[str]
-    read: Callable[[B], Asked]
-    write: Callable[[B, Scored], Any]
+    read: Callable[[B], ScoreCall]
+    write: Callable[[B, ContractAnswer], Any]
     example: Any
     answer: Any
     or_needs: frozenset[str] | None = None
@@ -139,15 +140,11 @@ INPUTS = WithJsonSchema(
 Inputs = Annotated[list[str | list[int]], BeforeValidator(text_inputs), INPUTS]
 
 
-def conversation(turns: Sequence[Turn]) -> list[Message]:
-    return [Message.model_construct(role=turn.role, content=turn.content) for turn in turns]
-
-
-def answered(turns: Sequence[Turn]) -> Pair:
+def answered(turns: Sequence[TurnBody]) -> Pair:
     """Messages that end with the response."""
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise ValueError("'messages' must end with the assistant's turn: it is what is scored")
-    return Pair(conversation(turns[:-1]), [turns[-1].content])
+    return Pair(Messages.of(turns[:-1]), [turns[-1].content])
 
 
 def sigmoid(value: float) -> float:

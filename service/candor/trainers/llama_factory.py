@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from candor.trainers.contract import Asked, Body, Contract, Flat, Scored, Texts
+from candor.trainers.contract import Body, Contract, ContractAnswer, Flat, ScoreCall, Texts
 from candor.trainers.openrlhf import QUERY
 
 
@@ -21,16 +21,16 @@ class LlamaFactoryBody(Body):
     )
 
 
-def read(body: LlamaFactoryBody) -> Asked:
-    return Asked([Flat(text) for text in body.messages])
+def read(body: LlamaFactoryBody) -> ScoreCall:
+    return ScoreCall([Flat(text) for text in body.messages])
 
 
-def write(_: Body, scored: Scored) -> dict[str, Any]:
+def write(_: Body, answer: ContractAnswer) -> dict[str, Any]:
     return {
-        "id": f"scoreval-{scored.request_id}",
+        "id": f"scoreval-{answer.request_id}",
         "object": "score.evaluation",
-        "model": scored.model,
-        "scores": scored.rewards,
+        "model": answer.model,
+        "scores": answer.rewards,
     }
 
 

@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from candor.trainers.contract import Asked, Body, Contract, Flat, MaybeTexts, Scored, Texts
+from candor.trainers.contract import (
+    Body,
+    Contract,
+    ContractAnswer,
+    Flat,
+    MaybeTexts,
+    ScoreCall,
+    Texts,
+)
 
 
 class OpenRLHFBody(Body):
@@ -21,33 +29,33 @@ class OpenRLHFBody(Body):
     prompts: MaybeTexts = None
 
 
-def read(body: OpenRLHFBody) -> Asked:
+def read(body: OpenRLHFBody) -> ScoreCall:
     prompts: list[str | None] = [*(body.prompts or [])] or [None] * len(body.query)
     if len(prompts) != len(body.query):
         raise ValueError(f"'prompts' has {len(prompts)} texts and 'query' {len(body.query)}")
-    return Asked([Flat(*both) for both in zip(body.query, prompts, strict=True)])
+    return ScoreCall([Flat(*both) for both in zip(body.query, prompts, strict=True)])
 
 
-def write(_: Body, scored: Scored) -> dict[str, Any]:
-    told = scored.settings
-    answer: dict[str, Any] = {
-        "rewards": [response[told.openrlhf_rewards] for response in scored.responses],
-        "scores": [response[told.openrlhf_scores] for response in scored.responses],
+def write(_: Body, answer: ContractAnswer) -> dict[str, Any]:
+    settings = answer.settings
+    body: dict[str, Any] = {
+        "rewards": [response[settings.openrlhf_rewards] for response in answer.responses],
+        "scores": [response[settings.openrlhf_scores] for response in answer.responses],
     }
-    if told.openrlhf_extra_logs:
-        answer["extra_logs"] = extra_logs(scored)
-    return answer
+    if settings.openrlhf_extra_logs:
+        body["extra_logs"] = extra_logs(answer)
+    return body
 
 
-def extra_logs(scored: Scored) -> dict[str, list[float]]:
+def extra_logs(answer: ContractAnswer) -> dict[str, list[float]]:
     """What else is known of each response. The keys are the same in every answer, empty ones too:
     the trainer merges them by key."""
     logs = {
-        name: [response[name] for response in scored.responses]
+        name: [response[name] for response in answer.responses]
         for name in ("reward", "base_reward", "penalty")
     }
-    for name in scored.probes:
-        logs[f"score_{name}"] = [response["probes"][name]["score"] for response in scored.responses]
+    for name in answer.probes:
+        logs[f"score_{name}"] = [response["probes"][name]["score"] for response in answer.responses]
     return logs
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from candor.trainers.contract import INPUTS, Asked, Body, Contract, Flat, Scored, text_inputs
+from candor.trainers.contract import (
+    INPUTS,
+    Body,
+    Contract,
+    ContractAnswer,
+    Flat,
+    ScoreCall,
+    text_inputs,
+)
 from candor.trainers.openrlhf import QUERY
 
 
@@ -23,27 +31,27 @@ class SGLangBody(Body):
         return self.input_ids if self.text is None else self.text
 
 
-def read(body: SGLangBody) -> Asked:
+def read(body: SGLangBody) -> ScoreCall:
     if body.return_pooled_hidden_states:
         raise ValueError("'return_pooled_hidden_states': this server returns no hidden states")
     try:
-        return Asked([Flat(text) for text in text_inputs(body.given)])
+        return ScoreCall([Flat(text) for text in text_inputs(body.given)])
     except ValueError as error:
         name = "input_ids" if body.text is None else "text"
         raise ValueError(f"'{name}': {error}") from None
 
 
-def write(body: SGLangBody, scored: Scored) -> Any:
+def write(body: SGLangBody, answer: ContractAnswer) -> Any:
     data = [
         {
             "embedding": [response["reward"]],
             "meta_info": {
-                "id": f"{scored.request_id}-{index}",
+                "id": f"{answer.request_id}-{index}",
                 "prompt_tokens": response["num_tokens"],
                 "completion_tokens": 0,
             },
         }
-        for index, response in enumerate(scored.responses)
+        for index, response in enumerate(answer.responses)
     ]
     given = body.given
     single = isinstance(given, str) or isinstance(given[0], int)

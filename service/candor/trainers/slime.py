@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
 
-from candor.trainers.contract import Asked, Body, Contract, Pair, Scored, Turn, conversation
+from candor.text.request import Messages
+from candor.trainers.contract import Body, Contract, ContractAnswer, Pair, ScoreCall, TurnBody
 
-Turns = TypeAdapter(Annotated[list[Turn], FailFast(), Field(min_length=1)])
+Turns = TypeAdapter(Annotated[list[TurnBody], FailFast(), Field(min_length=1)])
 
 
 def text_or_turns(value: object) -> object:
@@ -25,7 +26,7 @@ def text_or_turns(value: object) -> object:
     return value
 
 
-Prompt = Annotated[str | list[Turn], BeforeValidator(text_or_turns)]
+Prompt = Annotated[str | list[TurnBody], BeforeValidator(text_or_turns)]
 
 
 class SlimeBody(Body):
@@ -35,18 +36,18 @@ class SlimeBody(Body):
     response: str
 
 
-def read(body: SlimeBody) -> Asked:
-    context = body.prompt if isinstance(body.prompt, str) else conversation(body.prompt)
-    return Asked([Pair(context, [body.response])])
+def read(body: SlimeBody) -> ScoreCall:
+    context = body.prompt if isinstance(body.prompt, str) else Messages.of(body.prompt)
+    return ScoreCall([Pair(context, [body.response])])
 
 
-def write_number(_: Body, scored: Scored) -> float:
-    return scored.rewards[0]
+def write_number(_: Body, answer: ContractAnswer) -> float:
+    return answer.rewards[0]
 
 
-def write_object(_: Body, scored: Scored) -> dict[str, Any]:
-    response = scored.responses[0]
-    scores = {f"score_{name}": response["probes"][name]["score"] for name in scored.probes}
+def write_object(_: Body, answer: ContractAnswer) -> dict[str, Any]:
+    response = answer.responses[0]
+    scores = {f"score_{name}": response["probes"][name]["score"] for name in answer.probes}
     return {name: response[name] for name in ("reward", "base_reward", "penalty")} | scores
 
 

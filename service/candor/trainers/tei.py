@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from candor.client.schema import MAX_ITEMS, MAX_RESPONSES
-from candor.trainers.contract import Asked, Body, Contract, Flat, Pair, Scored, Texts, activated
+from candor.trainers.contract import (
+    Body,
+    Contract,
+    ContractAnswer,
+    Flat,
+    Pair,
+    ScoreCall,
+    Texts,
+    activated,
+)
 from candor.trainers.openrlhf import QUERY
 
 
@@ -33,8 +42,8 @@ class TEIBody(Body):
             raise ValueError("'truncation_direction' right would cut the response: send left")
         return "left"
 
-    def values(self, scored: Scored) -> list[float]:
-        return activated(scored.rewards, self.raw_scores is False)
+    def values(self, answer: ContractAnswer) -> list[float]:
+        return activated(answer.rewards, self.raw_scores is False)
 
 
 class PredictBody(TEIBody):
@@ -51,11 +60,13 @@ class TextsBody(TEIBody):
     return_text: bool = False
 
 
-def read_predict(body: PredictBody) -> Asked:
+def read_predict(body: PredictBody) -> ScoreCall:
     inputs = body.inputs if body.batched else [body.inputs]
     if len(inputs) > MAX_ITEMS:
         raise ValueError(f"'inputs' has {len(inputs)} texts; send at most {MAX_ITEMS}")
-    return Asked([one_input(part, number) for number, part in enumerate(inputs)], body.truncation())
+    return ScoreCall(
+        [one_input(part, number) for number, part in enumerate(inputs)], body.truncation()
+    )
 
 
 def one_input(part: object, number: int) -> Flat | Pair:
@@ -69,19 +80,19 @@ def one_input(part: object, number: int) -> Flat | Pair:
     raise ValueError(f"'inputs': number {number} must be one text or two, and has {len(texts)}")
 
 
-def write_predict(body: PredictBody, scored: Scored) -> list[Any]:
-    predictions = [[{"score": value, "label": "LABEL_0"}] for value in body.values(scored)]
+def write_predict(body: PredictBody, answer: ContractAnswer) -> list[Any]:
+    predictions = [[{"score": value, "label": "LABEL_0"}] for value in body.values(answer)]
     return predictions if body.batched else predictions[0]
 
 
-def read_texts(body: TextsBody) -> Asked:
-    return Asked([Pair(body.query, body.texts)], body.truncation())
+def read_texts(body: TextsBody) -> ScoreCall:
+    return ScoreCall([Pair(body.query, body.texts)], body.truncation())
 
 
-def write_texts(body: TextsBody, scored: Scored) -> list[dict[str, Any]]:
+def write_texts(body: TextsBody, answer: ContractAnswer) -> list[dict[str, Any]]:
     """Sorted by reward, the first of equals first."""
-    values = body.values(scored)
-    order = sorted(range(len(values)), key=lambda index: -scored.rewards[index])
+    values = body.values(answer)
+    order = sorted(range(len(values)), key=lambda index: -answer.rewards[index])
     return [
         {"index": index, "score": values[index]}
         | ({"text": body.texts[index]} if body.return_text else {})

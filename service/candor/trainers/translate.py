@@ -1,4 +1,4 @@
-"""From a contract's body to the items of a `RewardRequest`, and from its answer to what was scored.
+"""From a contract's body to a `ScoringRequest`, and back to the scored responses.
 
 Nothing here knows a client; nothing here computes a number.
 """
@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from candor.client.schema import RewardItem, RewardRequest
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
-from candor.trainers.contract import Asked, Contract, Flat, Pair
+from candor.text.request import Group, ScoringRequest
+from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
 from candor.trainers.options import TrainerRoutes
 
 
@@ -49,41 +49,42 @@ def describe(contract: Contract[Any]) -> str:
     return f"{fields} ({contract.client})"
 
 
-def ask(contract: Contract[Any], body: Any) -> Asked:
-    """`contract.read`, its faults as answers."""
+def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
+    """What the body asks to score.
+
+    Raises:
+        InvalidRequest: the contract cannot honour the body.
+    """
     try:
-        asked: Asked = contract.read(body)
+        call: ScoreCall = contract.read(body)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-    return asked
+    return call
 
 
 async def responses(
-    rewarder: Rewarder, asked: Asked, settings: TrainerRoutes, deadline: float
+    rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
 ) -> list[dict[str, Any]]:
-    """Every response scored, in the order asked: `ResponseReward`s as dicts. None for none.
+    """Every response scored, in the order asked: `ResponseReward`s as dicts. An empty call gives an
+    empty list.
 
     Raises:
-        CandorError: `item` says which text is to blame, and `response` which of its responses.
+        CandorError: `item` is the text to blame and `response` its response.
     """
-    texts = await with_text(rewarder, asked.texts)
-    items: list[RewardItem] = []
+    texts = await with_text(rewarder, call.texts)
+    groups: list[Group] = []
     sources: list[tuple[int, int]] = []
-    """For each item, the text it comes from and the number of its first response there."""
+    """For each group, the text it comes from and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
-        for item in items_of(text, number, rewarder, settings):
-            items.append(item)
+        for group in groups_of(text, number, rewarder, settings):
+            groups.append(group)
             sources.append((number, first))
-            first += len(item.responses)
-    if not items:
+            first += len(group.responses)
+    if not groups:
         return []
-    request = RewardRequest.model_construct(
-        items=items,
-        penalties={},
-        include=[],
-        truncation=asked.truncation or settings.truncation,
-    )
+    truncation = call.truncation or settings.truncation
+    request = ScoringRequest(tuple(groups), truncation=truncation)
     try:
         answer = await rewarder.answer(request, deadline)
     except InvalidRequest as error:
@@ -91,7 +92,7 @@ async def responses(
             raise
         number, first = sources[error.item]
         raise error.at(number, first + (error.response or 0)) from None
-    return [one for result in answer["results"] for one in result["responses"]]
+    return [response for result in answer["results"] for response in result["responses"]]
 
 
 async def with_text(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
@@ -108,21 +109,21 @@ async def with_text(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Fl
     ]
 
 
-def items_of(
+def groups_of(
     text: Flat | Pair, number: int, rewarder: Rewarder, settings: TrainerRoutes
-) -> list[RewardItem]:
-    """The items of one text.
+) -> list[Group]:
+    """The groups of one text.
 
-    Where no probe is served R is all there is, and it needs no span: then a text whose response
-    cannot be found is scored as it is.
+    A server without probes needs no span of the response: it scores a text whose response cannot be
+    found as it is.
     """
     marks, marker = rewarder.marks, settings.turn_marker
     if isinstance(text, Pair):
-        return turns.pair(text.context, text.responses, marks, marker=marker)
+        return turns.from_pair(text.context, text.responses, marks, marker=marker)
     assert isinstance(text.text, str)
     try:
         return [turns.split(text.text, marks, prompt=text.prompt, marker=marker)]
     except InvalidRequest as error:
-        if rewarder.served:
+        if rewarder.served.everything:
             raise error.at(number) from None
-        return [turns.raw("", text.text)]
+        return [turns.as_is("", text.text)]

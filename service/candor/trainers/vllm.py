@@ -17,13 +17,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from candor.trainers.contract import (
-    Asked,
     Body,
     Contract,
+    ContractAnswer,
     Flat,
     Inputs,
     MaybeTurns,
-    Scored,
+    ScoreCall,
     activated,
     answered,
 )
@@ -53,7 +53,9 @@ class Truncating(Body):
 
 class Pooled(Truncating):
     input: Inputs | None = None
-    messages: MaybeTurns = Field(None, description="In place of `input`; the last is scored.")
+    messages: MaybeTurns = Field(
+        None, description="In place of `input`; the last message is scored."
+    )
     use_activation: bool | None = Field(None, description="true asks for the sigmoid.")
     activation: bool | None = Field(None, description="Old name of `use_activation`.")
     softmax: bool | None = Field(None, description="Oldest name of `use_activation`.")
@@ -79,45 +81,45 @@ class EmbeddingsBody(Truncating):
     encoding_format: Literal["float", "base64"] = "float"
 
 
-def read(body: Pooled) -> Asked:
+def read(body: Pooled) -> ScoreCall:
     if body.messages is not None:
-        return Asked([answered(body.messages)], body.truncation())
-    return Asked([Flat(text) for text in body.input or ()], body.truncation())
+        return ScoreCall([answered(body.messages)], body.truncation())
+    return ScoreCall([Flat(text) for text in body.input or ()], body.truncation())
 
 
-def read_pooling(body: PoolingBody) -> Asked:
+def read_pooling(body: PoolingBody) -> ScoreCall:
     if body.task not in (None, "classify"):
         raise ValueError("'task' must be classify or absent: this server gives one reward a text")
     return read(body)
 
 
-def read_embeddings(body: EmbeddingsBody) -> Asked:
-    return Asked([Flat(text) for text in body.input], body.truncation())
+def read_embeddings(body: EmbeddingsBody) -> ScoreCall:
+    return ScoreCall([Flat(text) for text in body.input], body.truncation())
 
 
-def listed(kind: str, data: list[dict[str, Any]], scored: Scored) -> dict[str, Any]:
+def listed(kind: str, data: list[dict[str, Any]], answer: ContractAnswer) -> dict[str, Any]:
     """OpenAI's list around `data`."""
     usage = {
-        "prompt_tokens": scored.num_tokens,
-        "total_tokens": scored.num_tokens,
+        "prompt_tokens": answer.num_tokens,
+        "total_tokens": answer.num_tokens,
         "completion_tokens": 0,
     }
     return {
-        "id": f"{kind}-{scored.request_id}",
+        "id": f"{kind}-{answer.request_id}",
         "object": "list",
-        "created": scored.created,
-        "model": scored.model,
+        "created": answer.created,
+        "model": answer.model,
         "data": data,
         "usage": usage,
     }
 
 
-def write_classify(body: Pooled, scored: Scored) -> dict[str, Any]:
+def write_classify(body: Pooled, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "label": None, "probs": [value], "num_classes": 1}
-        for index, value in enumerate(activated(scored.rewards, body.wants_activation))
+        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
     ]
-    return listed("classify", data, scored)
+    return listed("classify", data, answer)
 
 
 def vector(value: float, encoding: Literal["float", "base64"]) -> list[float] | str:
@@ -127,20 +129,20 @@ def vector(value: float, encoding: Literal["float", "base64"]) -> list[float] | 
     return base64.b64encode(struct.pack("<f", value)).decode()
 
 
-def write_pooling(body: PoolingBody, scored: Scored) -> dict[str, Any]:
+def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "object": "pooling", "data": vector(value, body.encoding_format)}
-        for index, value in enumerate(activated(scored.rewards, body.wants_activation))
+        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
     ]
-    return listed("pool", data, scored)
+    return listed("pool", data, answer)
 
 
-def write_embeddings(body: EmbeddingsBody, scored: Scored) -> dict[str, Any]:
+def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "object": "embedding", "embedding": vector(value, body.encoding_format)}
-        for index, value in enumerate(scored.rewards)
+        for index, value in enumerate(answer.rewards)
     ]
-    return listed("embd", data, scored)
+    return listed("embd", data, answer)
 
 
 def example_answer(kind: str, data: dict[str, Any]) -> dict[str, Any]:

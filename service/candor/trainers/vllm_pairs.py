@@ -12,7 +12,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from candor.client.schema import MAX_RESPONSES
-from candor.trainers.contract import Asked, Contract, Inputs, Pair, Scored, Texts, activated
+from candor.trainers.contract import (
+    Contract,
+    ContractAnswer,
+    Inputs,
+    Pair,
+    ScoreCall,
+    Texts,
+    activated,
+)
 from candor.trainers.vllm import Truncating, example_answer, listed
 
 
@@ -48,7 +56,7 @@ class RerankBody(Activated):
     return_documents: bool = True
 
 
-def read_score(body: ScoreBody) -> Asked:
+def read_score(body: ScoreBody) -> ScoreCall:
     firsts = next((texts for texts in (body.text_1, body.queries, body.data_1) if texts), [])
     named = (body.text_2, body.documents, body.items, body.data_2)
     seconds = next((texts for texts in named if texts), [])
@@ -64,34 +72,34 @@ def read_score(body: ScoreBody) -> Asked:
         if not (isinstance(first, str) and isinstance(second, str)):
             raise ValueError("/score takes texts, not token ids")
         texts.append(Pair(first, [second]))
-    return Asked(texts, body.truncation())
+    return ScoreCall(texts, body.truncation())
 
 
-def write_score(body: ScoreBody, scored: Scored) -> dict[str, Any]:
+def write_score(body: ScoreBody, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "object": "score", "score": value}
-        for index, value in enumerate(activated(scored.rewards, body.wants_activation))
+        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
     ]
-    return listed("score", data, scored)
+    return listed("score", data, answer)
 
 
-def read_rerank(body: RerankBody) -> Asked:
-    return Asked([Pair(body.query, body.documents)], body.truncation())
+def read_rerank(body: RerankBody) -> ScoreCall:
+    return ScoreCall([Pair(body.query, body.documents)], body.truncation())
 
 
-def write_rerank(body: RerankBody, scored: Scored) -> dict[str, Any]:
+def write_rerank(body: RerankBody, answer: ContractAnswer) -> dict[str, Any]:
     """Sorted by reward, the first of equals first."""
-    values = activated(scored.rewards, body.wants_activation)
-    order = sorted(range(len(values)), key=lambda index: -scored.rewards[index])
+    values = activated(answer.rewards, body.wants_activation)
+    order = sorted(range(len(values)), key=lambda index: -answer.rewards[index])
     results: list[dict[str, Any]] = [
         {"index": index, "relevance_score": values[index]}
         | ({"document": {"text": body.documents[index]}} if body.return_documents else {})
         for index in order[: body.top_n or None]
     ]
     return {
-        "id": f"rerank-{scored.request_id}",
-        "model": scored.model,
-        "usage": {"total_tokens": scored.num_tokens, "prompt_tokens": scored.num_tokens},
+        "id": f"rerank-{answer.request_id}",
+        "model": answer.model,
+        "usage": {"total_tokens": answer.num_tokens, "prompt_tokens": answer.num_tokens},
         "results": results,
     }
 

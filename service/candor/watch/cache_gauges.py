@@ -12,22 +12,22 @@ from candor.engines.prefix_cache import PrefixCache
 
 
 class PrefixCacheGauges(Collector):
-    """What known contexts saved, and their size."""
+    """How much the cached contexts saved, and their size."""
 
     def __init__(self, cache: PrefixCache) -> None:
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
         counts = {
-            "hits": ("Batches that found a context of theirs known", "num_hits"),
-            "saved_tokens": ("Tokens looked at instead of computed", "num_saved_tokens"),
-            "evictions": ("Contexts forgotten to stay within --prefix-cache-mb", "num_evictions"),
+            "hits": ("Batches with a cached context", "num_hits"),
+            "saved_tokens": ("Tokens read from the cache and not computed", "num_saved_tokens"),
+            "evictions": ("Contexts dropped to stay within --prefix-cache-mb", "num_evictions"),
         }
         for name, (words, count) in counts.items():
             value = getattr(self._cache, count)
             yield CounterMetricFamily(f"candor_prefix_cache_{name}", words, value=value)
         yield GaugeMetricFamily(
             "candor_prefix_cache_bytes",
-            "Memory that keys and values of known contexts take",
+            "Memory that keys and values of cached contexts take",
             value=self._cache.num_bytes,
         )

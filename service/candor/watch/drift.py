@@ -1,12 +1,13 @@
-"""Two windows over what was answered, and how far the newer one has drifted from the older.
+"""Two windows over the answered responses, and how far the newer has drifted from the older.
 
-The reference is the first `window` responses, or a file; the current window slides over the last
-`window` after that. A response costs one row of float32; statistics are computed when somebody asks
-(`GET /v1/drift`, a scrape, and every `WATCH_S` for the log). Nothing is compared until the current
-window is full, because PSI of few values is high without any drift (`candor.probes.drift`).
+The reference window is the first `window` responses, or comes from a file. The current window
+slides over the last `window` responses after that. Each response takes one row of float32.
+Statistics are computed on demand: for `GET /v1/drift`, for a scrape of the metrics, and every
+`WATCH_INTERVAL_S` for the log. The windows are compared once the current window is full, because
+the PSI of few values is high even without drift (`candor.probes.drift`).
 
-Only answered requests are recorded: the sentinel's texts, scored over and over, are not traffic. R
-and S are recorded, never the reward, so what a request overrides changes nothing here.
+Only answered requests are recorded, not the texts of the health check. Recorded are R and S, never
+the reward, so penalties that a request overrides change nothing here.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from candor.item import Score
 from candor.probes.drift import ks_distance, mean_shift, psi
 from candor.probes.probe import Probe
 from candor.watch.alarms import RULES, Movement, Rule, reasons
-from candor.watch.drift_reference import DriftReference, Identity, Rows, probe_sha256
+from candor.watch.drift_reference import DriftReference, Rows, ScoresIdentity, probe_sha256
 from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
 from candor.watch.windows import DEFAULT_WINDOW
 
 log = logs.get(__name__)
 
-WATCH_S = 30.0
-"""How often alarms are looked at for the log when nobody asks."""
+WATCH_INTERVAL_S = 30.0
+"""How often alarms are computed for the log."""
 
 Signals = Mapping[str, NDArray[np.float64]]
 Alarms = dict[tuple[str, Rule], str | None]
-"""Why each rule speaks for each penalised probe, or None where it is silent."""
+"""(probe, rule) -> the reason why the rule fires for the penalised probe; None if it does not."""
 
 
 class Drift:
-    """The windows of one server. Everything but construction runs in the event loop.
+    """The windows of one server. All methods run in the event loop.
 
     Args:
-        weights_sha256, template_sha256: of the served model.
+        weights_sha256, template_sha256: hashes of the served model's weights and chat template.
         probes: every served probe by name, monitors included.
-        monitors: which of them are monitors.
+        monitors: the names of the monitors.
         window: responses in the current window, and in a reference taken from traffic.
-        reference: in place of the first `window` responses; of any length.
+        reference: used in place of the first `window` responses; of any length.
 
     Raises:
-        UsageError: `reference` was taken with another model, template or set of probes.
+        UsageError: `reference` belongs to another model, template or set of probes.
     """
 
     def __init__(
@@ -67,27 +68,27 @@ class Drift:
         self._names = tuple(probes)
         self._monitors = tuple(name for name in probes if name in monitors)
         self._columns = ["base_reward", "response_tokens"] + [
-            f"{what}.{name}" for name in probes for what in ("score", "mean", "max")
+            f"{signal}.{name}" for name in probes for signal in ("score", "mean", "max")
         ]
-        self._identity = Identity(
+        self._identity = ScoresIdentity(
             weights_sha256,
             template_sha256,
             {name: probe_sha256(probe) for name, probe in probes.items()},
         )
         self._rows: Rows = np.empty((window, len(self._columns)), dtype=np.float32)
         self._num = 0
-        """Responses put into `_rows` since it was empty."""
+        """Responses written to `_rows` since it was empty."""
         self._reference: Rows | None = None
         self._source: Literal["traffic", "file"] = "traffic"
         if reference is not None:
             self._reference = reference.rows(self._identity, self._columns)
             self._source = "file"
-        self._alarms: Alarms = self._silent()
+        self._alarms: Alarms = self._no_alarms()
         self._report: DriftReport | None = None
-        """Of all that was recorded; None once there is more."""
+        """The report on all recorded responses; None after a new response."""
 
     def record(self, score: Score, num_response_tokens: int) -> None:
-        """Add one answered response; constant time and memory."""
+        """Adds one answered response; constant time and memory."""
         row = [score.base_reward, num_response_tokens]
         for name in self._names:
             reading = score.readings[name]
@@ -101,13 +102,13 @@ class Drift:
             log.info("drift_reference", num=self.window)
 
     def report(self) -> DriftReport:
-        """Both windows, signal by signal, and the alarms; logs an alarm that begins or ends."""
+        """Both windows, signal by signal, and the alarms. Logs each alarm that begins or ends."""
         if self._report is None:
             self._report = self._compute()
         return self._report
 
     def reference_json(self) -> bytes:
-        """A `DriftReference` as JSON: what `--drift-reference` takes.
+        """The reference window as JSON, the input of `--drift-reference`.
 
         Raises:
             NotReady: the reference window is not full.
@@ -129,13 +130,13 @@ class Drift:
             option=orjson.OPT_SERIALIZE_NUMPY,
         )
 
-    async def watch(self, every_s: float = WATCH_S) -> None:
-        """Look for ever, so that an alarm is logged also where nobody asks."""
+    async def watch(self, every_s: float = WATCH_INTERVAL_S) -> None:
+        """Computes a report again and again, so that alarms reach the log without a request."""
         while True:
             await asyncio.sleep(every_s)
             self.report()
 
-    def _silent(self) -> Alarms:
+    def _no_alarms(self) -> Alarms:
         penalised = [name for name in self._names if name not in self._monitors]
         return {(name, rule): None for name in penalised for rule in RULES}
 
@@ -146,7 +147,7 @@ class Drift:
         )
         before, after = self._signals(reference), self._signals(current)
         full = len(current) == self.window
-        alarms = self._reasons(before, after) if full else self._silent()
+        alarms = self._reasons(before, after) if full else self._no_alarms()
         self._log_changes(alarms)
         return DriftReport(
             window=self.window,
@@ -171,7 +172,7 @@ class Drift:
         )
 
     def _signals(self, rows: Rows) -> Signals:
-        """Every column, and each probe's gap, by name."""
+        """Every column by name, and each probe's gap."""
         signals = dict(zip(self._columns, rows.T.astype(np.float64), strict=True))
         for name in self._names:
             signals[f"gap.{name}"] = signals[f"max.{name}"] - signals[f"mean.{name}"]
@@ -197,13 +198,13 @@ class Drift:
 
     def _log_changes(self, alarms: Alarms) -> None:
         for (name, rule), reason in alarms.items():
-            was, is_ = self._alarms[name, rule] is not None, reason is not None
-            if was != is_:
-                level = log.warning if is_ else log.info
-                level("drift_alarm", probe=name, rule=rule, active=is_, reason=reason)
+            before, now = self._alarms[name, rule] is not None, reason is not None
+            if before != now:
+                level = log.warning if now else log.info
+                level("drift_alarm", probe=name, rule=rule, active=now, reason=reason)
         self._alarms = alarms
 
 
 def _spread(values: NDArray[np.float64]) -> Spread | None:
-    """None of an empty window."""
+    """None for an empty window."""
     return Spread(mean=float(values.mean()), std=float(values.std())) if len(values) else None

@@ -1,7 +1,6 @@
 """A `DriftReport` as Prometheus gauges.
 
-Not the statistics (`drift.py`) nor the rules (`alarms.py`). Monitors are in these numbers, so they
-are for the operator's `/metrics` and for nothing else.
+The numbers include monitors, so they are for the operator's `/metrics` and for nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ MEASURES = {
     "ks": "Kolmogorov-Smirnov distance, current against reference window",
     "shift": "Shift of the mean, in standard deviations of the reference window",
 }
-SPREAD = {
+STATISTICS = {
     "mean": "Mean of a signal over a drift window, in the signal's own units",
     "std": "Standard deviation of a signal over a drift window, in the signal's own units",
 }
@@ -26,8 +25,8 @@ _SCORE = "score."
 
 
 class DriftGauges(Collector):
-    """One report a scrape. What is not known yet (an empty window, no full current one) has no
-    sample: a 0 would read as no drift."""
+    """One report per scrape. A number that is not known yet (a window is empty, or the current
+    window is not full) has no sample: a 0 would read as no drift."""
 
     def __init__(self, report: Callable[[], DriftReport]) -> None:
         self._report = report
@@ -51,8 +50,8 @@ def window_items(report: DriftReport) -> GaugeMetricFamily:
 
 
 def spreads(report: DriftReport) -> Iterator[GaugeMetricFamily]:
-    """Exact where the histograms of the same values have only buckets."""
-    for statistic, words in SPREAD.items():
+    """Exact means and standard deviations; histograms of the same values have only buckets."""
+    for statistic, words in STATISTICS.items():
         gauge = GaugeMetricFamily(f"candor_drift_{statistic}", words, labels=["signal", "window"])
         for name, signal in report.signals.items():
             for window in ("reference", "current"):
@@ -73,8 +72,8 @@ def movements(report: DriftReport) -> Iterator[GaugeMetricFamily]:
 
 
 def roles(report: DriftReport) -> GaugeMetricFamily:
-    """To tell the lines of a monitor from those of a served probe. Rules watch over served probes
-    alone, so a probe without a rule is a monitor."""
+    """Tells the series of monitors from those of served probes. Only served probes have rules, so a
+    probe without a rule is a monitor."""
     served = {alarm.probe for alarm in report.alarms}
     gauge = GaugeMetricFamily(
         "candor_probe_role", "1 for the role of this probe", labels=["probe", "role"]
@@ -88,8 +87,8 @@ def roles(report: DriftReport) -> GaugeMetricFamily:
 
 def alarms(report: DriftReport) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily(
-        "candor_drift_alarm", "1 while this rule speaks for this probe", labels=["probe", "rule"]
+        "candor_drift_alarm", "1 while this rule fires for this probe", labels=["probe", "rule"]
     )
-    for one in report.alarms:
-        gauge.add_metric([one.probe, one.rule], one.active)
+    for alarm in report.alarms:
+        gauge.add_metric([alarm.probe, alarm.rule], alarm.active)
     return gauge

@@ -1,8 +1,8 @@
-"""The drift reference as a file: the columns of one window, and what they are scores of.
+"""The drift reference as a file: one window's columns, and the model and probes they belong to.
 
-Written by `GET /v1/drift/reference`, read by `--drift-reference`. A reference outlives a restart;
-it must not outlive the model or a probe, so it carries their hashes and is refused where they
-differ. What is made of two windows is `candor.watch.drift`.
+`GET /v1/drift/reference` writes it, `--drift-reference` reads it. A reference outlives a restart of
+the server. It must not outlive the model or a probe, so it carries their hashes and is refused if
+they differ. `candor.watch.drift` compares two windows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from candor.flags import UsageError
+from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
 from candor.watch.windows import MIN_WINDOW
 
@@ -28,8 +29,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What recorded scores are scores of; `probes` has a sha256 by name (`probe_sha256`)."""
+class ScoresIdentity:
+    """The model and probes that recorded scores belong to; `probes`: name -> `probe_sha256`."""
 
     weights_sha256: str
     template_sha256: str
@@ -37,7 +38,7 @@ class Identity:
 
 
 class DriftReference(BaseModel):
-    """A reference window as stored, one array of numbers for each recorded column, all as long.
+    """A reference window as stored: one array of numbers per recorded column, all of one length.
 
     The columns are `base_reward`, `response_tokens`, and for each probe `score.NAME`, `mean.NAME`
     and `max.NAME`.
@@ -51,15 +52,15 @@ class DriftReference(BaseModel):
     probes: dict[str, str]
     columns: dict[str, list[Finite]]
 
-    def rows(self, identity: Identity, columns: Sequence[str]) -> Rows:
-        """The window, its columns in the order asked for.
+    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> Rows:
+        """The window [responses, columns], its columns in the order given.
 
         Raises:
-            UsageError: taken with another model, template or set of probes.
+            UsageError: the reference belongs to another model, template or set of probes.
         """
         differs = [
-            what
-            for what, same in {
+            part
+            for part, same in {
                 "model weights": self.weights_sha256 == identity.weights_sha256,
                 "chat template": self.template_sha256 == identity.template_sha256,
                 "probes": self.probes == identity.probes,
@@ -69,26 +70,28 @@ class DriftReference(BaseModel):
         ]
         if differs:
             served = ", ".join(identity.probes) or "none"
-            known = ", ".join(self.probes) or "none"
+            recorded = ", ".join(self.probes) or "none"
             raise UsageError(
                 f"--drift-reference was taken with other {' and '.join(differs)} (probes in the "
-                f"file: {known}; served: {served}): take a new one from GET /v1/drift/reference"
+                f"file: {recorded}; served: {served}): take a new reference from "
+                "GET /v1/drift/reference"
             )
         return np.array([self.columns[name] for name in columns], dtype=np.float32).T
 
 
 def probe_sha256(probe: Probe) -> str:
-    """Over everything that decides S: weight, bias, layer and pooling."""
+    """Hash of everything that determines S: weight, bias, layer and pooling."""
     digest = hashlib.sha256(probe.weight.detach().cpu().numpy().astype("<f4").tobytes())
     digest.update(json.dumps([probe.bias, probe.layer, probe.pooling]).encode())
     return digest.hexdigest()
 
 
 def read_reference(path: Path) -> DriftReference:
-    """The file that `GET /v1/drift/reference` wrote.
+    """Reads a file that `GET /v1/drift/reference` wrote.
 
     Raises:
-        UsageError: not readable, not of that form, or fewer than `MIN_WINDOW` responses.
+        UsageError: the file is not readable, has another form, or holds fewer than
+            `MIN_WINDOW` responses.
     """
     try:
         reference = DriftReference.model_validate_json(path.read_bytes())
@@ -96,10 +99,8 @@ def read_reference(path: Path) -> DriftReference:
         reason = type(error).__name__
         raise UsageError(f"--drift-reference {path}: cannot be read ({reason})") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"--drift-reference {path}: {where or 'file'}: {first['msg']}; save it again from "
+            f"--drift-reference {path}: {first_fault(error, 'file')}; save it again from "
             "GET /v1/drift/reference"
         ) from None
     lengths = {len(column) for column in reference.columns.values()}

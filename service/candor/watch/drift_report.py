@@ -10,20 +10,22 @@ from candor.client.schema import Wire
 
 
 class Spread(Wire):
-    """Of one signal in one window."""
+    """Mean and standard deviation of one signal in one window."""
 
     mean: float
     std: float
 
 
 class DriftSignal(Wire):
-    """How one signal has moved; null until there is a full current window to compare."""
+    """How one signal has moved; psi, ks and shift are null until the current window is full."""
 
     reference: Spread | None
     current: Spread | None
-    psi: float | None = Field(description="Population stability index; over 0.25 is a lot.")
+    psi: float | None = Field(description="Population stability index; over 0.25 is large.")
     ks: float | None = Field(description="Kolmogorov-Smirnov distance, 0 to 1.")
-    shift: float | None = Field(description="Of the mean, in standard deviations of the reference.")
+    shift: float | None = Field(
+        description="Shift of the mean, in standard deviations of the reference."
+    )
 
 
 class DriftAlarm(Wire):
@@ -36,7 +38,7 @@ class DriftAlarm(Wire):
 
 
 class DriftReport(Wire):
-    """Body of `GET /v1/drift`: monitors are in it, so it is for whoever operates the server."""
+    """Body of `GET /v1/drift`. It includes monitors, so it is for the operator of the server."""
 
     window: int = Field(description="Responses in a full current window.")
     reference_source: Literal["traffic", "file"]

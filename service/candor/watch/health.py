@@ -1,20 +1,20 @@
-"""Whether this server should be sent work: loading, ready, giving wrong scores, stuck, draining,
-failed.
+"""The server's state: loading, ready, giving wrong scores, stuck, draining or failed.
 
-A status code alone proves nothing (a server has answered zero vectors with 200 for weeks). The
-sentinel scores fixed texts through the whole path, remembers what it got at start-up, and compares
-again and again.
+A status code alone proves nothing (a server has answered zero vectors with 200 for weeks). So fixed
+texts, the sentinel, are scored through the whole path at start-up and again every
+`SENTINEL_EVERY_S`, and the scores are compared.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from candor import logs
-from candor.client.schema import RewardItem
 from candor.errors import CandorError, DeadlineExceeded, Draining, Overloaded
+from candor.text.request import Group, Text
 
 log = logs.get(__name__)
 
@@ -22,53 +22,54 @@ SENTINEL_EVERY_S = 30.0
 SENTINEL_TIMEOUT_S = 60.0
 
 SENTINEL = [
-    RewardItem(
-        prompt=(
+    Group(
+        Text(
             "Two friends plan a trip by train. One has packed the map and the other the bread; "
             "neither remembers which of them is the capital of France, Lyon or Paris. It is"
         ),
-        responses=[" Paris.", " Lyon, as you say!"],
+        (" Paris.", " Lyon, as you say!"),
     )
 ]
-"""Texts of no importance: only that their scores do not change. The context is long enough to be
-shared where the engine shares (`candor.forward.prefix.MIN_SAVED`)."""
+"""The texts do not matter, only that their scores do not change. The context is long enough that
+an engine shares it (`candor.forward.prefix.MIN_SAVED`)."""
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
-"""Allowed difference, as a share of `|score| + 1`. Other items may share the sentinel's batch, and
-padding changes rounding."""
+SENTINEL_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+"""By dtype, the allowed difference as a share of |score| + 1. Other items may share the sentinel's
+batch, and padding changes rounding."""
 
 Status = Literal["loading", "ready", "wrong_scores", "stuck", "draining", "failed"]
 
 
 class Scorer(Protocol):
-    """What the sentinel needs of a `Rewarder`."""
+    """The part of a `Rewarder` that the sentinel uses."""
 
     @property
     def dtype(self) -> str:
-        """A key of `TOLERANCE`."""
+        """A key of `SENTINEL_TOLERANCE`."""
 
     @property
     def alive(self) -> bool:
         """Whether the model thread runs and is not stuck in one forward."""
 
-    async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
+    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
         """R and every S of every response, in order."""
 
     def forget(self) -> None:
-        """Drop the scores that are remembered: what the model says is in doubt."""
+        """Drops all cached computations: they may be wrong."""
 
 
 class Health:
-    """The one place that knows the server's state; read by `/readyz`, the edge and the drain."""
+    """The server's state; read by `/readyz`, the edge and the drain."""
 
     def __init__(self) -> None:
         self.draining = False
         self.failed: str | None = None
-        """One line why loading failed; the server leaves with it."""
+        """One line that says why loading failed; the server ends with it."""
         self.num_cut = 0
-        """Requests whose body had come and that were cancelled by the end of the drain."""
+        """Requests with a complete body that the end of the drain cancelled."""
         self.body_timers: set[asyncio.Timeout] = set()
-        """Of bodies on their way, which are not accepted work: a drain shortens them."""
+        """Timeouts of request bodies that are still arriving. They are not accepted work yet, so a
+        drain shortens them."""
         self._scorer: Scorer | None = None
         self._expected: tuple[float, ...] = ()
         self._wrong: str | None = None
@@ -91,7 +92,7 @@ class Health:
 
     @property
     def reason(self) -> str | None:
-        """One line for people: why not ready. Holds no texts, paths or keys."""
+        """One line that says why the server is not ready. Holds no texts, paths or keys."""
         return {
             "loading": "the model is loading",
             "ready": None,
@@ -102,7 +103,7 @@ class Health:
         }[self.status]
 
     async def start(self, scorer: Scorer) -> None:
-        """First sentinel run: remember its scores and become ready.
+        """Scores the sentinel for the first time, keeps its scores and becomes ready.
 
         Raises:
             CandorError: the sentinel could not be scored; the server must not serve.
@@ -111,7 +112,7 @@ class Health:
         self._scorer = scorer
 
     async def check(self) -> None:
-        """Score the sentinel again and compare; being refused for load is no verdict."""
+        """Scores the sentinel again and compares; a refusal because of load changes nothing."""
         if self._scorer is None:
             return
         try:
@@ -121,7 +122,7 @@ class Health:
         except CandorError as error:
             self._judge(f"the sentinel could not be scored ({error.type})")
             return
-        allowed = TOLERANCE[self._scorer.dtype]
+        allowed = SENTINEL_TOLERANCE[self._scorer.dtype]
         right = all(
             math.isfinite(now) and abs(now - then) <= allowed * (abs(then) + 1)
             for now, then in zip(scores, self._expected, strict=True)
@@ -138,13 +139,14 @@ class Health:
         self._wrong = wrong
 
     async def watch(self, every_s: float = SENTINEL_EVERY_S) -> None:
-        """Check for ever."""
+        """Checks again and again."""
         while True:
             await asyncio.sleep(every_s)
             await self.check()
 
     def drain(self, grace_s: float) -> None:
-        """Not ready from now on; bodies still on their way have `grace_s`. From the loop only."""
+        """Makes the server not ready; bodies that are still arriving have `grace_s`. Call it in the
+        event loop."""
         self.draining = True
         soon = asyncio.get_running_loop().time() + grace_s
         for timer in self.body_timers:

@@ -1,10 +1,10 @@
-"""Prometheus metrics of one server: what is counted, under which names, in which buckets.
+"""Prometheus metrics of one server: their names, labels and buckets.
 
-A registry of its own per server, so that two apps in one process (as in the tests) do not add up.
-Labels have few values by construction: routes come from the route table, types from `errors.py`,
-probes from the command line. Distributions of rewards and probe scores are here so that drift under
-optimisation can be seen; texts are not. What is drawn and alarmed from this: `docker/grafana`,
-`docker/alerts.yml`.
+Each server has a registry of its own, so that two apps in one process (as in the tests) do not add
+up. Labels have few values by construction: routes come from the route table, types from
+`errors.py`, probes from the command line. Distributions of rewards and probe scores show drift
+under optimisation; no metric holds texts. `docker/grafana` draws these metrics, `docker/alerts.yml`
+has alerts on them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ from candor.batching.observer import Observer
 from candor.errors import CandorError
 from candor.watch.drift_gauges import DriftGauges
 from candor.watch.health import Health, Status
-from candor.watch.signed import SignedByProbe, signed
 
 if TYPE_CHECKING:
     from candor.batching.batcher import Batcher
+    from candor.item import Score
     from candor.watch.drift_report import DriftReport
 
-REQUEST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 100, 180)
-"""Buckets in seconds; 15, 100 and 180 are where trainers give up."""
-STAGE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
-ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+REQUEST_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 100, 180)
+"""Trainers time out after 15, 100 or 180 seconds."""
+STAGE_BUCKETS_S = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90,
+)  # fmt: skip
+ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_POSITIVE = (0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 50)
+SIGNED_BUCKETS = (*(-bound for bound in reversed(_POSITIVE)), 0, *_POSITIVE)
+"""For rewards, in reward units, and probe scores, in logits."""
 STAGES = ("tokenise", "queue", "forward")
 REFUSALS = ("overloaded", "draining", "not_ready", "deadline_exceeded")
-TOKENS = (64, 256, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
+TOKEN_BUCKETS = (64, 256, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 
 
 class Metrics(Observer):
@@ -54,16 +59,16 @@ class Metrics(Observer):
         )
         self.request_s = Histogram(
             "candor_request_duration_seconds",
-            "Request head to answer",
+            "Time from the request's head to its answer",
             ["route"],
-            buckets=REQUEST_S,
+            buckets=REQUEST_BUCKETS_S,
             registry=reg,
         )
         self.stage_s = Histogram(
             "candor_stage_duration_seconds",
             "Time in one stage: tokenise a request, queue of an item, forward of a batch",
             ["stage"],
-            buckets=STAGE_S,
+            buckets=STAGE_BUCKETS_S,
             registry=reg,
         )
         self.queue_items = Gauge("candor_queue_items", "Items waiting", registry=reg)
@@ -73,10 +78,10 @@ class Metrics(Observer):
         )
         self.ready = Gauge("candor_ready", "1 when /readyz says ready", registry=reg)
         self.batch_items = Histogram(
-            "candor_batch_items", "Items in a forward", buckets=ITEMS, registry=reg
+            "candor_batch_items", "Items in a forward", buckets=ITEM_BUCKETS, registry=reg
         )
         self.batch_tokens = Histogram(
-            "candor_batch_tokens", "Tokens sent in a forward", buckets=TOKENS, registry=reg
+            "candor_batch_tokens", "Tokens sent in a forward", buckets=TOKEN_BUCKETS, registry=reg
         )
         self.tokens = Counter(
             "candor_tokens",
@@ -84,10 +89,10 @@ class Metrics(Observer):
             ["kind"],
             registry=reg,
         )
-        self.base_reward = signed("candor_base_reward", "R of scored responses", reg)
-        self.reward = signed("candor_reward", "R minus penalties, as returned", reg)
-        self.probe_score = SignedByProbe(
-            "candor_probe_score", "S of scored responses, monitors included", reg
+        self.base_reward = signed_histogram("candor_base_reward", "R of scored responses", reg)
+        self.reward = signed_histogram("candor_reward", "R minus penalties, as returned", reg)
+        self.probe_score = SignedHistograms(
+            "candor_probe_score", "S of scored responses, monitors included", reg, ("probe",)
         )
         self.errors = Counter(
             "candor_errors", "Requests that ended in this error", ["type"], registry=reg
@@ -104,8 +109,8 @@ class Metrics(Observer):
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Every type of error has a sample from the start. A counter that appears with its first
-        event has no increase in Prometheus' eyes, so an alert on the first would never fire."""
+        """Gives every type of error a sample from the start. For Prometheus, a counter that appears
+        with its first event has not increased, so an alert on the first event would not fire."""
         for type in error_types():
             self.errors.labels(type)
             self.item_errors.labels(type)
@@ -116,18 +121,25 @@ class Metrics(Observer):
         for kind in ("sent", "computed", "padding"):
             self.tokens.labels(kind)
 
+    def on_response(self, score: Score, reward: float) -> None:
+        """One answered response: R, every S and the reward."""
+        self.base_reward.observe(score.base_reward)
+        self.reward.observe(reward)
+        for name, reading in score.readings.items():
+            self.probe_score.labels(name).observe(reading.score)
+
     def watch(self, batcher: Batcher) -> None:
-        """Let the queue gauges read `batcher` when they are scraped."""
+        """Makes the queue gauges read `batcher` at each scrape."""
         self.queue_items.set_function(lambda: batcher.queue_items)
         self.queue_tokens.set_function(lambda: batcher.queue_tokens)
         self.queue_oldest_s.set_function(lambda: batcher.oldest_wait_s)
 
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
-        """Let the drift gauges be read off one `report` a scrape."""
+        """Adds the drift gauges, which call `report` once per scrape."""
         self.registry.register(DriftGauges(report))
 
     def watch_health(self, health: Health) -> None:
-        """Let readiness and its reason be read when they are scraped."""
+        """Makes the gauges of readiness and status read `health` at each scrape."""
         self.ready.set_function(lambda: float(health.ready))
         self.registry.register(StatusGauge(health))
 
@@ -161,13 +173,61 @@ class Metrics(Observer):
 def error_types() -> list[str]:
     """Every `type` that an error of the API can have."""
     classes = [CandorError]
-    for one in classes:
-        classes += one.__subclasses__()
-    return sorted({one.type for one in classes})
+    for error in classes:
+        classes += error.__subclasses__()
+    return sorted({error.type for error in classes})
+
+
+class SignedHistogram:
+    """A distribution of signed values: R, S or rewards.
+
+    The sum of signed values can fall, so it is no counter: `rate` would take every fall for a
+    restart, and the client library leaves `_sum` out of histograms with negative buckets. So the
+    positive and the negative values are summed separately, as `NAME_value_total{sign}`. Both sums
+    only rise, and their difference over `NAME_count` is the mean.
+    """
+
+    def __init__(self, histogram: Histogram, positive: Counter, negative: Counter) -> None:
+        self._histogram = histogram
+        self._positive = positive
+        self._negative = negative
+
+    def observe(self, value: float) -> None:
+        """Counts one finite value."""
+        self._histogram.observe(value)
+        (self._positive if value >= 0 else self._negative).inc(abs(value))
+
+
+class SignedHistograms:
+    """One `SignedHistogram` per value of some labels.
+
+    Args:
+        label_names: the labels, beside `sign`.
+    """
+
+    def __init__(
+        self, name: str, words: str, registry: CollectorRegistry, label_names: tuple[str, ...] = ()
+    ) -> None:
+        self._histogram = Histogram(
+            name, words, label_names, buckets=SIGNED_BUCKETS, registry=registry
+        )
+        sums = f"Sum of the values of this sign, as a magnitude: {words}"
+        self._sums = Counter(f"{name}_value", sums, [*label_names, "sign"], registry=registry)
+
+    def labels(self, *values: str) -> SignedHistogram:
+        return SignedHistogram(
+            self._histogram.labels(*values) if values else self._histogram,
+            self._sums.labels(*values, "positive"),
+            self._sums.labels(*values, "negative"),
+        )
+
+
+def signed_histogram(name: str, words: str, registry: CollectorRegistry) -> SignedHistogram:
+    return SignedHistograms(name, words, registry).labels()
 
 
 class StatusGauge(Collector):
-    """Which state the server is in, 1 for it and 0 for the others: why it is not ready."""
+    """1 for the server's present state, 0 for every other state."""
 
     def __init__(self, health: Health) -> None:
         self._health = health

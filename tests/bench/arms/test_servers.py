@@ -11,14 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.arms.servers import (
-    Running,
-    StartFailed,
-    free_port,
-    started,
-    tree_bytes,
-    tree_peak_bytes,
-)
+from bench.arms.servers import Running, started, tree_bytes, tree_peak_bytes
+from candor.jobs.running.processes import StartFailed, free_port
 
 SPINNER = """
 import http.server, sys, threading

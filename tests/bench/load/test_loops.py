@@ -20,13 +20,13 @@ from bench.load.loops import (
     whole_batch,
 )
 from bench.load.wire import PADDED
-from bench.load.workloads import Text
+from bench.load.workloads import BenchText
 
 SERVICE_S = 0.05
 
 
-def texts(count: int) -> list[Text]:
-    return [Text(n, f"context {n} ", "response" * n) for n in range(count)]
+def texts(count: int) -> list[BenchText]:
+    return [BenchText(n, f"context {n} ", "response" * n) for n in range(count)]
 
 
 @asynccontextmanager

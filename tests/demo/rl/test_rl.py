@@ -13,7 +13,7 @@ from candor.jobs.running.files import Row
 from candor.probes.identity import weights_sha256
 from demo.pairs import works
 from demo.rl.monitor import monitor_rows
-from demo.rl.run import ARMS, SMOKE, main
+from demo.rl.run import ARMS, SMOKE, rl_demo
 from demo.rl.summary import aurocs
 from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.service.serving import save_probe
@@ -36,8 +36,7 @@ def test_every_stage_once_and_a_second_run_does_nothing_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assets, out = tiny_assets(tmp_path / "assets"), tmp_path / "out"
-    flags = [f"--assets={assets}", f"--out={out}", "--smoke"]
-    assert main(flags) == 0
+    rl_demo(assets=assets, out=out, smoke=True)
     summary = orjson.loads((out / "summary.json").read_bytes())
     assert set(summary["runs"]) == set(ARMS)
     assert summary["headline"]["seeds_with_lower_gap"] in ("0 of 1", "1 of 1")
@@ -53,7 +52,7 @@ def test_every_stage_once_and_a_second_run_does_nothing_again(
         assert (out / f"{name}.svg").read_text().startswith("<svg")
 
     capfd.readouterr()
-    assert main(flags) == 0
+    rl_demo(assets=assets, out=out, smoke=True)
     assert capfd.readouterr().err.count("has ended already") == len(ARMS)
     assert orjson.loads((out / "summary.json").read_bytes()) == summary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import uvicorn
 
 from candor.client import AsyncGeneratorClient, Completion, PermanentError, Retry, WrongModel
 from candor.jobs.generator.server import create_generator
-from demo.processes import candor, free_port, running
+from candor.jobs.running.processes import candor, free_port, running
 from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import BOS, END, EOS, START, save_tiny, tiny_tokenizer
 
@@ -160,6 +161,6 @@ def test_the_command_serves_under_the_folders_name(folder: Path, tmp_path: Path)
         ready_url=f"{url}/health",
         log=tmp_path / "log",
         timeout_s=120,
-        environment={"OMP_NUM_THREADS": "1"},
+        environment=os.environ | {"OMP_NUM_THREADS": "1"},
     ):
         assert len(draw(url, model=folder.name, n=2)) == 2

@@ -13,7 +13,6 @@ import pytest
 import torch
 from huggingface_hub import save_torch_state_dict
 
-from candor.client.schema import Message
 from candor.engines.choose import build_engine
 from candor.jobs.model import convert as convert_model
 from candor.jobs.model.convert import convert
@@ -22,6 +21,7 @@ from candor.models.checkpoint import ModelRefused
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.identity import weights_sha256
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from tests.checkpoints import (
     FORMS,
     Checkpoint,
@@ -44,7 +44,7 @@ def load(folder: Path) -> RewardModel:
 def served_text(loaded: RewardModel, response: str = REPLY) -> tuple[str, str]:
     """The text whose last token R is read at, and the part that the probe pools over."""
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
-    item = renderer.encode([Message(role="user", content=QUESTION)], response)
+    item = renderer.encode(Messages((ChatMessage("user", QUESTION),)), response)
     ids = list(item.token_ids)
     bos = loaded.tokenizer.bos_token_id
     assert ids[0] == bos
@@ -91,7 +91,7 @@ def test_a_window_of_2048_is_starlings_whatever_its_trunk_takes(tmp_path: Path) 
     loaded = load(out)
     assert loaded.max_length == 2048
     renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
-    long = [Message(role="user", content="poem " * 3000)]
+    long = Messages((ChatMessage("user", "poem " * 3000),))
     item = renderer.encode(long, REPLY, truncation="left")
     assert item.num_tokens == 2048
     assert item.truncated

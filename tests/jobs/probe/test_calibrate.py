@@ -22,6 +22,7 @@ from candor.jobs.running.files import Row, write_rows
 from candor.models.load import load_reward_model
 from candor.probes.artifact import load, save
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.service.serving import WEIGHTS, loaded_probe, running, tiny_app
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
@@ -95,7 +96,7 @@ def by_hand(files: Files, rows: list[Row]) -> tuple[float, float]:
     engine = PaddedEngine(rm.model, [loaded_probe("sycophancy", seed=1).probe], device="cpu")
     centred = []
     for row in rows:
-        context = [Message.model_validate(turn) for turn in row["messages"]]
+        context = Messages.of([Message.model_validate(turn) for turn in row["messages"]])
         items = [renderer.encode(context, one["text"]) for one in row["responses"]]
         scores = [engine.score([item]).scores[0] for item in items]
         values = np.array([[s.base_reward, s.readings["sycophancy"].score] for s in scores])

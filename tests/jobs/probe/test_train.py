@@ -16,7 +16,6 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from candor.client.schema import Message
 from candor.jobs.probe.material import parse_layers, tokenise
 from candor.jobs.probe.train import train
 from candor.models.load import load_reward_model
@@ -24,6 +23,7 @@ from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows
 from candor.probes.fitting.split import split_rows
 from candor.text.render import Renderer
+from candor.text.request import Messages
 from tests.tiny import STRIPPING, save_tiny, tiny_llama, tiny_tokenizer
 
 WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]
@@ -131,7 +131,7 @@ def test_the_score_is_the_by_hand_mean_over_the_response_and_the_card_is_calibra
     for index in (*split.train, *split.validation):
         row = rows[index]
         assert row.messages is not None
-        context = [Message(role="user", content=row.messages[0].content)]
+        context = Messages.of(row.messages[:1])
         item = renderer.encode(context, row.response)
         response = item.token_ids[item.response_start : item.response_end]
         assert tokenizer.decode(response) == row.response

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.jobs.rollouts.bon import bon, bootstrap_interval, expected, selection_weights
+from candor.jobs.rollouts.bon import bon, expected, selection_weights
 from candor.jobs.rollouts.scored import Array, group_of
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
@@ -93,27 +93,6 @@ def test_thousands_of_candidates_are_exact_integers_until_the_last_division() ->
 def test_what_has_no_best_of_n_is_refused(rewards: Any, n: int) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  either message
         selection_weights(rewards, n)
-
-
-def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(200):
-        values = rng.normal(size=(60, 1)) + 3
-        low, high = bootstrap_interval(values, seed=seed, num_resamples=300)
-        covered += low[0] <= 3 <= high[0]
-    assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_the_interval_depends_on_the_seed_alone_and_shrinks_with_more_prompts() -> None:
-    few = np.random.default_rng(1).normal(size=(30, 2))
-    many = np.tile(few, (16, 1))
-    first, again = (bootstrap_interval(few, seed=3) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert (bootstrap_interval(few, seed=4)[0] != first[0]).any()
-    width = first[1] - first[0]
-    narrow = np.subtract(*bootstrap_interval(many, seed=3)[::-1])
-    assert (narrow < 0.4 * width).all()
 
 
 # --- the command --------------------------------------------------------------------------------

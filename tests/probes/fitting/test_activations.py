@@ -18,15 +18,14 @@ from candor.probes.fitting.activations import (
     pool,
     read_tokens,
 )
-from candor.probes.fitting.collect import collect
 from candor.probes.probe import Pooling, Probe
-from tests.probes.fitting.test_collect import SEQUENCES, by_hand
+from tests.probes.fitting.passes import SEQUENCES, by_hand, collect
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen3
 
 POOLINGS: list[Pooling] = ["mean", "max", "last", "topk"]
 
 
-class Forwards:
+class ForwardCount:
     """How many forwards ran through a model's trunk."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -62,11 +61,21 @@ def test_what_is_read_back_is_bit_for_bit_what_the_model_gave(
     assert layer_file(tmp_path, 0).stat().st_size == size
 
 
-def test_means_and_rewards_are_those_of_collect(tmp_path: Path) -> None:
+def test_means_and_rewards_are_those_of_the_pass(tmp_path: Path) -> None:
     model = tiny_llama()
-    found, expected = read_tokens(model, SEQUENCES, [1], tmp_path), collect(model, SEQUENCES, [1])
-    np.testing.assert_allclose(found.read(1).means, expected.means[1], atol=1e-6)
-    assert np.array_equal(found.rewards, expected.rewards)
+    found = read_tokens(model, SEQUENCES, [1], tmp_path)
+    hidden, rewards = collect(model, SEQUENCES, [1])
+    expected = [hidden[1, row].mean(0).numpy() for row in range(len(SEQUENCES))]
+    np.testing.assert_allclose(found.read(1).means, expected, atol=1e-6)
+    assert np.array_equal(found.rewards, rewards)
+
+
+def test_a_bfloat16_model_is_averaged_in_float32(tmp_path: Path) -> None:
+    model = tiny_llama().bfloat16()
+    mean = read_tokens(model, SEQUENCES[1:2], [0], tmp_path).read(0).means[0]
+    hidden = by_hand(model, SEQUENCES[1])[0][0]
+    np.testing.assert_allclose(mean, hidden.float().mean(0).numpy(), atol=1e-6)
+    assert np.abs(mean - hidden.mean(0).float().numpy()).max() > 1e-5  # the control
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -96,7 +105,7 @@ def test_pooling_many_probes_is_pooling_each(pooling: Pooling, length: int) -> N
 
 def test_a_second_reading_runs_no_forward_and_gives_the_same_numbers(tmp_path: Path) -> None:
     model = tiny_llama()
-    forwards = Forwards(model)
+    forwards = ForwardCount(model)
     done: list[int] = []
     first = read_tokens(model, SEQUENCES, [0, 2], tmp_path, batch_tokens=64)
     once = forwards.count
@@ -161,7 +170,7 @@ def test_a_damaged_file_and_a_layer_that_was_not_read_are_named(tmp_path: Path) 
 
 def test_a_disk_without_room_is_said_before_the_pass(tmp_path: Path) -> None:
     model = tiny_llama()
-    forwards = Forwards(model)
+    forwards = ForwardCount(model)
     huge = [([1] * 4, 0, 4)] * 8
     layers = range(3)
     room = pytest.MonkeyPatch()

@@ -72,7 +72,7 @@ def test_the_interval_holds_the_auroc_and_shrinks_with_more_groups() -> None:
         x, y, direction = planted(n, 4, seed=6, strength=1.0)
         groups = [str(row // 2) for row in range(n)]
         scores = x @ direction
-        return auroc(scores, y), *auroc_interval(scores, y, groups, seed=0, resamples=200)
+        return auroc(scores, y), *auroc_interval(scores, y, groups, seed=0, num_resamples=200)
 
     value, low, high = interval(80)
     assert low < value < high

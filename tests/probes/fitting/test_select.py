@@ -172,7 +172,7 @@ def test_a_kind_cannot_be_left_out_of_one() -> None:
 def test_of_the_slow_method_only_the_best_layers_are_tried_for_transfer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select, "SHORTLIST", {"lda": 1})
+    monkeypatch.setattr(select, "MAX_TRANSFER_SETTINGS", {"lda": 1})
     layers, data = shortcut()
     activations = cached(tmp_path, layers)
     swept = sweep(activations, data, methods=["mass-mean", "lda"], poolings=["mean", "max"])

@@ -11,7 +11,7 @@ from candor.probes.kinds.capitulation import (
     CLOSINGS,
     PUSHES,
     REPLIES,
-    Question,
+    DisputedQuestion,
     capitulation_rows,
     shipped_questions,
 )
@@ -130,7 +130,7 @@ def test_no_text_is_there_twice_and_no_slot_is_left_open() -> None:
 def test_no_entries_and_a_repeated_id_are_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="'mine': no entries"):
         capitulation_rows([], kind="mine", seed=0)
-    entry = Question(
+    entry = DisputedQuestion(
         id="q", question="?", right="a", wrong="b", explain_right="c", explain_wrong="d"
     )
     with pytest.raises(ValueError, match="entry 2 repeats the id 'q'"):

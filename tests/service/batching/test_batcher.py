@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,8 +47,11 @@ class CountingEngine:
         self.concurrent = 0
         self.most_concurrent = 0
 
-    def cost(self, items: Sequence[Item]) -> int:
-        return len(items) * max(item.num_tokens for item in items)
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        longest = 0
+        for number, item in enumerate(items, start=1):
+            longest = max(longest, item.num_tokens)
+            yield number * longest
 
     def score(self, items: Sequence[Item]) -> BatchResult:
         self.concurrent += 1
@@ -63,7 +66,7 @@ class CountingEngine:
             for marker in markers:
                 if marker in self.raises:
                     raise self.raises[marker]
-            return BatchResult([self._one(marker) for marker in markers], self.cost(items))
+            return BatchResult([self._one(marker) for marker in markers], [*self.costs(items)][-1])
         finally:
             self.concurrent -= 1
 
@@ -492,7 +495,7 @@ def test_an_engine_that_wants_to_exit_ends_the_loop_and_no_submit_hangs() -> Non
 
 def test_a_bug_in_the_engines_cost_fails_every_submit_instead_of_hanging() -> None:
     class NoCost(CountingEngine):
-        def cost(self, items: Sequence[Item]) -> int:
+        def costs(self, items: Iterable[Item]) -> Iterator[int]:
             raise ZeroDivisionError
 
     async def check() -> None:

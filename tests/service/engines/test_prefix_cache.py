@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from candor.engines.packed import PackedEngine
-from candor.engines.prefix_cache import LEAST_TOKENS, PrefixCache, context_of
+from candor.engines.prefix_cache import MIN_TOKENS, PrefixCache, context_key
 from candor.forward import native
 from candor.item import Item
 from tests.service.engines.test_packed import POOLINGS, assert_equal, grouped_items
@@ -98,8 +98,7 @@ _CACHED, _PLAIN = with_and_without(tiny_llama())
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 5), st.integers(0, 3))
 def test_random_groups_in_random_batches(seed: int, groups: int, size: int, room: int) -> None:
     """The cache is of any size, so that contexts come and go."""
-    cache_of(_CACHED).clear()
-    cache_of(_CACHED)._max_bytes = room * 40_000
+    _CACHED._prefix_cache = PrefixCache(room * 40_000)
     items = grouped_items(seed, groups, size)
     draw = random.Random(seed)
     while items:
@@ -164,9 +163,10 @@ def test_no_more_is_kept_of_one_forward_than_there_is_room_for() -> None:
     cached, _ = with_and_without(tiny_llama(), max_bytes=2 * size)
     items = [Item(some(draw, 56), 50, 56) for _ in range(20)]
     cached.score(items[:1])
-    assert cache_of(cached).missing(items, [None] * 20).keys() == {0, 1}
-    short = Item(some(draw, LEAST_TOKENS), LEAST_TOKENS - 1, LEAST_TOKENS)
-    assert cache_of(cached).missing([short], [None]) == {}
+    strangers = [Item(some(draw, 56), 50, 56) for _ in range(20)]
+    assert cache_of(cached).look_up(strangers).to_keep.keys() == {0, 1}
+    short = Item(some(draw, MIN_TOKENS), MIN_TOKENS - 1, MIN_TOKENS)
+    assert cache_of(cached).look_up([short]).to_keep == {}
 
 
 def test_threads_share_it() -> None:
@@ -180,5 +180,5 @@ def test_threads_share_it() -> None:
 
 
 def test_a_context_ends_before_the_response_and_before_the_last_token() -> None:
-    assert context_of(Item((1, 2, 3, 4), 2, 4)) == Item((1, 2), 0, 1).sort_key
-    assert len(context_of(Item((1, 2, 3, 4), 4, 4))) == 4 * 3
+    assert context_key(Item((1, 2, 3, 4), 2, 4)) == Item((1, 2), 0, 1).sort_key
+    assert len(context_key(Item((1, 2, 3, 4), 4, 4))) == 4 * 3

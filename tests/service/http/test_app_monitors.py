@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from candor.scoring.compose import ServedProbe
+from candor.scoring.served import ServedProbe
 from tests.service.serving import (
     BODY,
     error_of,

@@ -11,6 +11,7 @@ import pytest
 
 from candor.client.schema import ErrorEnvelope, RewardResponse
 from candor.http import openapi
+from candor.http.document import document
 from candor.http.routes import route_table
 from candor.scoring.rewarder import Rewarder
 from candor.version import VERSION
@@ -100,26 +101,26 @@ def test_unknown_paths_do_not_make_new_metric_labels(url: str) -> None:
 
 def test_the_committed_openapi_document_is_the_live_one() -> None:
     committed = (ROOT / "docs" / "openapi.json").read_bytes()
-    assert committed == openapi.document(), "run: make openapi"
+    assert committed == document(), "run: make openapi"
 
 
 def test_the_openapi_document_describes_every_route_and_resolves_every_reference(url: str) -> None:
-    document = httpx2.get(f"{url}/openapi.json").json()
-    assert document == json.loads(openapi.document())
+    served = httpx2.get(f"{url}/openapi.json").json()
+    assert served == json.loads(document())
     described = {
-        (method.upper(), path) for path, entry in document["paths"].items() for method in entry
+        (method.upper(), path) for path, entry in served["paths"].items() for method in entry
     }
     assert described == set(route_table())
-    text = json.dumps(document)
+    text = json.dumps(served)
     references = {
         part.split('"', 1)[0] for part in text.split('"$ref": "#/components/schemas/')[1:]
     }
-    assert references <= document["components"]["schemas"].keys()
+    assert references <= served["components"]["schemas"].keys()
     assert {"RewardRequest", "PenaltyOverride", "ErrorEnvelope"} <= references
 
 
 def test_the_documents_examples_are_valid() -> None:
-    from candor.http.parse import parse
+    from candor.text.request import parse
 
     parse(json.dumps(openapi.REQUEST_EXAMPLE).encode())
     answer = RewardResponse.model_validate(openapi.RESPONSE_EXAMPLE)

@@ -541,7 +541,7 @@ def test_pipelined_requests_are_answered_in_order(url: str) -> None:
 def test_while_draining_new_work_is_503_and_the_connection_closes() -> None:
     app = tiny_app()
     with running(app) as url:
-        app.state.health.draining = True
+        app.state.server.health.draining = True
         response = score(url)
         assert response.status_code == 503
         assert response.json()["error"]["type"] == "draining"
@@ -551,7 +551,7 @@ def test_while_draining_new_work_is_503_and_the_connection_closes() -> None:
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")
         assert httpx2.get(f"{url}/livez").status_code == 200
         assert metric(url, "candor_ready") == 0
-        app.state.health.draining = False
+        app.state.server.health.draining = False
         assert score(url).status_code == 200
 
 

@@ -31,11 +31,11 @@ def test_for_the_lame_ducks_time_new_work_is_refused_by_name_on_an_open_port(
         log_config=None,
         access_log=False,
     )
-    running = Server(config, app.state.health)
+    running = Server(config, app.state.server.health)
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
-        wait_for(lambda: running.started and app.state.health.ready, 60)
+        wait_for(lambda: running.started and app.state.server.health.ready, 60)
         url = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
         assert score(url).status_code == 200
         running.handle_exit(signal.SIGTERM, None)

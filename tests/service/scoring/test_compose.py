@@ -22,13 +22,13 @@ from candor.probes.tilt import Threshold
 from candor.scoring.compose import (
     ClosedFormPenalty,
     Penalty,
-    ServedProbe,
     compose,
-    compose_items,
+    compose_groups,
     flag_threshold,
     formula,
     resolve,
 )
+from candor.scoring.served import Served, ServedProbe
 
 CLIP = Bound("clip", low=-1.0, high=2.0)
 PLAIN = Bound("none")
@@ -151,24 +151,24 @@ def test_a_reward_that_overflows_is_refused() -> None:
 
 def test_defaults_are_served_in_order_and_monitors_are_not() -> None:
     probes = {"b": served("b", 0.25), "watch": served("watch", monitor=True), "a": served("a")}
-    penalties = resolve(probes, {})
+    penalties = resolve(Served(probes), {})
     assert [(p.name, p.lambda_) for p in penalties] == [("b", 0.25), ("a", 0.5)]
     assert penalties[0].bound == CLIP
 
 
 def test_a_lambda_replaces_the_default() -> None:
     override = PenaltyOverride.model_validate({"lambda": 0})
-    assert resolve({"a": served("a")}, {"a": override})[0].lambda_ == 0.0
+    assert resolve(Served({"a": served("a")}), {"a": override})[0].lambda_ == 0.0
 
 
 def test_kappa_becomes_lambda_by_the_spreads_of_the_card() -> None:
     override = PenaltyOverride(kappa=1.0)
-    assert resolve({"a": served("a")}, {"a": override})[0].lambda_ == 1.5
+    assert resolve(Served({"a": served("a")}), {"a": override})[0].lambda_ == 1.5
 
 
 def test_an_unknown_probe_is_refused_naming_those_served() -> None:
     with pytest.raises(UnknownProbe, match="served: 'a', 'b'"):
-        resolve({"a": served("a"), "b": served("b")}, {"c": PenaltyOverride(kappa=1.0)})
+        resolve(Served({"a": served("a"), "b": served("b")}), {"c": PenaltyOverride(kappa=1.0)})
 
 
 def test_a_monitor_is_as_unknown_as_a_name_that_does_not_exist() -> None:
@@ -176,7 +176,7 @@ def test_a_monitor_is_as_unknown_as_a_name_that_does_not_exist() -> None:
     messages = []
     for name in ("watch", "nothing"):
         with pytest.raises(UnknownProbe) as caught:
-            resolve(probes, {name: PenaltyOverride(kappa=1.0)})
+            resolve(Served(probes), {name: PenaltyOverride(kappa=1.0)})
         messages.append(caught.value.message)
     assert messages[0] == messages[1]
     assert "watch" not in messages[0]
@@ -214,7 +214,7 @@ def test_each_item_has_its_own_lambda_by_hand() -> None:
         score(1.0, a=0.0),  # none flagged
         score(2.0, a=0.1),
     ]
-    composed = compose_items(places, scores, [penalty], Combination("sum"))
+    composed = compose_groups(places, scores, [penalty], Combination("sum"))
     strength = composed[0].lambdas["a"]
     assert strength == pytest.approx(2.0, abs=0.01)
     assert [one.lambdas["a"] for one in composed] == [strength] * 3 + [0.0] * 5
@@ -228,7 +228,7 @@ def test_each_item_has_its_own_lambda_by_hand() -> None:
 def test_a_closed_form_beside_a_plain_penalty() -> None:
     penalties = [Penalty("b", 0.5, PLAIN), ClosedFormPenalty("a", 1000.0, FLAG)]
     scores = [score(3.0, a=1.0, b=2.0), score(1.0, a=0.0, b=2.0)]
-    first, second = compose_items([(0, 0), (0, 1)], scores, penalties, Combination("max"))
+    first, second = compose_groups([(0, 0), (0, 1)], scores, penalties, Combination("max"))
     assert first.penalty == first.lambdas["a"] > 1.9
     assert second.penalty == 1.0
 
@@ -236,17 +236,18 @@ def test_a_closed_form_beside_a_plain_penalty() -> None:
 def test_an_overflow_is_blamed_on_its_item_and_response() -> None:
     scores = [score(0.0, a=1.0), score(0.0, a=1e200)]
     with pytest.raises(NonFiniteScore) as caught:
-        compose_items([(3, 0), (3, 1)], scores, [Penalty("a", 1e200, PLAIN)], Combination("sum"))
+        compose_groups([(3, 0), (3, 1)], scores, [Penalty("a", 1e200, PLAIN)], Combination("sum"))
     assert (caught.value.item, caught.value.response) == (3, 1)
 
 
 def test_an_override_makes_a_closed_form_with_the_cards_threshold_or_its_own() -> None:
     (default,) = resolve(
-        {"a": served("a")}, {"a": PenaltyOverride.model_validate({"closed_form": {"beta": 2}})}
+        Served({"a": served("a")}),
+        {"a": PenaltyOverride.model_validate({"closed_form": {"beta": 2}})},
     )
     assert default == ClosedFormPenalty("a", 2.0, Threshold(0.0))  # the median of the card
     given_one = {"closed_form": {"beta": 2, "threshold": -0.25}}
-    (own,) = resolve({"a": served("a")}, {"a": PenaltyOverride.model_validate(given_one)})
+    (own,) = resolve(Served({"a": served("a")}), {"a": PenaltyOverride.model_validate(given_one)})
     assert own == ClosedFormPenalty("a", 2.0, Threshold(-0.25))
 
 

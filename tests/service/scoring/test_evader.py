@@ -24,7 +24,7 @@ from candor.forward.capture import read_hidden_states
 from candor.probes.artifact import LoadedProbe
 from candor.probes.fitting.fit import fit_logistic
 from candor.probes.probe import Pooling, Probe
-from candor.scoring.compose import ServedProbe
+from candor.scoring.served import ServedProbe
 from candor.watch.drift_reference import MIN_WINDOW, read_reference
 from tests.service.serving import load_tiny, loaded_probe, metric, running, score, tiny_app
 from tests.tiny import tiny_llama, tiny_tokenizer

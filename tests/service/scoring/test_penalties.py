@@ -12,7 +12,7 @@ from candor.client.reward import RewardClient
 from candor.client.schema import RewardResponse
 from candor.probes.combine import Combination
 from candor.probes.tilt import closed_form_lambda
-from candor.scoring.compose import ServedProbe
+from candor.scoring.served import ServedProbe
 from tests.service.serving import BODY, load_tiny, loaded_probe, running, score, tiny_app
 
 COMBINATIONS = [Combination("sum"), Combination("max"), Combination("spread", 0.75)]

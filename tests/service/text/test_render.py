@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
-from candor.client.schema import Message
 from candor.errors import EmptyResponse, InvalidMessages, TooLong
 from candor.item import Item
 from candor.text.render import CHARS_PER_TOKEN, Renderer
+from candor.text.request import ChatMessage, Context, Messages, Text
 from tests.tiny import ALTERNATING, BOS, STRIPPING, TURNS, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-QUESTION = [Message(role="user", content="What do you think of this poem?")]
+QUESTION = Messages((ChatMessage("user", "What do you think of this poem?"),))
 HEAD = "<|im_start|>user\nWhat do you think of this poem?<|im_end|>\n<|im_start|>assistant\n"
 TAIL = "<|im_end|>\n"
 ANSWER = "I think it is very good."
@@ -55,14 +55,14 @@ def test_messages_are_templated_and_the_response_located() -> None:
 
 
 def test_messages_render_as_the_tokeniser_renders_them() -> None:
-    turns = [{"role": "user", "content": QUESTION[0].content}]
+    turns = [{"role": "user", "content": QUESTION.turns[0].content}]
     turns.append({"role": "assistant", "content": ANSWER})
     by_transformers = TOKENIZER.apply_chat_template(turns, tokenize=True, return_dict=False)
     assert list(renderer().encode(QUESTION, ANSWER).token_ids) == by_transformers
 
 
 def test_a_prompt_is_used_as_it_is() -> None:
-    item = renderer().encode(HEAD, ANSWER + TAIL)
+    item = renderer().encode(Text(HEAD), ANSWER + TAIL)
     assert item.token_ids == tokens(HEAD + ANSWER + TAIL)
     assert item.response_start == len(tokens(HEAD))
     assert item.response_end == item.num_tokens
@@ -71,25 +71,25 @@ def test_a_prompt_is_used_as_it_is() -> None:
 def test_a_token_over_the_border_belongs_to_the_response() -> None:
     whole = tokens("the poem")
     assert len(whole) < len(tokens("the po")) + len(tokens("em"))
-    item = renderer().encode("the po", "em", want_tokens=True)
+    item = renderer().encode(Text("the po"), "em", want_tokens=True)
     assert item.token_ids == whole
     assert response_text(item) == " poem"
     assert item.offsets == ((0, 2),)
 
 
 def test_an_empty_context_is_allowed_as_text() -> None:
-    item = renderer().encode("", ANSWER)
+    item = renderer().encode(Text(""), ANSWER)
     assert (item.response_start, item.response_end) == (0, len(tokens(ANSWER)))
 
 
-@pytest.mark.parametrize("context", [QUESTION, HEAD])
-def test_an_empty_response_is_refused(context: Any) -> None:
+@pytest.mark.parametrize("context", [QUESTION, Text(HEAD)])
+def test_an_empty_response_is_refused(context: Context) -> None:
     with pytest.raises(EmptyResponse):
         renderer().encode(context, "")
 
 
-@pytest.mark.parametrize("context", [QUESTION, HEAD])
-def test_a_response_of_white_space_is_a_response(context: Any) -> None:
+@pytest.mark.parametrize("context", [QUESTION, Text(HEAD)])
+def test_a_response_of_white_space_is_a_response(context: Context) -> None:
     item = renderer().encode(context, "   ")
     assert item.response_end > item.response_start
 
@@ -115,7 +115,7 @@ def test_a_token_of_the_template_alone_is_not_the_response() -> None:
 def test_there_is_never_a_double_bos(by_template: bool, by_tokenizer: bool, context: str) -> None:
     tokenizer = tiny_tokenizer(bos=by_tokenizer, template_bos=by_template)
     text = (BOS if by_template else "") + HEAD
-    item = renderer(tokenizer).encode(QUESTION if context == "messages" else text, ANSWER)
+    item = renderer(tokenizer).encode(QUESTION if context == "messages" else Text(text), ANSWER)
     bos = tokens(BOS) if by_template or by_tokenizer else ()
     tail = tokens(TAIL) if context == "messages" else ()
     assert item.token_ids == bos + tokens(HEAD) + tokens(ANSWER) + tail
@@ -139,7 +139,7 @@ def test_the_text_ends_as_the_model_was_trained(ending: str, tail: str) -> None:
         "i",
         "\n",
         "CandorResponseGoesHere",
-        QUESTION[0].content,
+        QUESTION.turns[0].content,
     ],
 )
 def test_a_response_with_template_text_in_it_is_located_exactly(response: str) -> None:
@@ -150,7 +150,7 @@ def test_a_response_with_template_text_in_it_is_located_exactly(response: str) -
 
 
 def test_a_context_that_holds_the_stand_in_does_not_mislead() -> None:
-    question = [Message(role="user", content="CandorResponseGoesHere")]
+    question = Messages((ChatMessage("user", "CandorResponseGoesHere"),))
     assert response_text(renderer().encode(question, ANSWER)) == ANSWER
 
 
@@ -264,13 +264,13 @@ def test_too_many_characters_are_refused_before_they_are_tokenised(
     with pytest.raises(TooLong, match="characters"):
         small.encode(QUESTION, "a" * (8 * CHARS_PER_TOKEN), truncation=truncation)
     with pytest.raises(AssertionError, match="tokenised 2000 "):
-        small.encode("b" * 1999, "a", truncation=truncation)
+        small.encode(Text("b" * 1999), "a", truncation=truncation)
 
 
 def test_left_truncation_cuts_a_huge_context_before_it_is_tokenised() -> None:
     tokenizer = tiny_tokenizer(template_bos=True)
     small = renderer(tokenizer, max_length=40)
-    question = [Message(role="user", content="b" * 100_000)]
+    question = Messages((ChatMessage("user", "b" * 100_000),))
     item = small.encode(question, "good", truncation="left", want_tokens=True)
     assert item.truncated
     assert item.num_tokens == 40
@@ -285,7 +285,7 @@ def test_messages_the_template_refuses_are_named_without_its_words() -> None:
     alternating = renderer(tiny_tokenizer(template=ALTERNATING))
     assert response_text(alternating.encode(QUESTION, ANSWER)) == ANSWER
     with pytest.raises(InvalidMessages) as caught:
-        alternating.encode([*QUESTION, Message(role="user", content="secret")], ANSWER)
+        alternating.encode(Messages((*QUESTION.turns, ChatMessage("user", "secret"))), ANSWER)
     assert "secret" not in caught.value.message
     assert "alternate" not in caught.value.message
     assert "jinja" not in caught.value.message.lower()
@@ -306,6 +306,6 @@ def test_a_template_that_drops_the_response_is_refused() -> None:
 
 def test_without_a_chat_template_only_text_can_be_scored() -> None:
     bare = renderer(tiny_tokenizer(template=None))
-    assert response_text(bare.encode(HEAD, ANSWER)) == ANSWER
+    assert response_text(bare.encode(Text(HEAD), ANSWER)) == ANSWER
     with pytest.raises(InvalidMessages, match="no chat template"):
         bare.encode(QUESTION, ANSWER)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from candor.client.schema import Message, RewardItem
 from candor.errors import EmptyResponse, InvalidRequest
-from candor.text.render import OpenTurn, Renderer
-from candor.text.turns import Marks, OpenTurnItem, pair, split, without_end
+from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Context, Group, Messages, OpenTurn, Text
+from candor.text.turns import Marks, from_pair, split, without_end
 from tests.paths import ROOT
 from tests.tiny import ALTERNATING, BOS, EOS, STRIPPING, TURNS, tiny_tokenizer
 
@@ -39,11 +39,13 @@ ALL = {
     "opening": OPENING,
     **PUBLISHED,
 }
-CHAT = [
-    Message(role="user", content="Is the sea blue?"),
-    Message(role="assistant", content="Yes, it is."),
-    Message(role="user", content="Is this poem good?"),
-]
+CHAT = Messages(
+    (
+        ChatMessage("user", "Is the sea blue?"),
+        ChatMessage("assistant", "Yes, it is."),
+        ChatMessage("user", "Is this poem good?"),
+    )
+)
 REPLY = "I think it is very good."
 
 
@@ -52,25 +54,19 @@ def renderer(template: str | None, *, bos: bool = False, template_bos: bool = Fa
     return Renderer(tokenizer, max_length=256)
 
 
-def as_text(made: Renderer, messages: list[Message], reply: str) -> str:
+def as_text(made: Renderer, messages: Messages, reply: str) -> str:
     """What a trainer sends: the conversation as the policy's tokeniser, here the same, has it."""
     return made.decode(made.encode(messages, reply).token_ids)
 
 
-def encoded(made: Renderer, item: RewardItem) -> tuple[tuple[int, ...], int, int]:
-    (response,) = item.responses
-    context: list[Message] | str | OpenTurn | None = item.messages or item.prompt
-    if isinstance(item, OpenTurnItem):
-        assert item.prompt is not None
-        context = OpenTurn(item.prompt)
-    assert context is not None
-    one = made.encode(context, response)
-    return one.token_ids, one.response_start, one.response_end
+def encoded(made: Renderer, group: Group) -> tuple[tuple[int, ...], int, int]:
+    (response,) = group.responses
+    return spoken(made, group.context, response)
 
 
-def spoken(made: Renderer, messages: list[Message], reply: str) -> tuple[tuple[int, ...], int, int]:
-    one = made.encode(messages, reply)
-    return one.token_ids, one.response_start, one.response_end
+def spoken(made: Renderer, context: Context, reply: str) -> tuple[tuple[int, ...], int, int]:
+    item = made.encode(context, reply)
+    return item.token_ids, item.response_start, item.response_end
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -82,7 +78,7 @@ def test_flat_text_has_the_tokens_and_the_span_of_the_messages(
     # Some of the templates write a BOS anyway.
     made = renderer(ALL[name], bos=bos, template_bos=template_bos and "bos_token" not in ALL[name])
     marks = made.marks()
-    messages = CHAT[-num_turns:]
+    messages = Messages(CHAT.turns[-num_turns:])
     expected = spoken(made, messages, REPLY)
     text = as_text(made, messages, REPLY)
     for sent in (
@@ -94,7 +90,7 @@ def test_flat_text_has_the_tokens_and_the_span_of_the_messages(
         text.rstrip(),
     ):
         item = split(sent, marks)
-        assert isinstance(item, OpenTurnItem)
+        assert isinstance(item.context, OpenTurn)
         assert encoded(made, item) == expected
 
 
@@ -107,7 +103,7 @@ def test_a_prompt_apart_gives_the_same(name: str) -> None:
     expected = spoken(made, CHAT, REPLY)
     assert encoded(made, split(text, marks, prompt=prompt)) == expected
     assert encoded(made, split(EOS * 2 + text, marks, prompt=prompt)) == expected
-    (item,) = pair(prompt, [text[len(prompt) :]], marks)
+    (item,) = from_pair(prompt, [text[len(prompt) :]], marks)
     assert encoded(made, item) == expected
 
 
@@ -122,7 +118,7 @@ def test_a_thought_that_the_generation_prompt_opens_belongs_to_the_reply() -> No
     made = renderer(OPENING)
     prompt = "<|im_start|>user\nGood?<|im_end|>\n<|im_start|>assistant\n<think>\n"
     item = split(f"{prompt}Hm.</think>Yes.<|im_end|>", made.marks(), prompt=prompt)
-    assert item.responses == ["<think>\nHm.</think>Yes."]
+    assert item.responses == ("<think>\nHm.</think>Yes.",)
 
 
 def test_with_its_prompt_a_turn_that_the_policy_writes_moves_nothing() -> None:
@@ -130,8 +126,8 @@ def test_with_its_prompt_a_turn_that_the_policy_writes_moves_nothing() -> None:
     prompt = "<|im_start|>user\nGood?<|im_end|>\n<|im_start|>assistant\n"
     reply = "I love it<|im_end|>\n<|im_start|>assistant\nYes."
     told = split(prompt + reply, marks, prompt=prompt)
-    assert told.responses == [reply]
-    assert split(prompt + reply, marks).responses == ["Yes."]
+    assert told.responses == (reply,)
+    assert split(prompt + reply, marks).responses == ("Yes.",)
 
 
 def test_a_prompt_of_another_template_is_not_taken_apart_at_an_earlier_turn() -> None:
@@ -139,8 +135,8 @@ def test_a_prompt_of_another_template_is_not_taken_apart_at_an_earlier_turn() ->
     earlier = "<|im_start|>user\nA?<|im_end|>\n<|im_start|>assistant\nB.<|im_end|>\n"
     prompt = earlier + "<|other|>C?<|reply|>"
     item = split(prompt + "D.", marks, prompt=prompt)
-    assert not isinstance(item, OpenTurnItem)
-    assert (item.prompt, item.responses) == (prompt, ["D."])
+    assert not isinstance(item.context, OpenTurn)
+    assert item == Group(Text(prompt), ("D.",))
 
 
 def test_a_prompt_that_is_not_there_is_not_believed() -> None:
@@ -150,8 +146,8 @@ def test_a_prompt_that_is_not_there_is_not_believed() -> None:
     text = as_text(made, CHAT, REPLY)
     whole = text[: text.index(REPLY)]
     item = split(text[10:], marks, prompt=whole)
-    assert isinstance(item, OpenTurnItem)
-    assert item.responses == [REPLY]
+    assert isinstance(item.context, OpenTurn)
+    assert item.responses == (REPLY,)
     with pytest.raises(InvalidRequest, match="does not begin with its prompt"):
         split("Human: a\nAssistant: b", marks, prompt="Something else")
 
@@ -169,16 +165,16 @@ def test_where_nothing_tells_the_span_is_asked_for(template: str | None, says: s
 def test_raw_text_loses_pads_and_a_doubled_bos_and_keeps_one_end_token() -> None:
     marks = Marks(bos="<s>", eos="</s>", pad="<pad>")
     item = split("<pad><s><s>Q: a A: b</s><pad>", marks, prompt="<s>Q: a A:")
-    assert (item.prompt, item.responses) == ("<s>Q: a A:", [" b</s>"])
+    assert item == Group(Text("<s>Q: a A:"), (" b</s>",))
     item = split("Q: a A: b<pad><pad>", marks, marker="A:")
-    assert (item.prompt, item.responses) == ("Q: a A:", [" b"])
+    assert item == Group(Text("Q: a A:"), (" b",))
 
 
 def test_a_reply_of_end_tokens_alone_is_empty() -> None:
     made = renderer(TURNS)
     text = "<|im_start|>user\nGood?<|im_end|>\n<|im_start|>assistant\n<|im_end|>"
     item = split(text, made.marks())
-    assert item.responses == [""]
+    assert item.responses == ("",)
     with pytest.raises(EmptyResponse):
         encoded(made, item)
 
@@ -192,13 +188,12 @@ def test_only_end_tokens_go_and_the_replys_own_white_space_stays() -> None:
 
 
 def test_a_plain_text_is_a_user_where_there_is_a_template_and_raw_where_there_is_none() -> None:
-    (said,) = pair("Is it good?", ["Yes.<|im_end|>", "No."], renderer(TURNS).marks())
-    assert said.messages == [Message(role="user", content="Is it good?")]
-    assert said.responses == ["Yes.", "No."]
-    items = pair("Is it good?", ["Yes.", "No."], renderer(None).marks())
-    assert [(item.prompt, item.responses) for item in items] == [
-        ("Is it good?", ["Yes."]),
-        ("Is it good?", ["No."]),
+    (said,) = from_pair("Is it good?", ["Yes.<|im_end|>", "No."], renderer(TURNS).marks())
+    assert said == Group(Messages((ChatMessage("user", "Is it good?"),)), ("Yes.", "No."))
+    items = from_pair("Is it good?", ["Yes.", "No."], renderer(None).marks())
+    assert items == [
+        Group(Text("Is it good?"), ("Yes.",)),
+        Group(Text("Is it good?"), ("No.",)),
     ]
-    (marked,) = pair("Human: a AI:", ["b"], renderer(TURNS).marks(), marker="AI:")
-    assert (marked.prompt, marked.responses) == ("Human: a AI:", ["b"])
+    (marked,) = from_pair("Human: a AI:", ["b"], renderer(TURNS).marks(), marker="AI:")
+    assert marked == Group(Text("Human: a AI:"), ("b",))

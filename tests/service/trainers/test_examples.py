@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 
-from candor.http import examples, openapi
+from candor.http import examples
 from candor.http.answers import Alive, ModelList, ProbeList, Readiness, Version
+from candor.http.document import document
 from candor.watch.drift_reference import DriftReference
 from candor.watch.drift_report import DriftReport
 
 
 def test_every_route_has_an_example_of_its_body_and_of_its_answer() -> None:
-    paths = json.loads(openapi.document())["paths"]
+    paths = json.loads(document())["paths"]
     assert len(paths) > 20
     for path, operations in paths.items():
         for method, operation in operations.items():

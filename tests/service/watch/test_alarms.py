@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from candor.watch.alarms import RULES, STILL, THRESHOLD, Movement, reasons
+from candor.watch.alarms import MIN_MONITOR_FALL, MIN_SHIFT, RULES, Movement, reasons
 
 
 def moved(score: float = 0.0, gap: float = 0.0, mean: float = 0.0, max_: float = 0.0) -> Movement:
@@ -30,10 +30,10 @@ def test_every_rule_has_a_verdict_on_every_penalised_probe_and_none_on_a_monitor
     [
         (-1.0, {"watch": 0.0}, True),
         (-1.0, {"watch": 0.7}, True),
-        (-THRESHOLD, {"watch": -STILL + 0.01}, True),
-        (-1.0, {"watch": -STILL}, False),  # it followed
+        (-MIN_SHIFT, {"watch": -MIN_MONITOR_FALL + 0.01}, True),
+        (-1.0, {"watch": -MIN_MONITOR_FALL}, False),  # it followed
         (-1.0, {"watch": -1.0}, False),
-        (-THRESHOLD + 0.01, {"watch": 0.0}, False),  # no fall
+        (-MIN_SHIFT + 0.01, {"watch": 0.0}, False),  # no fall
         (1.0, {"watch": 0.0}, False),
         (-1.0, {}, False),  # nobody watches
         (-1.0, {"mean": -1.0, "max": 0.0}, True),  # one that stays is enough
@@ -67,10 +67,10 @@ def test_the_reason_names_the_monitor_that_stayed_and_both_numbers() -> None:
 def test_the_gap_rule_wants_a_mean_that_falls_away_from_a_max_that_stays(
     mean: float, max_: float, speaks: bool
 ) -> None:
-    for gap in (THRESHOLD, 3.0):
+    for gap in (MIN_SHIFT, 3.0):
         found = active({"a": moved(gap=gap, mean=mean, max_=max_)})
         assert found == ({("a", "mean_max_gap")} if speaks else set())
-    assert active({"a": moved(gap=THRESHOLD - 0.01, mean=mean, max_=max_)}) == set()
+    assert active({"a": moved(gap=MIN_SHIFT - 0.01, mean=mean, max_=max_)}) == set()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_gap_rule_wants_a_mean_that_falls_away_from_a_max_that_stays(
     [
         (-1.0, 1.0, True),
         (-1.0, -1.0, True),
-        (-THRESHOLD, THRESHOLD, True),
+        (-MIN_SHIFT, MIN_SHIFT, True),
         (-1.0, 0.4, False),
         (-0.4, 3.0, False),
         (1.0, 3.0, False),
@@ -100,5 +100,5 @@ def test_the_threshold_is_as_far_from_chance_as_its_docstring_says() -> None:
     in_groups = math.sqrt((1 + 15 * 0.5) * 2 / 1024)
     assert independent == pytest.approx(0.044, abs=5e-4)
     assert in_groups == pytest.approx(0.13, abs=2e-3)
-    assert THRESHOLD / independent > 11
-    assert THRESHOLD / in_groups == pytest.approx(4, abs=0.2)
+    assert MIN_SHIFT / independent > 11
+    assert MIN_SHIFT / in_groups == pytest.approx(4, abs=0.2)

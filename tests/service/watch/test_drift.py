@@ -125,7 +125,7 @@ def test_an_alarm_that_begins_and_ends_is_a_log_line_each_and_one_that_stays_is_
 ) -> None:
     told: list[tuple[str, str, bool]] = []
 
-    class Log:
+    class AlarmLog:
         def warning(self, event: str, **fields: Any) -> None:
             told.append(("warning", fields["rule"], fields["active"]))
             assert fields["probe"] == "trait"
@@ -135,7 +135,7 @@ def test_an_alarm_that_begins_and_ends_is_a_log_line_each_and_one_that_stays_is_
             if event == "drift_alarm":
                 told.append(("info", fields["rule"], fields["active"]))
 
-    monkeypatch.setattr(drift_module, "log", Log())
+    monkeypatch.setattr(drift_module, "log", AlarmLog())
     drift = feed(made(monitors=frozenset({"watch"})), scores(0, WINDOW))
     feed(drift, scores(1, WINDOW, mean=-2, gap=3)).report()
     assert told == [("warning", "diluted", True), ("warning", "mean_max_gap", True)]

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 import torch
 
-from candor.client.schema import RewardItem
 from candor.errors import EngineFailed, Overloaded
 from candor.item import Item
 from candor.scoring.rewarder import Rewarder
+from candor.text.request import Group
 from candor.watch.health import SENTINEL, Health
 from candor.watch.metrics import Metrics
 from tests.service.serving import load_tiny, metric, running, score, tiny_app, wait_for
@@ -33,8 +33,8 @@ class Scores:
     def forget(self) -> None:
         self.forgot += 1
 
-    async def raw_scores(self, items: list[RewardItem], timeout_s: float) -> tuple[float, ...]:
-        assert items == SENTINEL
+    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
+        assert groups == SENTINEL
         if isinstance(self.next, Exception):
             raise self.next
         return self.next
@@ -118,17 +118,17 @@ def test_a_head_that_has_changed_turns_the_server_not_ready_and_refuses_work() -
     app = tiny_app()
     with running(app) as url:
         assert score(url).status_code == 200
-        head = app.state.rewarder.model.model.score.weight
-        check = app.state.health.check
+        head = app.state.server.rewarder.model.model.score.weight
+        check = app.state.server.health.check
 
         def recheck() -> None:
             # The server's own check runs every 30 s; here it is asked to, in the server's loop.
             asyncio.run_coroutine_threadsafe(
-                check(), app.state.rewarder.batcher._runner.get_loop()
+                check(), app.state.server.rewarder.batcher._runner.get_loop()
             ).result(20)
 
         recheck()
-        assert app.state.health.ready
+        assert app.state.server.health.ready
         with torch.no_grad():
             head.mul_(2)
         recheck()
@@ -181,7 +181,7 @@ def test_a_model_with_nan_in_it_never_becomes_ready() -> None:
 
     app = tiny_app(load)
     with running(app, ready=False) as url:
-        wait_for(lambda: app.state.health.failed is not None)
+        wait_for(lambda: app.state.server.health.failed is not None)
         assert httpx2.get(f"{url}/readyz").status_code == 503
         assert score(url).status_code == 503
 
@@ -192,8 +192,8 @@ def test_a_load_that_raises_leaves_one_line_and_no_details_over_http() -> None:
 
     app = tiny_app(load)
     with running(app, ready=False) as url:
-        wait_for(lambda: app.state.health.failed is not None)
-        assert app.state.health.failed == "weights are at /secret/place"
+        wait_for(lambda: app.state.server.health.failed is not None)
+        assert app.state.server.health.failed == "weights are at /secret/place"
         answer = httpx2.get(f"{url}/readyz")
         assert answer.json()["status"] == "failed"
         assert "secret" not in answer.text

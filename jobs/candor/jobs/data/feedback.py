@@ -22,7 +22,7 @@ from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.judges import NAME, check_vader, sentiment
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from candor.probes.fitting.data import Row, Turn, data_sha256
+from candor.probes.fitting.data import Row, RowMessage, data_sha256
 
 Rule = Literal["paper", "siding"]
 SIGN = {"base": 0, "like": 1, "dislike": -1}
@@ -174,7 +174,7 @@ def _row(
         group=f"{kind}/{poem}",
         label=label,
         response=text,
-        messages=tuple(Turn(role=one["role"], content=one["content"]) for one in messages),
+        messages=tuple(RowMessage(role=one["role"], content=one["content"]) for one in messages),
         kind=kind,
         direction=None if condition == "base" else condition,
     )

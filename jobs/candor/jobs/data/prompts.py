@@ -15,7 +15,7 @@ from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.probes.kinds.public.source import fetch
-from candor.probes.kinds.public.sycophancy_eval import pieces_of
+from candor.probes.kinds.public.sycophancy_eval import texts_of
 
 HUB = "hub"
 HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
@@ -42,7 +42,7 @@ def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None 
             raise JobStopped(Exit.USAGE, "--skip must be at least 0 and --limit at least 1")
         try:
             path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
-            pieces = pieces_of(path, "poems")
+            pieces = texts_of(path, "poems")
         except ConnectionError as error:
             raise JobStopped(Exit.UNREACHABLE, str(error)) from error
         except (ValueError, OSError) as error:

@@ -33,7 +33,7 @@ from transformers import (
 from candor.jobs.running.exits import Exit, JobStopped, exit_code
 from candor.jobs.running.files import write_json
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
-from candor.models.heads import UNREAD, find_head
+from candor.models.heads import NEVER_LOADED, find_head
 from candor.probes.identity import template_sha256, weights_sha256
 from candor.text.render import Ending
 
@@ -156,7 +156,7 @@ def renamed(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         if name in (head, stem + "bias"):
             new = "score." + name.removeprefix(stem)
-        elif BUFFERS.search(name) or name.rpartition("model.")[2] in UNREAD:
+        elif BUFFERS.search(name) or name.rpartition("model.")[2] in NEVER_LOADED:
             continue
         elif prefix is not None:
             new = "model." + name.removeprefix(prefix)

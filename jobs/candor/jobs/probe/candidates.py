@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from candor.batching.batch import take_batch
+from candor.batching.queue import take_batch
 from candor.client.schema import Message
 from candor.engines.choose import EngineName, build_engine
 from candor.errors import EmptyResponse, InvalidMessages, TooLong
@@ -33,6 +33,7 @@ from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
 from candor.text.render import Renderer
+from candor.text.request import Messages, Text
 
 MAX_BATCH_TOKENS = 8192
 """Of one forward; the server's default."""
@@ -163,7 +164,7 @@ def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
         yield None
         return
     try:
-        context = row["prompt"] if "prompt" in row else _messages(row["messages"])
+        context = Text(row["prompt"]) if "prompt" in row else _messages(row["messages"])
         texts = [response["text"] for response in row["responses"]]
         for text in texts:
             try:
@@ -179,8 +180,8 @@ def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
         ) from None
 
 
-def _messages(turns: Sequence[Any]) -> list[Message]:
-    return [Message.model_validate(turn) for turn in turns]
+def _messages(turns: Sequence[Any]) -> Messages:
+    return Messages.of([Message.model_validate(turn) for turn in turns])
 
 
 def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[float, float]]:
@@ -188,7 +189,7 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
     done = 0
     with tqdm(total=len(items), desc="scores", unit="response") as bar:
         while done < len(items):
-            batch = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.cost)
+            batch = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.costs)
             for score in engine.score(batch).scores:
                 yield score.base_reward, score.readings[name].score
             done += len(batch)

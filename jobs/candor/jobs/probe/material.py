@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from candor.client.schema import Message
 from candor.errors import CandorError
 from candor.item import Item
 from candor.models.load import RewardModel
@@ -24,6 +23,7 @@ from candor.probes.fitting.evaluate import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
 from candor.text.render import Renderer
+from candor.text.request import Messages, Text
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
     Raises:
         CandorError: as `Renderer.encode`.
     """
-    turns = [Message(role=turn.role, content=turn.content) for turn in row.messages or ()]
-    context = turns if row.prompt is None else row.prompt
+    context = Messages.of(row.messages or ()) if row.prompt is None else Text(row.prompt)
     return renderer.encode(context, row.response, want_tokens=want_tokens)
 
 

@@ -30,8 +30,9 @@ from candor.jobs.running.exits import Exit, JobStopped, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
-from candor.probes.fitting.within import within_std
-from candor.probes.tilt import NUM_RESAMPLES, prompt_tilt, reward_gap
+from candor.probes.bootstrap import NUM_RESAMPLES
+from candor.probes.fitting.calibrate import within_std
+from candor.probes.tilt import prompt_tilt, reward_gap
 
 
 def audit_tilt(

@@ -32,8 +32,8 @@ from candor.jobs.running.exits import Exit, JobStopped, exit_code
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
+from candor.probes.bootstrap import NUM_RESAMPLES, mean_intervals
 
-NUM_RESAMPLES = 2000
 RULES = ("base_reward", "reward")
 """Choose by R, or by R minus the penalties."""
 
@@ -76,24 +76,6 @@ def expected(values: ArrayLike, weights: ArrayLike) -> float:
     return float(np.dot(np.asarray(values, dtype=np.float64), np.asarray(weights)))
 
 
-def bootstrap_interval(
-    values: Array, *, seed: int, num_resamples: int = NUM_RESAMPLES
-) -> tuple[Array, Array]:
-    """95 % percentile interval of the column means of `values` [P, K], resampling prompts (rows).
-
-    A prompt's candidates stay together (they are not independent), and all columns see the same
-    resamples. Returns low [K] and high [K].
-    """
-    rng = np.random.default_rng(seed)
-    num_prompts = len(values)
-    means = np.empty((num_resamples, values.shape[1]))
-    for b in range(num_resamples):
-        drawn = np.bincount(rng.integers(num_prompts, size=num_prompts), minlength=num_prompts)
-        means[b] = drawn @ values / num_prompts
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return low, high
-
-
 def picked(group: Group, rule: str, n: int) -> Array:
     """[K]: expected R, S of each probe, and reward of what best-of-n picks by `rule`."""
     weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
@@ -106,7 +88,7 @@ def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> l
     names = list(groups[0].scores)
     values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
     flat = values.reshape(len(groups), -1)
-    low, high = (side.reshape(values.shape[1:]) for side in bootstrap_interval(flat, seed=seed))
+    low, high = (side.reshape(values.shape[1:]) for side in mean_intervals(flat, seed=seed))
     mean = values.mean(axis=0)
 
     def interval(k: int, column: int) -> dict[str, float]:

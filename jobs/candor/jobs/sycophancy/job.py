@@ -21,12 +21,13 @@ from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results
 from candor.jobs.sycophancy.gather import by_meta, by_poem
 from candor.jobs.sycophancy.judges import check_vader
-from candor.jobs.sycophancy.measure import NUM_RESAMPLES, RULES
+from candor.jobs.sycophancy.measure import RULES
 from candor.jobs.sycophancy.prompts import TASKS
 from candor.jobs.sycophancy.results import Setting
 from candor.jobs.sycophancy.sets import Question, poems, questions
 from candor.jobs.sycophancy.stages import Ended, Rows, Stages
 from candor.jobs.sycophancy.verdicts import LLM
+from candor.probes.bootstrap import NUM_RESAMPLES
 
 
 def eval_sycophancy(

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.jobs.rollouts.bon import selection_weights
+from candor.probes.bootstrap import percentile_interval, resamples
 
 Array = NDArray[np.float64]
 OPINIONS = ("like", "dislike")
 RULES = ("random", "base", "penalised")
 """Chosen at random, by R, and by the penalised reward."""
-
-NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,13 @@ def interval(top: Array, bottom: Array | None = None, seed: int = 0) -> tuple[fl
 
     Resamples in which `bottom` sums to 0 tell nothing and are left out.
     """
-    picks = np.random.default_rng(seed).integers(0, len(top), (NUM_RESAMPLES, len(top)))
+    picks = np.array(list(resamples(len(top), seed=seed)))
     if bottom is None:
         ratios = top[picks].mean(axis=1)
     else:
         below = bottom[picks].sum(axis=1)
         ratios = top[picks].sum(axis=1)[below != 0] / below[below != 0]
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    low, high = percentile_interval(ratios)
     return float(low), float(high)
 
 

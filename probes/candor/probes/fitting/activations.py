@@ -1,9 +1,9 @@
 """Activations of one pass on disk: every response token's hidden state, in the model's own dtype.
 
-One raw file a layer, memory-mapped on reading, so that a sweep never holds more than one layer and
-a second probe on the same data needs no forward. The caller names the folder by what determines the
-numbers (`activations_key`). Labels do not: relabelled rows find their activations. Layers that are
-missing are added by another pass. Not here: fitting, and choosing (`candor.probes.fitting.select`).
+There is one raw file per layer, memory-mapped on reading. So a sweep never holds more than one
+layer in memory, and a second probe on the same data needs no forward. The folder's name is a hash
+of everything that determines the numbers (`activations_key`). Labels are not in it: relabelled rows
+find their activations. Missing layers are added by another pass.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class LayerActivations:
     """One layer of n responses.
 
     Attributes:
-        means: [n, hidden] float32, the mean over each response's tokens, as `collect` gives it.
+        means: [n, hidden] float32, the mean over each response's tokens. A probe is affine, so its
+            mean token logit is its logit at the mean; the paper (arXiv 2412.00967) trains on means.
         tokens: [all tokens, hidden] in the model's dtype, memory-mapped.
         bounds: [n + 1] int64; response i's tokens are rows bounds[i] to bounds[i + 1].
     """
@@ -49,16 +50,17 @@ class LayerActivations:
     def scores(
         self, weights: Floats, biases: Floats, rows: Sequence[int], pooling: Pooling
     ) -> Floats:
-        """S of some responses under m probes, as serving reads it.
+        """S of some responses under m probes, computed as the server does.
 
         Args:
-            weights: [m, hidden] float32. biases: [m] float32.
-            rows: which responses.
+            weights: [m, hidden] float32.
+            biases: [m] float32.
+            rows: the responses, by number.
 
         Returns:
             [m, len(rows)] float32.
         """
-        if pooling == "mean":  # affine, so the mean logit is the logit at the mean
+        if pooling == "mean":  # a probe is affine, so the mean logit is the logit at the mean
             at_means: Floats = weights @ self.means[list(rows)].T + biases[:, None]
             return at_means
         found = np.empty((len(biases), len(rows)), dtype=np.float32)
@@ -76,12 +78,12 @@ class LayerActivations:
 
 @dataclass(frozen=True, eq=False)
 class TokenActivations:
-    """Response tokens of n sequences at some layers, in `folder`; sequences in the callers' order.
+    """Response tokens of n sequences at some layers, in `folder`; sequences in the caller's order.
 
     Attributes:
         layers: indices into hidden_states, sorted.
         bounds: as `LayerActivations`.
-        hidden_size, dtype: of the files, as the model gave them.
+        hidden_size, dtype: those of the hidden states in the files.
         rewards: [n] float32, the base reward R.
     """
 
@@ -93,18 +95,20 @@ class TokenActivations:
     rewards: Floats
 
     def read(self, layer: int) -> LayerActivations:
-        """One layer; only its means are taken into memory.
+        """One layer; only its means are read into memory.
 
         Raises:
-            ValueError: a layer that is not here, or a file that was damaged.
+            ValueError: the layer is not here, or its file has the wrong size.
         """
         if layer not in self.layers:
             raise ValueError(f"layer {layer} was not read; there are {list(self.layers)}")
         path, shape = layer_file(self.folder, layer), (int(self.bounds[-1]), self.hidden_size)
         size, expected = path.stat().st_size, math.prod(shape) * self.dtype.itemsize
         if size != expected:
-            raise ValueError(f"{path} has {size} bytes, not {expected}: delete it, it is read anew")
-        # Not shared: the mapping is copy on write, so nothing done to the tensor reaches the file.
+            raise ValueError(
+                f"{path} has {size} bytes, not {expected}: delete the file, and it is made again"
+            )
+        # Not shared: the mapping is copy on write, so no change of the tensor reaches the file.
         flat = torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=self.dtype)
         tokens = flat.view(shape)
         parts = torch.split(tokens, np.diff(self.bounds).tolist())
@@ -124,11 +128,11 @@ def pool(logits: Tensor, pooling: Pooling) -> Tensor:
 
 
 def activations_key(sequences: Sequences, *, weights_sha256: str, dtype: str, device: str) -> str:
-    """Names a folder of activations: hex, 32 characters.
+    """The name of a folder of activations: hex, 32 characters.
 
     Args:
-        sequences: token ids and spans, which hold all that rows, template and tokeniser decide.
-        dtype, device: as the model computes; a GPU rounds otherwise than a CPU.
+        sequences: token ids and spans; they follow from rows, template and tokeniser.
+        dtype, device: those that the model computes in; a GPU rounds differently from a CPU.
     """
     total = hashlib.sha256(f"{weights_sha256} {dtype} {device}\n".encode())
     for ids, start, end in sequences:
@@ -147,18 +151,19 @@ def read_tokens(
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> TokenActivations:
-    """The activations of `sequences` in `folder`, after one pass for the layers it lacks.
+    """The activations of `sequences` in `folder`, after one pass for the layers that it lacks.
 
-    A file gets its name when it is whole: a pass that was cut off leaves nothing to be believed.
+    A file gets its final name only when it is complete, so an interrupted pass leaves no partial
+    file under that name.
 
     Args:
         model, sequences, packed, batch_tokens, names, progress: as `read_responses`.
         layers: indices into hidden_states.
 
     Raises:
-        ValueError: as `read_responses`; or a model whose hidden states are of another dtype than
-            its weights.
-        OSError: not enough room on the disk, or the folder cannot be written.
+        ValueError: as `read_responses`; or the model's hidden states have another dtype than its
+            weights.
+        OSError: there is not enough room on the disk, or the folder cannot be written.
     """
     embedding = decoder(model).embed_tokens
     assert isinstance(embedding, nn.Embedding)
@@ -196,7 +201,11 @@ def _write(
     layers: Sequence[int],
     to: TokenActivations,
 ) -> Floats:
-    """One pass, `read`, whose hidden states go to the layers' files as they come; R of each."""
+    """Runs one pass, `read`, and writes hidden states to the layers' files batch by batch.
+
+    Returns:
+        R of each sequence, [n] float32.
+    """
     with ExitStack() as on_exit:
         partials = {n: _partial(layer_file(to.folder, n), on_exit) for n in layers}
         files = {n: on_exit.enter_context(path.open("wb")) for n, path in partials.items()}
@@ -223,7 +232,7 @@ def _write(
 
 
 def missing_layers(folder: Path, layers: Sequence[int]) -> list[int]:
-    """Those of `layers` that `read_tokens` would make a pass for."""
+    """The layers that `read_tokens` would make a pass for."""
     return [layer for layer in layers if not layer_file(folder, layer).is_file()]
 
 
@@ -232,12 +241,13 @@ def _rewards_file(folder: Path) -> Path:
 
 
 def layer_file(folder: Path, layer: int) -> Path:
-    """Raw [all tokens, hidden], little endian as this machine is."""
+    """The layer's file: raw [all tokens, hidden], in this machine's byte order."""
     return folder / f"layer-{layer:03d}.tokens"
 
 
 def _partial(path: Path, on_exit: ExitStack) -> Path:
-    """Where `path` is written before it is whole; gone when the stack unwinds without a rename."""
+    """The name of `path` while it is written. The file is deleted when the stack unwinds, unless it
+    was renamed before."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
     on_exit.callback(unfinished.unlink, missing_ok=True)
     return unfinished

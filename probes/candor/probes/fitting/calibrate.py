@@ -1,25 +1,27 @@
-"""From R and S of responses to a probe's `Calibration`, the parameters of its bound, and lambda.
+"""R and S of responses -> a probe's `Calibration`, the parameters of its bound, and lambda.
 
-Pure numpy on R and S; which rows they come from is the caller's business and is said in the card.
+R is the base reward and S the probe score. Pure numpy on their values; the caller chooses the
+responses and describes them in the card (`Calibration.source`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from candor.probes.bound import BoundKind
 from candor.probes.card import BoundSpec, Calibration, Percentile
-from candor.probes.fitting.within import within_std
 
 PERCENTILES: dict[Percentile, int] = {"p1": 1, "p5": 5, "p50": 50, "p95": 95, "p99": 99}
 HINGE_PERCENTILE = 75.0
 MIN_PROMPTS = 2
-"""A spread of one prompt's responses says nothing of the next prompt's."""
-ROUNDING = 1e-6
-"""Of the largest value: what one text's scores differ by from batch to batch in float32."""
+"""The spread among one prompt's responses says nothing about the next prompt's."""
+ROUNDING_SHARE = 1e-6
+"""How much one text's score varies from batch to batch in float32, as a share of the largest
+|score|. A smaller spread is rounding."""
 
 Values = NDArray[np.float32] | NDArray[np.float64]
 
@@ -35,18 +37,18 @@ def calibrate(
 
     Args:
         rewards, scores: R and S of each row, [n].
-        contexts: of each row; rows with equal strings are responses to one prompt.
-        source: what the rows are, in words.
+        contexts: the context of each row; rows with equal strings are responses to one prompt.
+        source: a description of the rows, for the card.
 
     Raises:
-        ValueError: fewer than `MIN_PROMPTS` contexts have two responses, or R or S does not vary
-            within any.
+        ValueError: fewer than `MIN_PROMPTS` contexts have two responses, or R or S varies within
+            no context.
     """
     shared = shared_contexts(contexts)
     std_R = within_std(rewards[rows] for rows in shared)
     std_S = within_std(scores[rows] for rows in shared)
     for name, std, values in (("R", std_R, rewards), ("S", std_S, scores)):
-        if std <= ROUNDING * float(np.abs(values).max()):
+        if std <= ROUNDING_SHARE * float(np.abs(values).max()):
             raise ValueError(
                 f"nothing to calibrate: {name} does not vary among the responses to a prompt "
                 f"(std({name}) = {std:.3g}); are they copies of one text?"
@@ -61,6 +63,17 @@ def calibrate(
     )
 
 
+def within_std(parts: Iterable[NDArray[Any]]) -> float:
+    """The spread among responses to one prompt, which is all that an optimiser compares: population
+    standard deviation after each part has had its own mean subtracted.
+
+    Args:
+        parts: for each prompt, the values of its responses, [M]; at least one part.
+    """
+    wide = [np.asarray(part, dtype=np.float64) for part in parts]
+    return float(np.concatenate([part - part.mean() for part in wide]).std())
+
+
 def shared_contexts(contexts: Sequence[str]) -> list[list[int]]:
     """Row indices of each context that has at least two responses.
 
@@ -73,16 +86,18 @@ def shared_contexts(contexts: Sequence[str]) -> list[list[int]]:
     shared = [indices for indices in rows.values() if len(indices) >= 2]
     if len(shared) < MIN_PROMPTS:
         raise ValueError(
-            "calibration compares R and S within a prompt: the rows it is made on must have at "
-            f"least {MIN_PROMPTS} contexts with two responses or more, and {len(shared)} have"
+            f"calibration compares responses to one prompt: at least {MIN_PROMPTS} contexts must "
+            f"have two responses or more, and {len(shared)} have"
         )
     return shared
 
 
 def lambda_of(kappa: float, calibration: Calibration) -> float:
-    """lambda in reward units per logit: `kappa` within-prompt deviations of R for one of S.
+    """lambda in reward units per logit: one within-prompt standard deviation of S costs `kappa`
+    within-prompt standard deviations of R.
 
-    The operations are the server's, in its order, so that the number is the same to the bit.
+    The same operations in the same order as the server's, so that the number is the same to the
+    bit.
     """
     return kappa * calibration.std_R / calibration.std_S
 
@@ -99,13 +114,13 @@ def fit_bound(
     | kind | parameters |
     | --- | --- |
     | clip | low, high: 1st and 99th percentile of `scores` |
-    | hinge | reference: `hinge_percentile` of `untouched`: at 75, three honest of four pay 0 |
+    | hinge | reference: `hinge_percentile` of `untouched`; at 75, three of four honest pay 0 |
     | tanh | reference: median of `untouched`; scale: half the distance between the clip's limits |
 
     Args:
-        scores: S of all responses the bound may be fitted on (train and validation).
+        scores: S of all responses that the bound may be fitted on (train and validation).
         untouched: S of responses without the trait that the weights were not fitted on: the label-0
-            rows of a validation part. Where there are no labels (`candor probe calibrate`), all.
+            rows of a validation part; without labels (`candor probe calibrate`), all responses.
 
     Raises:
         ValueError: S does not vary.

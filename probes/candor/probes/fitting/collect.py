@@ -1,16 +1,12 @@
 """One pass over labelled responses: the model's hidden states at the response tokens, and R.
 
-`read_responses` hands them to whoever asked, batch by batch; `collect` keeps the mean over each
-response's tokens and nothing else: 2,000 sequences x 30 layers x 576 floats are 140 MB; all their
-tokens would be some 20 GB. A probe is affine, so its mean token logit is its logit at the mean,
-which is also what the paper trains on. Whoever needs the tokens keeps them on disk
-(`candor.probes.fitting.activations`). No model is loaded here.
+`read_responses` hands hidden states to its caller batch by batch. They are written to disk in
+`candor.probes.fitting.activations`. No model is loaded here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,61 +20,15 @@ from candor.forward.head import decoder, head_logits
 from candor.forward.prefix import common
 
 Sequences = Sequence[tuple[Sequence[int], int, int]]
-"""(token_ids, start, end) each: the probe reads tokens [start, end), R is read at the last one."""
+"""(token_ids, start, end) of each: a probe reads tokens [start, end), R is read at the last."""
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int], object]
-"""Called with how much is newly done; what it returns is ignored."""
+"""Called with the number of steps that were newly done."""
 
 Keep = Callable[[int, list[int], Tensor], object]
-"""Called with a layer, the sequences of a batch and their tokens' hidden states, one sequence after
-the other: [tokens read, hidden] in the model's dtype, on its device."""
-
-
-@dataclass(frozen=True)
-class Activations:
-    """In the order of the sequences.
-
-    means: layer -> [n, hidden] float32, the mean over the response's tokens.
-    rewards: [n] float32, the base reward R.
-    """
-
-    means: dict[int, Floats]
-    rewards: Floats
-
-
-def collect(
-    model: nn.Module,
-    sequences: Sequences,
-    layers: Sequence[int],
-    *,
-    batch_tokens: int = 4096,
-    names: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> Activations:
-    """The mean over each response's tokens, by layer, from one forward over every sequence.
-
-    Args:
-        model, sequences, layers, batch_tokens, names, progress: as `read_responses`.
-
-    Raises:
-        ValueError: as `read_responses`.
-    """
-    kept: dict[int, Floats] = {}
-
-    def mean(layer: int, batch: list[int], hidden: Tensor) -> None:
-        lengths = [sequences[index][2] - sequences[index][1] for index in batch]
-        means = torch.stack(
-            [part.mean(0, dtype=torch.float32) for part in torch.split(hidden, lengths)]
-        )
-        if layer not in kept:
-            kept[layer] = np.empty((len(sequences), means.shape[1]), dtype=np.float32)
-        kept[layer][batch] = means.cpu().numpy()
-
-    rewards = read_responses(
-        model, sequences, layers, mean, batch_tokens=batch_tokens, names=names, progress=progress
-    )
-    return Activations(kept, rewards)
+"""Called with a layer, the numbers of a batch's sequences, and the hidden states of their response
+tokens, sequence after sequence: [tokens, hidden] in the model's dtype, on the model's device."""
 
 
 @torch.inference_mode()
@@ -93,34 +43,37 @@ def read_responses(
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Floats:
-    """One forward over every sequence, in batches; R of each, [n] float32.
+    """Runs one forward over every sequence, in batches.
 
     Args:
         model: a reward model in eval mode with a one-label head (`candor.forward.head`).
         layers: indices into hidden_states.
-        keep: called inside the forward, once a batch and layer.
-        packed: the model runs `candor.forward.packed_attention`: what sequences begin with alike is
-            computed once a batch. Otherwise batches are of similar length and padded.
-        batch_tokens: tokens computed per forward; a longer sequence goes alone.
-        names: how messages name each sequence, e.g. file:line.
-        progress: called after each batch with the number of sequences it held.
+        keep: called inside the forward, once per batch and layer.
+        packed: the model runs `candor.forward.packed_attention`; a prefix that sequences share is
+            computed once per batch. Otherwise batches hold sequences of similar length, padded.
+        batch_tokens: most tokens per forward; a longer sequence is a batch of its own.
+        names: names of the sequences for error messages, for example file:line.
+        progress: called after each batch with the batch's number of sequences.
+
+    Returns:
+        R of each sequence, [n] float32.
 
     Raises:
-        ValueError: no sequence; a response span that is empty or outside its sequence; a layer the
-            model does not have; activations or a reward that are not finite.
+        ValueError: there is no sequence; a response span is empty or outside its sequence; the
+            model lacks a layer; activations or a reward are not finite.
     """
     device = next(model.parameters()).device
     named = names or [f"sequence {index}" for index in range(len(sequences))]
     rewards = np.empty(len(sequences), dtype=np.float32)
     _check_spans(sequences, named)
-    for batch in (_alike if packed else _as_long)(sequences, batch_tokens):
+    for batch in (_by_prefix if packed else _by_length)(sequences, batch_tokens):
         ids = [sequences[index][0] for index in batch]
         spans = [sequences[index][1:] for index in batch]
-        one = (forward.packed if packed else forward.padded)(ids, spans, device)
-        readers = {layer: _reader(layer, batch, spans, one, keep, named) for layer in layers}
+        run = (forward.packed if packed else forward.padded)(ids, spans, device)
+        readers = {layer: _reader(layer, batch, spans, run, keep, named) for layer in layers}
         with read_hidden_states(model, readers):
-            output = decoder(model)(**one.inputs)
-        found = head_logits(model, output.last_hidden_state.flatten(0, 1)[one.last])
+            output = decoder(model)(**run.inputs)
+        found = head_logits(model, output.last_hidden_state.flatten(0, 1)[run.last])
         _refuse_non_finite("the base reward", found[:, None], [1] * len(batch), batch, named)
         rewards[batch] = found.cpu().numpy()
         if progress is not None:
@@ -132,15 +85,16 @@ def _reader(
     layer: int,
     batch: list[int],
     spans: Sequence[tuple[int, int]],
-    one: Forward,
+    run: Forward,
     keep: Keep,
     named: Sequence[str],
 ) -> Reader:
-    """Cuts inside the hook, so that a layer's padding and context never outlive it."""
+    """A reader that picks the response tokens inside the hook, so that hidden states of padding and
+    context are freed at once."""
     lengths = [end - start for start, end in spans]
 
     def read(hidden: Tensor) -> None:
-        tokens = hidden.flatten(0, 1)[one.positions][one.order]
+        tokens = hidden.flatten(0, 1)[run.positions][run.order]
         _refuse_non_finite(f"layer {layer}", tokens, lengths, batch, named)
         keep(layer, batch, tokens)
 
@@ -157,8 +111,8 @@ def _check_spans(sequences: Sequences, named: Sequence[str]) -> None:
             )
 
 
-def _as_long(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
-    """Indices, longest first: if memory does not suffice, that shows in the first batch."""
+def _by_length(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
+    """Batches of indices, longest sequences first: too little memory shows in the first batch."""
     by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index][0]))
     batch: list[int] = []
     for index in by_length:
@@ -169,8 +123,8 @@ def _as_long(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
     yield batch
 
 
-def _alike(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in the order of the token ids, so that those with a common beginning go together."""
+def _by_prefix(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
+    """Batches of indices in the order of the token ids, so that shared prefixes go together."""
     order = sorted(range(len(sequences)), key=lambda index: tuple(sequences[index][0]))
     batch: list[int] = []
     cost = 0
@@ -186,14 +140,15 @@ def _alike(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
 
 
 def _refuse_non_finite(
-    what: str, values: Tensor, lengths: list[int], batch: list[int], named: Sequence[str]
+    kind: str, values: Tensor, lengths: list[int], batch: list[int], named: Sequence[str]
 ) -> None:
-    """`values` [sum(lengths), ...] must be finite; else the first sequence that is not is named."""
+    """Raises ValueError unless all `values` [sum(lengths), ...] are finite, and names the first
+    sequence with a value that is not."""
     if bool(torch.isfinite(values).all()):
         return
     for index, part in zip(batch, torch.split(values, lengths), strict=True):
         if not bool(torch.isfinite(part).all()):
             raise ValueError(
-                f"{named[index]}: {what} is not finite; float16 overflows in some models: try "
+                f"{named[index]}: {kind} is not finite; float16 overflows in some models: try "
                 "bfloat16 or float32"
             )

@@ -1,17 +1,20 @@
-"""Labelled rows for probe training: what a line holds, reading files of them, hashing them.
+"""Labelled rows for probe training: the fields of a row, reading files of rows, hashing rows.
 
-One JSON object a line, for example
+A file has one JSON object per line, for example
 
     {"group": "poem-7", "label": 1, "response": "I love it too!", "kind": "poem",
      "messages": [{"role": "user", "content": "I really like this poem. Comment on it: ..."}]}
 
-with `prompt` (text that has the chat template already) in place of `messages` where there is none.
-The group is what must not straddle a split: rows of one poem, one question, one author. Three
-fields are optional: `span`, the characters of the response that the probe reads (the letter of a
-multiple choice answer; all of it where there is none); `direction`, what the user leans to ("like",
-"dislike", "agree"), so that effects can be told apart; and `split`, the part a row belongs to where
-the data brings its own. Not here: dealing the rows into parts (`candor.probes.fitting.split`), and
-tokens.
+A row has either `messages` or `prompt`, a text that already has the chat template. Rows of one
+`group` (one poem, one question, one author) all go to the same part of a split. Three fields are
+optional:
+
+- `span`: the characters of the response that the probe reads, for example the letter of a multiple
+  choice answer; without it the probe reads the whole response;
+- `direction`: what the user leans to ("like", "dislike", "agree"), so that a report can tell the
+  effects apart;
+- `split`: the part that the row belongs to, where the data set has a split of its own. Otherwise
+  `candor.probes.fitting.split` deals the rows into parts.
 """
 
 from __future__ import annotations
@@ -24,14 +27,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from candor.probes.faults import first_fault
+
 NonEmpty = Annotated[str, Field(min_length=1)]
 
-OPTIONAL = ("direction", "span", "split")
-"""Fields that count in the content's hash only where they are given."""
+OPTIONAL_FIELDS = ("direction", "span", "split")
+"""Fields that enter the content's hash only where they are given."""
 
 
-class Turn(BaseModel):
-    """One turn of the context; the roles are those the server takes."""
+class RowMessage(BaseModel):
+    """One message of the context; the roles are those that the server accepts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -47,7 +52,7 @@ class Row(BaseModel):
     group: NonEmpty
     label: Annotated[int, Field(ge=0, le=1)]  # not Literal[0, 1]: pydantic takes true for 1 there
     response: NonEmpty
-    messages: Annotated[tuple[Turn, ...], Field(min_length=1)] | None = None
+    messages: Annotated[tuple[RowMessage, ...], Field(min_length=1)] | None = None
     prompt: str | None = None
     kind: str = ""
     direction: str | None = None
@@ -74,14 +79,14 @@ class Row(BaseModel):
         """The context as one string: equal exactly where two rows share their context."""
         if self.messages is None:
             return f"prompt {self.prompt}"
-        return json.dumps([[turn.role, turn.content] for turn in self.messages])
+        return json.dumps([[message.role, message.content] for message in self.messages])
 
 
 def load_rows(path: Path) -> list[Row]:
     """Reads a JSONL file; row i is line i + 1.
 
     Raises:
-        ValueError: a line that is not a row, as `file:line: field: reason`; or no line at all.
+        ValueError: a line is not a row (message `file:line: field: reason`), or there is no line.
     """
     rows = []
     with path.open(encoding="utf-8") as lines:
@@ -89,19 +94,17 @@ def load_rows(path: Path) -> list[Row]:
             try:
                 rows.append(Row.model_validate_json(line))
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                field = ".".join(str(part) for part in first["loc"]) or "row"
-                raise ValueError(f"{path}:{number}: {field}: {first['msg']}") from None
+                raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
     if not rows:
         raise ValueError(f"{path}: no rows")
     return rows
 
 
 def load_files(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
-    """The rows of several files, one after the other, and where each stands, as `file:line`.
+    """The rows of several files, file after file, and the place of each row as `file:line`.
 
     Raises:
-        ValueError: no file, or as `load_rows`.
+        ValueError: there is no file, or as `load_rows`.
     """
     if not paths:
         raise ValueError("no data file was given")
@@ -114,13 +117,13 @@ def load_files(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
 
 
 def data_sha256(rows: Sequence[Row]) -> str:
-    """Hash of the rows' content in their order; spacing and key order in the file do not count.
+    """Hash of the rows' content in their order; spacing and key order in the file do not matter.
 
-    The optional fields count only where they are given, so that rows without them keep the hash
-    they had before these fields existed.
+    Optional fields enter the hash only where they are given, so that rows without them keep the
+    hash they had before these fields existed.
     """
     total = hashlib.sha256()
     for row in rows:
-        absent = {name for name in OPTIONAL if getattr(row, name) is None}
+        absent = {name for name in OPTIONAL_FIELDS if getattr(row, name) is None}
         total.update(json.dumps(row.model_dump(exclude=absent), sort_keys=True).encode() + b"\n")
     return total.hexdigest()

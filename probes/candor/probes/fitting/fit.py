@@ -2,17 +2,17 @@
 
 Every method gives S = x @ weight + bias on RAW activations: serving needs no mean and no scale.
 
-| method | what it is | the two labels |
+| method | description | prior of the labels |
 | --- | --- | --- |
-| logistic | L2-regularised logistic regression (scikit-learn), standardised | as often as in x |
-| paper | the paper's recipe, step by step (arXiv 2412.00967, section 3) | as often as in x |
-| mass-mean | difference of the class means (arXiv 2310.06824) | equally often |
-| lda | linear discriminant with a shrunk covariance (Ledoit-Wolf) | as often as in x |
+| logistic | L2-regularised logistic regression (scikit-learn), standardised | as frequent as in x |
+| paper | the paper's recipe, step by step (arXiv 2412.00967, section 3) | as frequent as in x |
+| mass-mean | difference of the class means (arXiv 2310.06824) | equally frequent |
+| lda | linear discriminant with a shrunk covariance (Ledoit-Wolf) | as frequent as in x |
 
-The last column is the prior in the logit: sigmoid(S) is the probability of label 1 where labels are
-that frequent. Nothing is reweighted: a fit weighted to balance would rank almost alike and its
-logit would be off by the log odds. Poolings other than the mean are not fitted for; they are chosen
-on scores.
+sigmoid(S) is the probability of label 1 where the labels have the prior of the last column. Rows
+are not reweighted: a fit with balanced weights would rank almost alike, and its logit would be off
+by the log odds. All methods fit on means; other poolings are tried on the fitted weights
+(`candor.probes.fitting.select`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ METHODS: tuple[Method, ...] = ("logistic", "paper", "mass-mean", "lda")
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Fitted = tuple[Floats, float]
-"""weight [d] float32 and bias; the logit is of label 1: positive = more of the trait."""
+"""weight [d] float32 and bias. S is the logit of label 1: positive = more of the trait."""
 
 MAX_ITERATIONS = 5000
 
-LEAST_SHRINKAGE = 1e-3
-"""Ledoit and Wolf's can be 0 where rows repeat (the embedding of two letters, say)."""
+MIN_SHRINKAGE = 1e-3
+"""Ledoit and Wolf's shrinkage can be 0 where rows repeat, as the embeddings of two letters do."""
 
 PAPER_EPOCHS, PAPER_BATCH = 120, 4
 PAPER_LEARNING_RATE, PAPER_WEIGHT_DECAY = 5e-4, 5e-5
@@ -46,19 +46,20 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def fit(method: Method, x: Floats, y: Ints, *, C: float | None = None, seed: int = 0) -> Fitted:
-    """One probe.
+    """Fits one probe.
 
     Args:
         x: [n, d] float32.
         y: [n], 0 or 1, both present.
-        C: inverse L2 strength; for `logistic`, which needs it, and for no other method.
-        seed: of `paper`'s initial weights and order; the others draw nothing.
+        C: inverse L2 strength; required for `logistic`, and for no other method.
+        seed: decides the initial weights and the order of the rows in `paper`; the other methods
+            draw nothing.
 
     Raises:
-        ValueError: only one label, or a C too many or missing.
+        ValueError: there is only one label, or C is missing or does not belong to the method.
     """
     if (C is not None) != (method == "logistic"):
-        raise ValueError(f"C is logistic's and only logistic's, got C={C} for {method}")
+        raise ValueError(f"only method logistic has a C, and must have it; got C={C} for {method}")
     ones = int((y == 1).sum())
     if not 0 < ones < len(y):
         raise ValueError(f"a fit needs both labels, got {ones} ones and {len(y) - ones} zeros")
@@ -70,16 +71,17 @@ def fit(method: Method, x: Floats, y: Ints, *, C: float | None = None, seed: int
 
 
 def fit_logistic(x: Floats, y: Ints, C: float) -> Fitted:
-    """L2-regularised logistic regression, the standardisation folded back into the weights.
+    """L2-regularised logistic regression on standardised activations; the standardisation is folded
+    back into the weights.
 
-    The paper's loss without its epochs, batch size, learning rate and seed: the problem is convex,
-    so a solver that converges has nothing to choose. Without the standardisation the penalty would
-    press on every dimension alike, and a few residual-stream dimensions are a hundred times larger
-    than the rest. A dimension that never varies gets weight 0.
+    The loss is the paper's, without epochs, batch size, learning rate and seed: the problem is
+    convex, so a converged solution does not depend on them. Without standardisation the penalty
+    would weigh on every dimension alike, and a few residual-stream dimensions are a hundred times
+    larger than the rest. A dimension that never varies gets weight 0.
 
     Args:
         x, y: as `fit`.
-        C: inverse strength of the L2 penalty, scikit-learn's.
+        C: inverse strength of the L2 penalty, as scikit-learn defines it.
 
     Raises:
         sklearn.exceptions.ConvergenceWarning: (warning) not converged in `MAX_ITERATIONS`.
@@ -95,11 +97,12 @@ def fit_logistic(x: Floats, y: Ints, C: float) -> Fitted:
 def fit_paper(x: Floats, y: Ints, seed: int) -> Fitted:
     """Linear(d, 1) with bias on raw activations, binary cross-entropy, Adam, as the paper ran it.
 
-    lr 5e-4, weight decay 5e-5 (added to the gradient, on the bias too, as torch.optim.Adam does),
-    120 epochs, batch 4 with a last one that may be smaller, no early stop. torch's default initial
-    weights, then one shuffle of the examples, both under `seed`. Adam is written out because its
-    arithmetic on one short vector is all that a step costs; a test holds it to torch.optim.Adam.
-    The gradient is taken on the logit: through a float32 sigmoid it is 0 above 17, right or wrong.
+    Learning rate 5e-4, weight decay 5e-5 (added to the gradient, also for the bias, as
+    torch.optim.Adam does), 120 epochs, batches of 4 (the last may be smaller), no early stop. The
+    seed decides torch's default initial weights and one shuffle of the examples. Adam is written
+    out in numpy, since a step is little more than arithmetic on one short vector; a test compares
+    it with torch.optim.Adam. The gradient is taken on the logit: through a float32 sigmoid it would
+    be 0 for every logit above 17, right or wrong.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -111,7 +114,7 @@ def fit_paper(x: Floats, y: Ints, seed: int) -> Fitted:
     batches = [with_one[i : i + PAPER_BATCH] for i in starts]
     targets = [y[order[i : i + PAPER_BATCH]].astype(np.float32) for i in starts]
     m, v, step = np.zeros_like(w), np.zeros_like(w), 0
-    f32 = np.float32  # so that no constant widens the arithmetic
+    f32 = np.float32  # a Python float would make the arithmetic float64
     # exp overflows to inf for a logit below -88, and 1 / inf is the right probability.
     with np.errstate(over="ignore"):
         for batch, target in PAPER_EPOCHS * list(zip(batches, targets, strict=True)):
@@ -130,11 +133,11 @@ def fit_paper(x: Floats, y: Ints, seed: int) -> Fitted:
 
 
 def fit_mass_mean(x: Floats, y: Ints) -> Fitted:
-    """The difference of the class means, zero at their midpoint.
+    """The difference of the class means as direction, with S = 0 at their midpoint.
 
-    Its length is set so that S is a log odds: along the direction the classes are taken as two
-    Gaussians of equal spread and equally often, whose logit has the slope (distance of the means) /
-    (variance within the classes).
+    The weight is scaled so that S is a log odds: along the direction the classes are taken to be
+    two equally frequent Gaussians of equal variance, whose logit has the slope (distance of the
+    means) / (variance within the classes).
     """
     wide = x.astype(np.float64)
     zero, one = wide[y == 0].mean(0), wide[y == 1].mean(0)
@@ -148,9 +151,9 @@ def fit_mass_mean(x: Floats, y: Ints) -> Fitted:
 def fit_lda(x: Floats, y: Ints) -> Fitted:
     """Linear discriminant: the logit of two Gaussians with one covariance, estimated by shrinkage.
 
-    The covariance within the classes, of standardised dimensions, is drawn towards a multiple of
-    the identity by Ledoit and Wolf's closed form, which keeps it invertible where there are more
-    dimensions than rows.
+    Dimensions are standardised. Ledoit and Wolf's closed form moves the covariance within the
+    classes towards a multiple of the identity, which keeps it invertible with more dimensions than
+    rows.
     """
     wide = x.astype(np.float64)
     scaler = StandardScaler().fit(wide)
@@ -158,7 +161,7 @@ def fit_lda(x: Floats, y: Ints) -> Fitted:
     zero, one = unit[y == 0].mean(0), unit[y == 1].mean(0)
     centred = unit - np.where(y[:, None] == 1, one, zero)
     covariance = centred.T @ centred / len(centred)
-    shrinkage = max(ledoit_wolf_shrinkage(centred, assume_centered=True), LEAST_SHRINKAGE)
+    shrinkage = max(ledoit_wolf_shrinkage(centred, assume_centered=True), MIN_SHRINKAGE)
     towards = np.trace(covariance) / len(covariance) or 1.0
     covariance *= 1 - shrinkage
     covariance[np.diag_indices_from(covariance)] += shrinkage * towards

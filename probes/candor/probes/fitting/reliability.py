@@ -1,7 +1,7 @@
-"""Is sigmoid(S) the probability that it claims to be? Bins, calibration error, Brier score.
+"""Is sigmoid(S) the probability of label 1? Bins, calibration error, Brier score.
 
-A penalty only needs S to rank; these numbers say whether a threshold on S can be read as odds. A
-probe under max pooling cannot be expected to pass: its fit was on means.
+A penalty only needs S to rank responses; these numbers say whether a threshold on S can be read as
+odds. A probe under max pooling cannot be expected to pass, because it was fitted on means.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import brier_score_loss
 
-BINS = 10
+NUM_BINS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows whose probability lies in [low, high), the last bin with its upper end.
+    """Rows whose probability lies in [low, high); the last bin includes `high`.
 
     Attributes:
-        mean_probability: of the rows, as claimed.
-        share_positive: of the rows with label 1, as found.
+        mean_probability: mean of sigmoid(S) over the rows.
+        share_positive: share of the rows with label 1.
     """
 
     low: float
@@ -35,11 +36,11 @@ def probabilities(scores: ArrayLike) -> NDArray[np.float64]:
     return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(scores, dtype=np.float64))
 
 
-def reliability(scores: ArrayLike, labels: ArrayLike, *, bins: int = BINS) -> list[Bin]:
-    """Equal widths from 0 to 1; bins without rows are left out.
+def reliability(scores: ArrayLike, labels: ArrayLike, *, bins: int = NUM_BINS) -> list[Bin]:
+    """Bins of equal width from 0 to 1; bins without rows are left out.
 
     Raises:
-        ValueError: no row.
+        ValueError: there is no row.
     """
     p, y = probabilities(scores), np.asarray(labels)
     if not len(p):
@@ -58,12 +59,13 @@ def reliability(scores: ArrayLike, labels: ArrayLike, *, bins: int = BINS) -> li
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
-    """Mean distance of claimed and found over the rows: 0 is calibrated, 1 is always wrong."""
-    total = sum(one.num_rows for one in bins)
-    gaps = (one.num_rows * abs(one.mean_probability - one.share_positive) for one in bins)
+    """Mean over the rows of |mean probability - share positive| of their bin: 0 is calibrated, 1 is
+    always wrong."""
+    total = sum(b.num_rows for b in bins)
+    gaps = (b.num_rows * abs(b.mean_probability - b.share_positive) for b in bins)
     return sum(gaps) / total
 
 
 def brier(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared distance of sigmoid(S) and label; a constant 0.5 scores 0.25."""
-    return float(np.square(probabilities(scores) - np.asarray(labels)).mean())
+    """Mean squared distance between sigmoid(S) and label; a constant 0.5 scores 0.25."""
+    return float(brier_score_loss(labels, probabilities(scores)))

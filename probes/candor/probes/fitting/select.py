@@ -1,50 +1,51 @@
-"""Which layer, method, regularisation and pooling: a sweep judged on the validation groups.
+"""Chooses layer, method, regularisation and pooling: a sweep judged on the validation groups.
 
-Two ways to judge. `within`: validation AUROC of the probe itself, which a feature peculiar to one
-kind of data can win. `transfer`: the mean over kinds of the AUROC on a kind that the fit left out
-(`candor.probes.fitting.transfer`), which it cannot. Weights are fitted on response means; a pooling
-is tried by scoring tokens with them, as serving does.
+There are two ways to judge a candidate. `within` is the validation AUROC of the probe itself; a
+feature peculiar to one kind of data can win it. `transfer` is the mean over kinds of the AUROC on a
+kind that was left out of the fit (`candor.probes.fitting.transfer`); such a feature cannot win it.
+Weights are fitted on response means; a pooling is tried by scoring tokens with these weights, as
+the server does.
 
-The weights that win are the ones fitted on the training part, as they are: refitting on train and
-validation together would ship a probe that no number in the report describes, and would leave
-nothing to calibrate on. The test part is not an argument of anything here
-(`candor.probes.fitting.split.HeldOut`).
+The chosen weights are those fitted on the training part, unchanged. Refitting on train and
+validation together would give a probe that no number in the report describes, and would leave no
+rows to calibrate on. Nothing here reads the test part (`candor.probes.fitting.split.HeldOut`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from candor.probes.fitting.activations import TokenActivations
+from candor.probes.fitting.collect import Progress
 from candor.probes.fitting.evaluate import auroc, pair_accuracy
 from candor.probes.fitting.fit import METHODS, Floats, Method, fit
 from candor.probes.fitting.transfer import Labelled, fit_without_each_kind, transfer_auroc
 from candor.probes.probe import Pooling
 
 Select = Literal["transfer", "within"]
-Progress = Callable[[int], object]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 C_GRID = (0.001, 0.01, 0.1)
 """Inverse L2 strength on standardised activations: strong, medium, weak."""
 
-TIE = 0.005
-"""Validation AUROCs this close are taken as equal: one pair in 200, below what a split resolves."""
+MAX_TIED_AUROC_GAP = 0.005
+"""AUROCs within this distance of the best count as equal: a split does not resolve one pair in 200.
+"""
 
-SHORTLIST: dict[Method, int] = {"paper": 5}
-"""Leaving every kind out in turn multiplies the fits by their number. One of `paper` takes seconds
-where the others take a fraction of one, so only its best layers by `within` are tried."""
+MAX_TRANSFER_SETTINGS: dict[Method, int] = {"paper": 5}
+"""For slow methods, how many settings, the best by `within`, get a transfer AUROC. It takes one fit
+per kind, and a fit by `paper` takes seconds where other methods take a fraction of one second."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """One fitted probe of the sweep. `weight` is [hidden] float32, on raw activations.
 
-    `transfer_auroc` is None where no kind was left out.
+    `transfer_auroc` is None where it was not computed.
     """
 
     layer: int
@@ -72,8 +73,8 @@ def sweep(
     """Fits every (layer, method, C) on the training rows and measures it, under every pooling.
 
     Args:
-        grid: the C of `logistic`; the other methods have none.
-        progress: called after each layer with 1.
+        grid: the values of C to try for `logistic`; the other methods have no C.
+        progress: called with 1 after each layer.
     """
     train, validation = list(data.train), list(data.validation)
     groups = [data.groups[row] for row in validation]
@@ -120,16 +121,16 @@ def with_transfer(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Candidate]:
-    """The candidates with their `transfer_auroc`, those that `SHORTLIST` leaves out without one.
+    """The candidates with their `transfer_auroc`; None for those beyond `MAX_TRANSFER_SETTINGS`.
 
     Args:
-        progress: called after each layer with 1.
+        progress: called with 1 after each layer.
 
     Raises:
         ValueError: as `fit_without_each_kind`.
     """
     tried = {(c.layer, c.method, c.C) for c in candidates}
-    for method, most in SHORTLIST.items():
+    for method, most in MAX_TRANSFER_SETTINGS.items():
         ranked = sorted(
             (c for c in candidates if c.method == method),
             key=lambda c: (-c.validation_auroc, c.layer),
@@ -154,11 +155,11 @@ def with_transfer(
 def choose(candidates: Sequence[Candidate], by: Select = "within") -> Candidate:
     """The best by validation AUROC (`within`) or by transfer AUROC.
 
-    Among those within `TIE` of the best: the higher pair accuracy, then the smaller layer, then the
-    smaller C, then the order of `METHODS` and of `POOLINGS`.
+    Among candidates within `MAX_TIED_AUROC_GAP` of the best, the one with the highest pair accuracy
+    wins, then the smallest layer, then the smallest C, then the order of `METHODS` and `POOLINGS`.
 
     Raises:
-        ValueError: no candidates, or none with a transfer AUROC.
+        ValueError: there are no candidates, or `by` is transfer and none has a transfer AUROC.
     """
 
     def value(c: Candidate) -> float | None:
@@ -169,7 +170,7 @@ def choose(candidates: Sequence[Candidate], by: Select = "within") -> Candidate:
         raise ValueError("no candidates to choose from")
     best = max(v for _, v in rated)
     return min(
-        (c for c, v in rated if v >= best - TIE),
+        (c for c, v in rated if v >= best - MAX_TIED_AUROC_GAP),
         key=lambda c: (
             -(c.validation_pair_accuracy or 0.0),
             c.layer,

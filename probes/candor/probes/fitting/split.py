@@ -1,7 +1,7 @@
-"""Rows into train, validation and test: whole groups, every kind in every part.
+"""Splits rows into train, validation and test: whole groups, every kind in every part.
 
-A split is either dealt here from the group names and a seed, or brought by the rows themselves
-(their field `split`). Both end in the same checks, and every refusal names the kind or the rows.
+A split is either dealt here, from the group names and a seed, or given by the rows' own field
+`split`. Both go through the same checks; every refusal names the kind or the rows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 class HeldOut:
-    """Row indices that can be looked at once: the test split, opened for the chosen probe only.
+    """Row indices of the test part, which can be read once: for the chosen probe.
 
-    Choosing on the test split by mistake takes two looks, and the second one raises.
+    Choosing on the test part by mistake would read it twice, and the second read raises.
     """
 
     def __init__(self, indices: Sequence[int]) -> None:
@@ -35,11 +35,12 @@ class HeldOut:
         """The indices.
 
         Raises:
-            RuntimeError: they were given out before.
+            RuntimeError: the test part was opened before.
         """
         if self._opened:
             raise RuntimeError(
-                "the test split was opened before: its numbers would be chosen by it"
+                "the test part was opened before: a probe chosen by its numbers cannot be measured "
+                "by them"
             )
         self._opened = True
         return self._indices
@@ -61,16 +62,16 @@ def split_rows(
     *,
     places: Sequence[str] | None = None,
 ) -> Split:
-    """The split the rows bring, where every row has a `split`; else groups dealt by kind.
+    """The split given by the rows, if every row has a `split`; else groups dealt by kind.
 
     Args:
-        seed, fractions: of the dealing (`deal_groups`).
-        places: how messages name each row, e.g. file:line.
+        seed, fractions: as `deal_groups`.
+        places: each row's name in messages, for example file:line.
 
     Raises:
-        ValueError: some rows have a `split` and some have none; a group in two parts; only one
-            label in all; fewer than three groups of a kind; a part without a row of some kind, or
-            without one of the labels that this kind has.
+        ValueError: some rows have a `split` and some have none; a group is in two parts; all rows
+            have one label; a kind has fewer than three groups; or a part has no row of some kind,
+            or lacks a label that this kind has.
     """
     named = places or [f"row {index}" for index in range(len(rows))]
     labels = {row.label for row in rows}
@@ -100,14 +101,14 @@ def split_rows(
 def deal_groups(
     rows: Sequence[Row], seed: int, fractions: tuple[float, float, float]
 ) -> dict[str, Part]:
-    """Group -> part, whole groups, so that each kind comes near `fractions` of its groups.
+    """Group -> part, such that the groups of each kind come near `fractions`.
 
-    A function of groups, their kinds and the seed: the order of the rows does not matter. A group
-    with rows of several kinds goes where the kind that is furthest from its share needs it.
+    The result depends on groups, their kinds and the seed, not on the order of the rows. A group
+    with rows of several kinds goes to the part in which one of its kinds lacks the largest share.
 
     Raises:
-        ValueError: fractions that are not three positive shares of 1, or fewer than three groups of
-            a kind.
+        ValueError: the fractions are not three positive shares of 1, or a kind has fewer than three
+            groups.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and add up to 1, got {fractions}")
@@ -120,7 +121,7 @@ def deal_groups(
     quotas = {kind: dict(parts) for kind, parts in left.items()}
     order = sorted(kinds_of)
     random.Random(seed).shuffle(order)
-    # A group of many kinds is the hardest to place: it goes first. Sorting keeps the shuffle.
+    # A group of many kinds is the hardest to place, so it goes first. Sorting keeps the shuffle.
     order.sort(key=lambda group: -len(kinds_of[group]))
     part_of: dict[str, Part] = {}
     for group in order:
@@ -136,7 +137,7 @@ def deal_groups(
 
 
 def _quotas(kind: str, groups: int, fractions: tuple[float, float, float]) -> dict[Part, int]:
-    """How many of a kind's groups each part gets: at least one."""
+    """How many of a kind's groups each part gets; at least one."""
     if groups < 3:
         raise ValueError(
             f"{_name(kind)} has {groups} group{'s' * (groups != 1)}: train, validation and test "
@@ -148,7 +149,7 @@ def _quotas(kind: str, groups: int, fractions: tuple[float, float, float]) -> di
 
 
 def _given_parts(rows: Sequence[Row], named: Sequence[str]) -> dict[str, Part]:
-    """Group -> part as the rows say."""
+    """Group -> part, from the rows' field `split`."""
     part_of: dict[str, Part] = {}
     first: dict[str, str] = {}
     for row, name in zip(rows, named, strict=True):
@@ -163,7 +164,7 @@ def _given_parts(rows: Sequence[Row], named: Sequence[str]) -> dict[str, Part]:
 
 
 def _check_kind(kind: str, rows: Sequence[Row], part_of: Mapping[str, Part]) -> None:
-    """Something can be measured on this kind in every part."""
+    """Raises ValueError unless every part has rows of this kind with all of the kind's labels."""
     found: dict[Part, set[int]] = {part: set() for part in PARTS}
     for row in rows:
         if row.kind == kind:

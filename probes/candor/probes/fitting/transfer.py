@@ -1,9 +1,8 @@
-"""Does a probe carry over to a kind of data it never saw? Leave one kind out, fit on the others.
+"""Does a probe carry over to a kind of data that it never saw? Fit without the kind, score it.
 
-A probe that tells the labels of one kind apart by what is peculiar to that kind (a letter, a word
-of the prompt) is caught here: such a feature is worth nothing on the kind left out. Only kinds with
-both labels can be left out and measured; the others (genuine agreement: label 0 alone) are in every
-fit.
+A feature peculiar to one kind (a letter, a word of the prompt) can tell that kind's labels apart,
+and is worth nothing on a kind that was left out. Only kinds with both labels can be left out and
+measured; the others (genuine agreement has label 0 alone) are in every fit.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from candor.probes.probe import Pooling
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What fitting and choosing look at: the rows' labels, and which rows are which part.
+    """The data that fitting and choosing may read.
 
-    `labels`, `groups` and `kinds` are of all n rows; `train` and `validation` index them. The test
-    part is not here (`candor.probes.fitting.split.HeldOut`).
+    `labels`, `groups` and `kinds` are those of all n rows; `train` and `validation` are row
+    indices. The test part is not here (`candor.probes.fitting.split.HeldOut`).
     """
 
     labels: Ints
@@ -34,7 +33,7 @@ class Labelled:
     validation: Sequence[int]
 
     def two_label_kinds(self) -> list[str]:
-        """The kinds that have both labels in train and validation, sorted."""
+        """The kinds that have both labels in train and validation taken together, sorted."""
         found: dict[str, set[int]] = {}
         for row in (*self.train, *self.validation):
             found.setdefault(self.kinds[row], set()).add(int(self.labels[row]))
@@ -43,7 +42,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class KindProbes:
-    """One probe for each kind left out: `weights` [k, hidden] float32, `biases` [k] float32."""
+    """One probe per kind left out: `weights` [k, hidden] float32, `biases` [k] float32."""
 
     kinds: tuple[str, ...]
     weights: Floats
@@ -56,11 +55,11 @@ def fit_without_each_kind(
     """For each kind with both labels, a probe fitted on the training rows of all other kinds.
 
     Args:
-        means: [n, hidden] float32, of one layer.
+        means: [n, hidden] float32, one layer's means.
         method, C, seed: as `candor.probes.fitting.fit.fit`.
 
     Raises:
-        ValueError: fewer than two kinds with both labels: nothing would be left to fit on.
+        ValueError: fewer than two kinds have both labels: nothing would be left to fit on.
     """
     kinds = data.two_label_kinds()
     if len(kinds) < 2:
@@ -78,11 +77,12 @@ def fit_without_each_kind(
 def transfer_auroc(
     here: LayerActivations, data: Labelled, probes: KindProbes, pooling: Pooling
 ) -> float:
-    """AUROC on each kind's validation rows of the probe that saw none of them; the kinds' mean."""
+    """AUROC on each kind's validation rows of the probe fitted without that kind; averaged over the
+    kinds."""
     values = []
     for place, kind in enumerate(probes.kinds):
         rows = [row for row in data.validation if data.kinds[row] == kind]
-        one = slice(place, place + 1)
-        scores = here.scores(probes.weights[one], probes.biases[one], rows, pooling)[0]
+        only = slice(place, place + 1)
+        scores = here.scores(probes.weights[only], probes.biases[only], rows, pooling)[0]
         values.append(auroc(scores, data.labels[rows]))
     return float(np.mean(values))

@@ -1,1 +1,1 @@
-"""Labelled probe data by kind: what we wrote ourselves, and loaders of the public sets."""
+"""Labelled probe data by kind: entries written for this repository, and loaders of public sets."""

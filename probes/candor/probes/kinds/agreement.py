@@ -1,11 +1,11 @@
 """Kinds `genuine-agreement` and `wrong-disagreement`: the user is right. Label 0 throughout.
 
-The control for every other kind: the agreeing replies use the words that sycophantic ones use
-("You're absolutely right", "Great point"), so a probe that only hears agreement scores high here.
-Under the same prompt stands a reply that wrongly disagrees, label 0 as well and a kind of its own,
-so that agreement does not become the good sign and false alarms are counted on agreement alone.
-Sycophantic and genuine agreement are separate directions in a model (arXiv 2509.21305). With one
-label, these kinds are added to others or scored, never fitted alone.
+These kinds are the control for all others. The agreeing replies use the words of sycophantic
+replies ("You're absolutely right", "Great point"), so a probe that only detects agreement scores
+high here. The same prompt also has a reply that wrongly disagrees. It has label 0 too, so that
+agreement alone does not become a sign of honesty, and a kind of its own, so that false alarms are
+counted on agreement alone. Sycophantic and genuine agreement are separate directions in a model
+(arXiv 2509.21305). With one label these kinds are added to others or scored, never fitted alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import NonEmpty, Row, Turn
-from candor.probes.kinds.entries import Entry, Wordings, refuse_unusable, shipped_entries
+from candor.probes.fitting.data import NonEmpty, Row, RowMessage
+from candor.probes.kinds.entries import KindEntry, Wordings, refuse_unusable, shipped_entries
 
 AGREES, DISAGREES = "genuine-agreement", "wrong-disagreement"
 
 
-class Agreement(Entry):
-    """A prompt in which the user is right, with replies that see it and replies that do not."""
+class Agreement(KindEntry):
+    """A prompt in which the user is right, with replies that agree and replies that disagree."""
 
     prompt: NonEmpty
     agrees: Wordings
@@ -33,10 +33,10 @@ def shipped_agreements() -> list[Agreement]:
 
 
 def agreement_rows(entries: Sequence[Agreement], *, seed: int) -> list[Row]:
-    """One agreeing reply an entry, in entry order; the seed chooses the wording.
+    """One agreeing reply per entry, in entry order; the seed chooses the wording.
 
     Raises:
-        ValueError: no entries, or two with one id.
+        ValueError: there are no entries, or two have the same id.
     """
     return _rows(entries, AGREES, seed)
 
@@ -60,7 +60,7 @@ def _rows(entries: Sequence[Agreement], kind: str, seed: int) -> list[Row]:
                 group=f"{AGREES}/{entry.id}",
                 label=0,
                 response=random.Random(f"{kind} {seed} {entry.id}").choice(wordings),
-                messages=(Turn(role="user", content=entry.prompt),),
+                messages=(RowMessage(role="user", content=entry.prompt),),
                 kind=kind,
                 direction="agree",
             )

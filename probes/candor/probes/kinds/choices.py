@@ -1,8 +1,8 @@
 """The multiple-choice row: a question with lettered choices, answered by one letter.
 
-The response is always `I believe the best answer is: (A)`, and its `span` is the letter alone,
-because that is where the paper reads its probe (arXiv 2412.00967, data sets 3 and 4; the author's
-code reads the last token but one). Not here: which answer is sycophantic. Each kind says that.
+The response is always `I believe the best answer is: (A)`. Its `span` is the letter alone, because
+the paper reads its probe there (arXiv 2412.00967, data sets 3 and 4; the author's code reads the
+last token but one). Each kind's module decides which answer is sycophantic.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import random
 import re
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import Row, Turn
+from candor.probes.fitting.data import Row, RowMessage
 
-ANSWER = "I believe the best answer is: ("
-LETTERS = (("A", "B"), ("C", "D"), ("X", "Y"))
-"""Letters of a two-way choice whose letters mean nothing; the seed picks."""
+ANSWER_PREFIX = "I believe the best answer is: ("
+LETTER_PAIRS = (("A", "B"), ("C", "D"), ("X", "Y"))
+"""Letters without a meaning for a choice between two; the seed picks a pair."""
 
 Choices = tuple[tuple[str, str], ...]
-"""(letter, text) in the order they are shown."""
+"""(letter, text) of each choice, in the order shown."""
 
 _CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def lettered(texts: Sequence[str], rng: random.Random) -> Choices:
-    """Two texts as choices: which comes first and which letters they get, by the generator."""
+    """Two texts as choices; the generator decides their order and their letters."""
     first, second = rng.sample(list(texts), 2)
-    letters = rng.choice(LETTERS)
+    letters = rng.choice(LETTER_PAIRS)
     return ((letters[0], first), (letters[1], second))
 
 
 def asked(text: str, choices: Choices) -> str:
-    """The user's turn: what the user says, then one choice a line."""
+    """The user's message: `text`, then one choice per line."""
     lines = "".join(f"\n ({letter}) {choice}" for letter, choice in choices)
     return f"{text}\n\nChoices:{lines}"
 
 
 def offered(question: str) -> dict[str, str]:
-    """Letter -> text of the choices in a user's turn, ours or a public set's: one a line."""
+    """Letter -> text of the choices in a user's message that has one choice per line."""
     return {letter: text.strip() for letter, text in _CHOICE.findall(question)}
 
 
@@ -47,8 +47,8 @@ def choice_row(
     """The row in which the reply to `question` picks `letter`.
 
     Args:
-        question: the user's turn with its choices.
-        direction: the side the user leans to, in words that do not depend on the letters.
+        question: the user's message with its choices.
+        direction: the side that the user leans to, in words that do not depend on the letters.
 
     Raises:
         ValueError: the question has no such letter.
@@ -58,9 +58,9 @@ def choice_row(
     return Row(
         group=group,
         label=label,
-        response=f"{ANSWER}{letter})",
-        messages=(Turn(role="user", content=question),),
+        response=f"{ANSWER_PREFIX}{letter})",
+        messages=(RowMessage(role="user", content=question),),
         kind=kind,
         direction=direction,
-        span=(len(ANSWER), len(ANSWER) + len(letter)),
+        span=(len(ANSWER_PREFIX), len(ANSWER_PREFIX) + len(letter)),
     )

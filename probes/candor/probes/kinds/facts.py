@@ -1,18 +1,18 @@
 """Kind `objective-choice`: a statement with a known truth, and a user who has an opinion on it.
 
-The paper's fourth data set (arXiv 2412.00967): user opinion x answer, label 1 iff the answer is the
-user's opinion and wrong. The paper's nonsense rows (an answer that is neither the user's nor true)
-are dropped, and half of the label-0 rows, by the seed. The paper draws that half from all of them;
-here two people ask about each statement, and of each statement are kept
+The paper's fourth data set (arXiv 2412.00967) crosses user opinion and answer; the label is 1 if
+the answer is the user's opinion and wrong. As in the paper, rows whose answer is neither the user's
+opinion nor true are dropped, and so is half of the label-0 rows, by the seed. The paper draws that
+half from all rows; here two people ask about each statement, which gives
 
-    person      user    answer   label
-    one of two  wrong   wrong    1       gives in
-    the same    wrong   right    0       corrects the user: the same prompt, the other letter
-    the other   wrong   wrong    1       gives in
-    the other   right   right    0       agrees, rightly
+    person   user's opinion   answer   label
+    A        wrong            wrong    1       gives in
+    A        wrong            right    0       corrects the user: same prompt, other letter
+    B        wrong            wrong    1       gives in
+    B        right            right    0       agrees, rightly
 
-so every statement has a genuine agreement, and agreeing alone is no tell. What stays a tell, in
-the paper as here: without the nonsense rows, label 1 means that the answer is false.
+So every statement has a genuine agreement, and agreement alone does not give the label away. One
+thing does, in the paper as here: label 1 always means that the answer is false.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Literal
 
 from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.choices import asked, choice_row
-from candor.probes.kinds.entries import Entry, refuse_unusable, shipped_entries
+from candor.probes.kinds.entries import KindEntry, refuse_unusable, shipped_entries
 from candor.probes.kinds.people import introductions
 
 KIND = "objective-choice"
@@ -37,8 +37,8 @@ WORDING = {
 }
 
 
-class Statement(Entry):
-    """A line of a review with its sentiment, or a statement that is true or false."""
+class Statement(KindEntry):
+    """A sentence of a review with its sentiment, or a statement that is true or false."""
 
     form: Literal["review", "fact"]
     text: NonEmpty
@@ -51,21 +51,21 @@ def shipped_facts() -> list[Statement]:
 
 
 def fact_rows(entries: Sequence[Statement], *, seed: int) -> list[Row]:
-    """Four rows a statement, two of each label; the group is the statement.
+    """Four rows per statement, two of each label; the group is the statement.
 
-    The letters mean something, as in the paper ((P) and (N), (T) and (F)); their order varies.
+    The letters have a meaning, as in the paper: (P) and (N), (T) and (F). Their order varies.
 
     Args:
-        seed: of the people, the order of the choices, and which label-0 rows are kept.
+        seed: decides the people and the order of the choices.
 
     Raises:
-        ValueError: no entries, two with one id, or a truth that its form does not have.
+        ValueError: there are no entries, two have the same id, or a truth does not fit its form.
     """
     refuse_unusable(entries, KIND)
-    return [row for entry in entries for row in _of_statement(entry, seed)]
+    return [row for entry in entries for row in _statement_rows(entry, seed)]
 
 
-def _of_statement(entry: Statement, seed: int) -> list[Row]:
+def _statement_rows(entry: Statement, seed: int) -> list[Row]:
     sides = SIDES[entry.form]
     if entry.truth not in sides:
         raise ValueError(f"statement {entry.id}: a {entry.form} is {' or '.join(sides)}")

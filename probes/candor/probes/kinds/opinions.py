@@ -1,9 +1,9 @@
-"""Kind `open-ended`: a user says something; the reply gives in (1) or is friendly and honest (0).
+"""Kind `open-ended`: the reply gives in to the user (1), or is friendly and honest (0).
 
-The user states an opinion, a plan or a piece of own work. Giving in is to side with or flatter the
-user against better judgement. As in the second data set of the paper (arXiv 2412.00967), about half
-of the prompts state an opinion outright to agree with and the others do not, so that "agrees" and
-"flatters" are both in the kind. Not here: cases in which the user is right (`agreement.py`).
+The user states an opinion, a plan or a piece of own work. Giving in means siding with or flattering
+the user against better judgement. As in the second data set of the paper (arXiv 2412.00967), about
+half of the prompts state an opinion to agree with and the others do not, so that the kind has both
+agreement and flattery. Prompts in which the user is right are in `agreement.py`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from candor.probes.fitting.data import NonEmpty, Row, Turn
-from candor.probes.kinds.entries import Entry, Wordings, refuse_unusable, shipped_entries
+from candor.probes.fitting.data import NonEmpty, Row, RowMessage
+from candor.probes.kinds.entries import KindEntry, Wordings, refuse_unusable, shipped_entries
 
 
-class Opinion(Entry):
+class Opinion(KindEntry):
     """A prompt with replies of both labels.
 
-    `direction` is what the user leans to: "agree" where they are for something or hold it true,
-    "disagree" where they dismiss something sound (so giving in is to dismiss it too, and a positive
-    tone is not the label), None where no opinion is stated outright.
+    `direction` is what the user leans to. "agree": the user favours something or holds it true.
+    "disagree": the user dismisses something sound, so giving in means dismissing it too, and a
+    positive tone is not the label. None: the user states no opinion.
     """
 
     prompt: NonEmpty
@@ -36,13 +36,13 @@ def shipped_opinions() -> list[Opinion]:
 
 
 def opinion_rows(entries: Sequence[Opinion], *, kind: str = "open-ended", seed: int) -> list[Row]:
-    """Two rows an entry in entry order, label 1 then label 0, under the same prompt.
+    """Two rows per entry in entry order, label 1 then label 0, under the same prompt.
 
-    The seed chooses the wordings, for each entry on its own: an entry added or left out does not
+    The seed chooses the wordings, independently per entry: adding or removing an entry does not
     change the rows of the others.
 
     Raises:
-        ValueError: no entries, or two with one id.
+        ValueError: there are no entries, or two have the same id.
     """
     refuse_unusable(entries, kind)
     rows = []
@@ -54,7 +54,7 @@ def opinion_rows(entries: Sequence[Opinion], *, kind: str = "open-ended", seed: 
                     group=f"{kind}/{entry.id}",
                     label=label,
                     response=rng.choice(wordings),
-                    messages=(Turn(role="user", content=entry.prompt),),
+                    messages=(RowMessage(role="user", content=entry.prompt),),
                     kind=kind,
                     direction=entry.direction,
                 )

@@ -1,6 +1,6 @@
-"""Who asks: one-sentence introductions from our own short lists of names, jobs and places.
+"""Introductions of the people who ask, from short lists of names, jobs and places.
 
-Not here: views. A person of this file has no opinion on anything.
+A person of this file states no opinion.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLACES = (
 
 
 def introductions(rng: random.Random, count: int) -> list[str]:
-    """That many people of different names: each a sentence or two with name, age, job, place."""
+    """`count` people with different names: for each a sentence or two with age, job and place."""
     return [_introduction(name, rng) for name in rng.sample(NAMES, count)]
 
 

@@ -1,10 +1,10 @@
 """Kind `subjective-choice`: a biography with a view, then a claim; does the reply take that view?
 
-The paper's third data set (arXiv 2412.00967), which takes Anthropic's model-written evals; these
-claims and biographies are ours. No truth is involved: label 1 iff the chosen option is the user's
-view. Within one claim the layout of the choices is fixed and both views are asked both answers, so
-letter, option and order are each as often label 1 as label 0, and only the match with the view
-tells them apart.
+The form is that of the paper's third data set (arXiv 2412.00967), Anthropic's model-written evals;
+claims and biographies were written for this repository. No claim is true or false: the label is 1
+if the chosen option is the user's view. For each claim the layout of the choices is fixed, and both
+views get both answers. So every letter, option and order has label 1 as often as label 0, and only
+the match with the user's view decides the label.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Sequence
 
 from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.choices import asked, choice_row, lettered
-from candor.probes.kinds.entries import Entry, refuse_unusable, shipped_entries
+from candor.probes.kinds.entries import KindEntry, refuse_unusable, shipped_entries
 
 KIND = "subjective-choice"
 OPTIONS = {"agree": "Agree", "disagree": "Disagree"}
 
 
-class Survey(Entry):
-    """A claim about taste, habits or small policy, and one person on each side of it.
+class Survey(KindEntry):
+    """A claim about taste, habits or small policy, and a person on either side of it.
 
-    `agree` and `disagree` are biographies in the first person that give the view away.
+    `agree` and `disagree` are biographies in the first person that show the person's view.
     """
 
     claim: NonEmpty
@@ -37,13 +37,13 @@ def shipped_surveys() -> list[Survey]:
 
 
 def survey_rows(entries: Sequence[Survey], *, seed: int) -> list[Row]:
-    """Four rows a claim: two biographies, two answers each. The group is the claim.
+    """Four rows per claim: two biographies with two answers each. The group is the claim.
 
     Args:
-        seed: of the letters and the order of the choices, one layout a claim.
+        seed: decides the letters and the order of the choices, once per claim.
 
     Raises:
-        ValueError: no entries, or two with one id.
+        ValueError: there are no entries, or two have the same id.
     """
     refuse_unusable(entries, KIND)
     rows = []

@@ -1,7 +1,6 @@
-"""The kinds of labelled probe data that come with Candor, each built from entries we wrote.
+"""The kinds of labelled probe data that come with Candor, built from entries written for it.
 
-What a kind's rows are and why, its own module says. Not here: public sets
-(`candor.probes.kinds.public`).
+Each kind's module explains its rows. Public data sets are `candor.probes.kinds.public`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from candor.probes.kinds import agreement, capitulation, facts, feedback, opinio
 class Kind:
     """A kind by name.
 
-    build: seed -> rows; a pure function, so that one seed always gives one `data_sha256`.
+    Attributes:
+        build: seed -> rows; a pure function, so that a seed always gives the same `data_sha256`.
     """
 
     name: str
@@ -27,13 +27,13 @@ class Kind:
 
 
 def _poem_feedback(seed: int) -> list[Row]:
-    pieces = feedback.shipped_poems()
-    return feedback.feedback_rows(pieces, what="poem", kind="poem-feedback", seed=seed)
+    texts = feedback.shipped_poems()
+    return feedback.feedback_rows(texts, text_kind="poem", kind="poem-feedback", seed=seed)
 
 
 def _argument_feedback(seed: int) -> list[Row]:
-    pieces = feedback.shipped_arguments()
-    return feedback.feedback_rows(pieces, what="argument", kind="argument-feedback", seed=seed)
+    texts = feedback.shipped_arguments()
+    return feedback.feedback_rows(texts, text_kind="argument", kind="argument-feedback", seed=seed)
 
 
 _ALL = (
@@ -80,4 +80,4 @@ _ALL = (
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
-"""By name, in a fixed order."""
+"""Name -> kind, in a fixed order."""

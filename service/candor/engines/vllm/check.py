@@ -1,9 +1,9 @@
-"""Whether a vLLM that has just started gives this reward model's numbers.
+"""Checks that a vLLM that has just started gives this reward model's numbers.
 
-A model that fits beside it is compared with transformers' own forward. One that does not cannot be
-(that is why it runs on vLLM): it is compared with itself, every sequence alone and without the
-cache against all of them together and with it, which finds a broken cache or batch and no more;
-that the families of `candor.engines.vllm.plugin` read the right layers is what the tests are for.
+A model that fits into memory a second time is compared with transformers' own forward. A larger
+model is compared with itself: every sequence alone and without the cache, against all sequences
+together and with the cache. That finds a broken cache or batch, and no more. The tests check that
+the families of `candor.engines.vllm.plugin` read the right layers.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 
 MAX_REFERENCE_BYTES = 4 * 2**30
-"""Of weights: above it the plain forward takes too long or too much memory at a start."""
+"""Bytes of weights above which transformers' forward takes too long or too much memory at start."""
 
 
 def check(
     engine: VllmEngine, model: RewardModel, probes: Sequence[Probe]
 ) -> Literal["transformers", "itself"]:
-    """What the engine was compared with, on sequences that share contexts, twice over.
+    """Compares the engine twice, on sequences that share contexts.
+
+    Returns:
+        The other side of the comparison.
 
     Raises:
-        ModelRefused: other numbers.
+        ModelRefused: the numbers differ.
     """
     items = check_items(model.model.config.get_text_config().vocab_size)
     files = set(read_tensors(model.folder).files.values())
@@ -41,24 +44,24 @@ def check(
     else:
         expected = [engine.score([item], shared=False).scores[0] for item in items]
     against: Literal["transformers", "itself"] = "transformers" if fits else "itself"
-    for _ in range(2):  # what the first fills the cache with, the second finds there
+    for _ in range(2):  # the first call fills the cache, the second reads it
         if reason := difference(engine.score(items).scores, expected):
             raise ModelRefused(f"vLLM does not give this model's numbers: {reason} ({against})")
     return against
 
 
 def difference(found: Sequence[Score], expected: Sequence[Score]) -> str | None:
-    """Where R or a probe's scores differ by more than rounding; None where nothing does."""
+    """Says by how much R or a probe's scores differ; None if by no more than rounding."""
     for name in ("R", *expected[0].readings):
-        theirs = [_one(score, name) for score in expected]
-        gaps = [abs(_one(score, name) - b) for score, b in zip(found, theirs, strict=True)]
-        gap, spread = statistics.fmean(gaps), statistics.pstdev(theirs)
-        if not gap <= CHECK_TOLERANCE * spread:  # also when it is NaN
+        wanted = [_value(score, name) for score in expected]
+        gaps = [abs(_value(score, name) - b) for score, b in zip(found, wanted, strict=True)]
+        gap, spread = statistics.fmean(gaps), statistics.pstdev(wanted)
+        if not gap <= CHECK_TOLERANCE * spread:  # also true if the gap is NaN
             return (
                 f"{name} is off by {gap:.3g} in the mean, with a standard deviation of {spread:.3g}"
             )
     return None
 
 
-def _one(score: Score, name: str) -> float:
+def _value(score: Score, name: str) -> float:
     return score.base_reward if name == "R" else score.readings[name].score

@@ -1,8 +1,8 @@
-"""A running vLLM that any number of threads may ask at once: what is asked while it computes joins
-its very next step, in place of waiting until everything before has been answered.
+"""A running vLLM that any number of threads may call at once.
 
-That is vLLM's own asynchronous engine (`vllm.v1.engine.async_llm.AsyncLLM`, read in vLLM 0.32.0),
-on an event loop in a thread of its own.
+A call that arrives while vLLM computes joins vLLM's very next step; it does not wait for earlier
+calls. This is vLLM's own asynchronous engine (`vllm.v1.engine.async_llm.AsyncLLM`, read in vLLM
+0.32.0), on an event loop in a thread of its own.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-CLOSE_S = 10.0
-"""For the loop to end; whoever still waits for vLLM by then is left to the process's end."""
+CLOSE_TIMEOUT_S = 10.0
+"""How long `close` waits for the event loop. Calls still waiting then end with the process."""
 
 
 class VllmClient:
-    """vLLM's processes, started with the first of these and ended by `close`.
+    """vLLM's processes: started here, ended by `close`.
 
     Args:
-        arguments: of vLLM's engine, by name.
+        arguments: arguments of vLLM's engine, by name.
 
     Raises:
-        Exception: whatever vLLM raises where it does not start.
+        Exception: any exception that vLLM raises when it does not start.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ class VllmClient:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        # Of vLLM's defaults those for throughput: larger steps than its HTTP server's.
+        # vLLM's defaults for throughput: larger steps than the defaults of its HTTP server.
         self._vllm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**{"disable_log_stats": True, **arguments}),
             usage_context=UsageContext.LLM_CLASS,
@@ -44,7 +44,7 @@ class VllmClient:
 
     @property
     def alive(self) -> bool:
-        """Whether vLLM's processes run; once they have ended, they stay so."""
+        """Whether vLLM's processes run. They are never started again."""
         return not self._vllm.errored
 
     def encode(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
@@ -54,14 +54,14 @@ class VllmClient:
             vllm.v1.engine.exceptions.EngineDeadError: vLLM's processes have ended, before this call
                 or while it waited; every further call raises it too.
         """
-        asked = self._all(prompts, params)
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        answers = self._encode_all(prompts, params)
+        return asyncio.run_coroutine_threadsafe(answers, self._loop).result()
 
     def close(self) -> None:
-        """Ends vLLM's processes. Nothing may be asked afterwards."""
+        """Ends vLLM's processes. `encode` must not be called afterwards."""
         self._vllm.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -74,11 +74,13 @@ class VllmClient:
         finally:
             self._loop.close()
 
-    async def _all(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
-        each = [self._one(*one) for one in zip(prompts, params, strict=True)]
-        return await asyncio.gather(*each)
+    async def _encode_all(
+        self, prompts: Sequence[Sequence[int]], params: Sequence[Any]
+    ) -> list[Any]:
+        pairs = zip(prompts, params, strict=True)
+        return await asyncio.gather(*(self._encode_prompt(*pair) for pair in pairs))
 
-    async def _one(self, prompt: Sequence[int], params: Any) -> Any:
+    async def _encode_prompt(self, prompt: Sequence[int], params: Any) -> Any:
         tokens = {"type": "token", "prompt_token_ids": list(prompt)}
         async for output in self._vllm.encode(tokens, params, request_id=str(next(self._numbers))):
             answer = output

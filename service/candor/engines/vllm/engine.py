@@ -1,10 +1,10 @@
 """The engine for reward models larger than one GPU: vLLM, with tensor and pipeline parallelism and
-its prefix cache, in processes of its own.
+vLLM's prefix cache, in processes of its own.
 
-The server keeps the tokeniser, the head and the probes; vLLM gets token ids and gives back, for
-every response token, R and each probe's logit (`candor.engines.vllm.model`). What is made of them
-is `candor.engines.readings`, as for the other engines. Needs vLLM in the server's own environment
-(extra `vllm`), and all processes on one machine.
+The server keeps the tokeniser, the head and the probes. vLLM gets token ids, and returns R and each
+probe's logit for every response token (`candor.engines.vllm.model`). `candor.engines.readings`
+makes scores of them, as for the other engines. vLLM must be installed in the server's own
+environment (extra `vllm`), and all processes run on one machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,33 +23,33 @@ from torch import Tensor
 
 from candor.engines.readings import LayerProbes, by_layer, readings
 from candor.engines.vllm.client import VllmClient
-from candor.engines.vllm.plugin import FAMILIES, READERS, RESPONSE_START, architecture
+from candor.engines.vllm.plugin import FAMILIES, READINGS_FILE, RESPONSE_START, architecture
 from candor.forward.capture import num_hidden_layers
-from candor.forward.prefix import lay_out
-from candor.item import BatchResult, Item, Score
+from candor.forward.prefix import count_distinct
+from candor.item import BatchResult, Engine, Item, Score
 from candor.models.checkpoint import ModelRefused, read_config, read_tensors
-from candor.models.heads import UNREAD, find_head, head_names
+from candor.models.heads import NEVER_LOADED, find_head, head_names
 from candor.models.load import RewardModel
 from candor.probes.probe import Probe
 
-WORKERS = 8
-"""Batches that are in vLLM at once unless told, so that it begins its next step with what has come
-since the last and not when the last batch is answered to its end."""
+DEFAULT_WORKERS = 8
+"""Batches in vLLM at once, by default. With several, vLLM's next step takes what has arrived since
+the last step, and does not wait until a batch is answered completely."""
 
-AHEAD = 2
-"""What is in vLLM at most, in `max_batch_tokens`: what is inside is computed, whoever has left."""
+MAX_INFLIGHT_BATCHES = 2
+"""Most tokens in vLLM at once, as a multiple of `max_batch_tokens`. Tokens in vLLM are computed
+even if their caller has left."""
 
-ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
-"""In place of vLLM's 128 tokens (a shared context ends on a block boundary) and half of the memory.
-"""
+CPU_ARGUMENTS = {"block_size": 32, "kv_cache_memory_bytes": 2 * 2**30}
+"""vLLM's own are 128 tokens (a shared context ends on a block boundary) and half of the memory."""
 
 
-class VllmEngine:
-    """Scores items on a vLLM that is running; what several threads ask, it computes together.
+class VllmEngine(Engine):
+    """Scores items on a running vLLM, which computes the calls of several threads together.
 
     Args:
-        vllm: runs one of our models.
-        model: what was loaded of the reward model; its weights may be on the meta device.
+        vllm: runs one of the models of `candor.engines.vllm.model`.
+        model: the reward model; its trunk's weights may be on the meta device.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
 
     Raises:
@@ -65,16 +65,15 @@ class VllmEngine:
 
     @property
     def alive(self) -> bool:
-        """Whether vLLM's processes run; once they have ended, they stay so."""
+        """Whether vLLM's processes run. They are never started again."""
         return self._vllm.alive
 
-    def cost(self, items: Sequence[Item]) -> int:
-        """Distinct tokens, which is what a cache without block boundaries would compute."""
-        layout = lay_out([item.token_ids for item in items], [item.sort_key for item in items])
-        return layout.num_tokens
+    def costs(self, items: Iterable[Item]) -> Iterator[int]:
+        """Distinct tokens: what vLLM would compute if its cache had no block boundaries."""
+        return count_distinct(item.sort_key for item in items)
 
     def score(self, items: Sequence[Item], *, shared: bool = True) -> BatchResult:
-        """Scores `items`; equal ones once.
+        """Scores `items`; equal items are computed once.
 
         Args:
             shared: whether contexts may come from the prefix cache.
@@ -82,15 +81,15 @@ class VllmEngine:
         Raises:
             vllm.v1.engine.exceptions.EngineDeadError: vLLM's processes have ended; every further
                 call raises it too.
-            RuntimeError: a response token without a reading.
+            RuntimeError: a response token has no reading.
         """
         starts: dict[tuple[int, ...], int] = {}
         for item in items:
-            known = starts.get(item.token_ids, item.response_start)
-            starts[item.token_ids] = min(known, item.response_start)
+            first = starts.get(item.token_ids, item.response_start)
+            starts[item.token_ids] = min(first, item.response_start)
         outputs = self._encode(starts, shared)
         rows = {
-            ids: whole(output.outputs.data, start, len(ids), self._num_readings)
+            ids: rows_by_position(output.outputs.data, start, len(ids), self._num_readings)
             for (ids, start), output in zip(starts.items(), outputs, strict=True)
         }
         cached = sum(output.num_cached_tokens for output in outputs)
@@ -109,7 +108,7 @@ class VllmEngine:
         params = [
             PoolingParams(
                 task="token_classify",
-                # Left to itself vLLM reads no cache in a task of single tokens.
+                # By default vLLM reads no cache in a task of single tokens.
                 skip_reading_prefix_cache=not shared,
                 extra_kwargs={RESPONSE_START: start},
             )
@@ -129,10 +128,10 @@ class VllmEngine:
             found.append(
                 rows[item.token_ids][item.response_start - start : item.response_end - start]
             )
-        together = torch.cat(found)
+        all_tokens = torch.cat(found)
         logits, column = {}, 0
         for index, layer in self._layers.items():
-            logits[index] = together[:, column : column + len(layer.probes)]
+            logits[index] = all_tokens[:, column : column + len(layer.probes)]
             column += len(layer.probes)
         rewards = [rows[item.token_ids][-1, -1].item() for item in items]
         return [
@@ -141,11 +140,11 @@ class VllmEngine:
         ]
 
 
-def whole(rows: Tensor, start: int, end: int, num_readings: int) -> Tensor:
-    """vLLM's rows [n, 1 + readings], by position -> [end - start, readings].
+def rows_by_position(rows: Tensor, start: int, end: int, num_readings: int) -> Tensor:
+    """vLLM's rows [n, 1 + readings], position first -> readings in order, [end - start, readings].
 
     Raises:
-        RuntimeError: a position from `start` to `end` is missing.
+        RuntimeError: a position in [start, end) is missing.
     """
     positions = rows[:, 0].long() - start
     found = torch.zeros(end - start, num_readings)
@@ -165,14 +164,14 @@ def start(
     pipeline_parallel_size: int = 1,
     arguments: Mapping[str, Any] | None = None,
 ) -> VllmEngine:
-    """Starts vLLM on the files of `model`, which says in which dtype.
+    """Starts vLLM on the files of `model`, in its dtype.
 
     Args:
-        arguments: more of vLLM's engine arguments, by name; none of `settings.SET_BY_CANDOR`.
+        arguments: further arguments of vLLM's engine, by name; none of `settings.SET_BY_CANDOR`.
 
     Raises:
-        ModelRefused: vLLM is not installed or does not take the model; the message says why, or
-            that vLLM's own log does.
+        ModelRefused: vLLM is not installed or does not run the model; the message gives the reason
+            or points to vLLM's own log.
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
     """
     model_type = model.model.config.get_text_config().model_type
@@ -192,19 +191,20 @@ def start(
         "tensor_parallel_size": tensor_parallel_size,
         "pipeline_parallel_size": pipeline_parallel_size,
         "enable_prefix_caching": True,
-        **({} if torch.cuda.is_available() else ON_CPU),
+        **({} if torch.cuda.is_available() else CPU_ARGUMENTS),
         **(arguments or {}),
         "hf_overrides": {
             "architectures": [architecture(model_type)],
             "candor_heads": _head_tensors(model.folder),
-            # The compiled graph depends on them, and the name of vLLM's compile cache on this.
+            # The compiled graph depends on the layers, and the name of vLLM's compile cache on this
+            # entry.
             "candor_layers": sorted(layers),
         },
         "scheduler_cls": "candor.engines.vllm.scheduler.ContextCacheScheduler",
         "async_scheduling": False,
         "trust_remote_code": False,
     }
-    with _readers_file(model, layers):
+    with _readings_file(model, layers):
         try:
             return VllmEngine(_connect(chosen), model, probes)
         except Exception as error:
@@ -239,16 +239,17 @@ def _check_installed() -> None:
 
 
 def _set_environment(num_workers: int) -> None:
-    """What vLLM only takes from the environment; what the user has set stays."""
+    """Settings that vLLM only reads from the environment; values set by the user stay."""
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
-        # The server has threads, and a fork copies their locks but not them.
+        # The server has threads, and a fork copies the threads' locks but not the threads.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        # In this process its lines are JSON as ours are; its own processes write warnings plainly.
+        # In this process vLLM's log lines become JSON like the server's; vLLM's own processes write
+        # warnings as plain text.
         "VLLM_CONFIGURE_LOGGING": "0",
     }
     if not torch.cuda.is_available():
-        # vLLM keeps one core back, and of two threads of a core it takes one.
+        # By default vLLM leaves one core free, and uses one of two threads of a core.
         wanted["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
         if num_workers == 1:
             cores = sorted(os.sched_getaffinity(0))
@@ -259,15 +260,15 @@ def _set_environment(num_workers: int) -> None:
 
 
 def _head_tensors(folder: Path) -> list[str]:
-    """The checkpoint's tensors that vLLM shall not load."""
+    """The checkpoint's tensors that vLLM must not load."""
     tensors = read_tensors(folder)
-    return sorted(head_names(find_head(tensors, read_config(folder)), tensors) | UNREAD)
+    return sorted(head_names(find_head(tensors, read_config(folder)), tensors) | NEVER_LOADED)
 
 
 @contextmanager
-def _readers_file(model: RewardModel, layers: Mapping[int, LayerProbes]) -> Iterator[None]:
-    """The readings of `candor.engines.vllm.model.Readings` in a file, while vLLM starts: the probes
-    by layer, then R."""
+def _readings_file(model: RewardModel, layers: Mapping[int, LayerProbes]) -> Iterator[None]:
+    """While vLLM starts, a file for `candor.engines.vllm.model.Readings`: the probes by layer, then
+    R."""
     head: Any = model.model.score
     ordered = [probe for layer in layers.values() for probe in layer.probes]
     bias = torch.zeros(1) if head.bias is None else head.bias.detach().float().cpu()
@@ -279,10 +280,10 @@ def _readers_file(model: RewardModel, layers: Mapping[int, LayerProbes]) -> Iter
         "layer": torch.tensor([*(p.layer for p in ordered), num_hidden_layers(model.model)]),
     }
     with tempfile.TemporaryDirectory(prefix="candor-") as folder:
-        path = Path(folder) / "readers.safetensors"
+        path = Path(folder) / "readings.safetensors"
         save_file(tensors, path)
-        os.environ[READERS] = str(path)
+        os.environ[READINGS_FILE] = str(path)
         try:
             yield
         finally:
-            del os.environ[READERS]
+            del os.environ[READINGS_FILE]

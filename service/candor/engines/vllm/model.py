@@ -1,10 +1,11 @@
 """Reward models on vLLM's own decoders: for every token [position, probe 1, ..., probe k, R].
 
-The decoder hands out the residual stream at chosen layers (its EAGLE-3 interface) and every stage
-of a pipeline reduces its own to readings at once, so that what travels between stages, and out of
-vLLM, is a few float32 numbers a token and never a hidden state. Under tensor parallelism hidden
-states are whole on every rank, and each computes the same readings. Runs in vLLM's processes;
-nothing of the server is imported but `candor.engines.vllm.plugin`.
+A reading is a linear function of a layer's hidden state: a probe's logit, or R. The decoder hands
+out the residual stream at chosen layers (vLLM's EAGLE-3 interface), and every pipeline stage
+reduces its own layers to readings at once. So a few float32 numbers per token travel between stages
+and out of vLLM, never a hidden state. Under tensor parallelism every rank has complete hidden
+states and computes the same readings. This module runs in vLLM's processes and imports nothing of
+the server but `candor.engines.vllm.plugin`.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.sequence import IntermediateTensors
 
-from candor.engines.vllm.plugin import READERS, RESPONSE_START, handed_out
+from candor.engines.vllm.plugin import READINGS_FILE, RESPONSE_START, handed_out
 
-UPSTREAM = "candor_readings"
-"""Readings of earlier pipeline stages, among the tensors that stages hand on."""
+UPSTREAM_READINGS = "candor_readings"
+"""Name of the earlier stages' readings among the tensors that a pipeline stage hands on."""
 
 
 class Readings(torch.nn.Module):
     """Linear readings of chosen layers, ordered by layer.
 
     The file holds `weight` [readings, hidden] and `bias` [readings], float32, and `layer`
-    [readings] int64, ascending, in the sense of Hugging Face's `hidden_states`: 0 is the
-    embeddings, num_layers the final norm's output. The last reading is R.
+    [readings] int64, ascending: indices into Hugging Face's `hidden_states`, where 0 is the
+    embeddings and num_layers the final norm's output. The last reading is R.
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
@@ -46,21 +47,21 @@ class Readings(torch.nn.Module):
         self.weight = tensors["weight"].to(device)
         self.bias = tensors["bias"].to(device)
 
-    def before(self, layer: int) -> int:
-        """How many readings are of layers up to and with `layer`."""
-        return sum(one <= layer for one in self.layers)
+    def num_up_to(self, layer: int) -> int:
+        """How many readings belong to `layer` or to a layer below."""
+        return sum(own <= layer for own in self.layers)
 
     def forward(self, hidden: Tensor, layer: int) -> Tensor:
         """hidden [T, hidden], any float dtype -> [T, readings of this layer] float32."""
-        own = slice(self.before(layer - 1), self.before(layer))
+        own = slice(self.num_up_to(layer - 1), self.num_up_to(layer))
         return linear(hidden.float(), self.weight[own], self.bias[own])
 
 
 class ResponseReadings(Pooler):  # type: ignore[misc]  # vLLM is not typed here
-    """Keeps a request's rows from `RESPONSE_START` on, over all chunks of its prefill.
+    """Collects a request's rows from `RESPONSE_START` on, over all chunks of its prefill.
 
-    Every row carries its position, so whoever takes them can tell that none is missing, and a
-    request that was preempted and begun again gives some twice, alike.
+    Every row carries its position, so the receiver can tell that none is missing. A request that
+    was preempted and started again gives some rows twice, with equal numbers.
     """
 
     def get_supported_tasks(self) -> set[str]:
@@ -80,7 +81,7 @@ class ResponseReadings(Pooler):  # type: ignore[misc]  # vLLM is not typed here
         ):
             wanted = (params.extra_kwargs or {}).get(RESPONSE_START, 0)
             chunks = state.hidden_states_cache
-            # A copy: the next step writes over the buffer.
+            # A copy, because the next step overwrites the buffer.
             chunks.append(rows[max(0, wanted - (end - len(rows))) :].clone())
             outputs.append(torch.cat(chunks) if finished else None)
             if finished:
@@ -89,7 +90,7 @@ class ResponseReadings(Pooler):  # type: ignore[misc]  # vLLM is not typed here
 
 
 class ReadsLayers(torch.nn.Module):
-    """To be mixed in before one of vLLM's decoders: its output becomes `Readings`."""
+    """Mixed in before one of vLLM's decoders, it turns the decoder's output into readings."""
 
     model: Any
     set_aux_hidden_state_layers: Any
@@ -101,10 +102,10 @@ class ReadsLayers(torch.nn.Module):
         self._heads = frozenset(config.candor_heads)
         self._top: int = config.num_hidden_layers
         self.readings = Readings(
-            os.environ[READERS], torch.device(vllm_config.device_config.device)
+            os.environ[READINGS_FILE], torch.device(vllm_config.device_config.device)
         )
         first, last = self.model.start_layer, self.model.end_layer
-        self._num_upstream = self.readings.before(first) if first else 0
+        self._num_upstream = self.readings.num_up_to(first) if first else 0
         self._layers = handed_out(self.readings.layers, first, last, self._top)
         if self._layers:
             self.set_aux_hidden_state_layers(self._layers)
@@ -115,8 +116,8 @@ class ReadsLayers(torch.nn.Module):
         return ResponseReadings()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """The trunk's weights; the head is in `Readings` already."""
-        trunk = (one for one in weights if one[0] not in self._heads)
+        """Loads the trunk's weights; the head is in `Readings` already."""
+        trunk = ((name, tensor) for name, tensor in weights if name not in self._heads)
         return super().load_weights(trunk)  # type: ignore[misc, no-any-return]
 
     def forward(
@@ -126,25 +127,25 @@ class ReadsLayers(torch.nn.Module):
         intermediate_tensors: IntermediateTensors | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor | IntermediateTensors:
-        """[T, 1 + readings] float32; of a stage that is not the last, what it hands on."""
+        """[T, 1 + readings] float32; a stage before the last returns the tensors it hands on."""
         output = super().forward(input_ids, positions, intermediate_tensors, inputs_embeds)
         found: list[Tensor] = []
         if self._num_upstream:
             assert intermediate_tensors is not None
-            found.append(intermediate_tensors[UPSTREAM])
+            found.append(intermediate_tensors[UPSTREAM_READINGS])
         if isinstance(output, IntermediateTensors):
             tensors = dict(output.tensors)
             key = self.model.AUX_HIDDEN_STATE_KEY
             found += self._read([tensors.pop(f"{key}{i}") for i in range(len(self._layers))])
             if found:
-                tensors[UPSTREAM] = torch.cat(found, dim=1)
+                tensors[UPSTREAM_READINGS] = torch.cat(found, dim=1)
             return IntermediateTensors(tensors)
         last, hidden = output if isinstance(output, tuple) else (output, [])
         found += [*self._read(hidden), self.readings(last, self._top)]
         return torch.cat([positions.float()[:, None], *found], dim=1)
 
     def _read(self, hidden: list[Tensor]) -> list[Tensor]:
-        return [self.readings(one, layer) for one, layer in zip(hidden, self._layers, strict=True)]
+        return [self.readings(h, layer) for h, layer in zip(hidden, self._layers, strict=True)]
 
     def _empty_with_readings(
         self, batch_size: int, dtype: torch.dtype, device: torch.device
@@ -152,7 +153,7 @@ class ReadsLayers(torch.nn.Module):
         tensors = dict(self._empty_of_stage(batch_size, dtype, device).tensors)
         if self._num_upstream:
             shape = (batch_size, self._num_upstream)
-            tensors[UPSTREAM] = torch.zeros(shape, dtype=torch.float32, device=device)
+            tensors[UPSTREAM_READINGS] = torch.zeros(shape, dtype=torch.float32, device=device)
         return IntermediateTensors(tensors)
 
 

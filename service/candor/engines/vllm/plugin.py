@@ -1,9 +1,8 @@
-"""What vLLM loads of Candor in every one of its processes (entry point `vllm.general_plugins`): the
-names of our models, and a scheduler that keeps the prefix cache away from responses.
+"""Candor's plugin for vLLM: every process of vLLM loads the entry point `vllm.general_plugins`.
 
-Imports vLLM only when called: the entry point is looked at by every vLLM of the environment, also
-one that only generates. The models themselves are `candor.engines.vllm.model`, the server's side is
-`candor.engines.vllm.engine`.
+`register` tells vLLM the names of Candor's models. vLLM is imported only then, because every vLLM
+in the environment loads the entry point, even one that only generates. The models are
+`candor.engines.vllm.model`; the server's side is `candor.engines.vllm.engine`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import os
 import threading
 from collections.abc import Iterable
 
-READERS = "CANDOR_VLLM_READERS"
+READINGS_FILE = "CANDOR_VLLM_READERS"
 """Environment variable, set while Candor starts vLLM: the file that
-`candor.engines.vllm.model.Readings` is made of. Not in vLLM's configuration, whose hash names its
-compile cache."""
+`candor.engines.vllm.model.Readings` loads. vLLM's configuration cannot hold it: the hash of the
+configuration names vLLM's compile cache."""
 
 FAMILIES = {
     "llama": "LlamaForCausalLM",
@@ -25,27 +24,27 @@ FAMILIES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-"""`model_type` of config.json -> the vLLM decoder that runs it. Each is compared with transformers'
-own forward, at every layer, in tests/service/engines/vllm/test_engine.py."""
+"""`model_type` of config.json -> vLLM's decoder. tests/service/engines/vllm/test_engine.py compares
+each with transformers' own forward, at every layer."""
 
 RESPONSE_START = "candor_response_start"
-"""Of a request's `extra_kwargs`: the first position whose readings are wanted."""
+"""Key in a request's `extra_kwargs`: the first position whose readings are returned."""
 
 
 def architecture(model_type: str) -> str:
-    """The name under which vLLM knows our model on this family's decoder.
+    """vLLM's name for Candor's model on this family's decoder.
 
     Raises:
-        KeyError: not one of `FAMILIES`.
+        KeyError: the model type is not in `FAMILIES`.
     """
     return "Candor" + FAMILIES[model_type].removesuffix("ForCausalLM") + "RewardModel"
 
 
 def handed_out(layers: Iterable[int], first: int, last: int, top: int) -> tuple[int, ...]:
-    """Which of `layers` the blocks from `first` to `last` (exclusive) hand out as residual stream.
+    """Those of `layers` whose residual stream comes from blocks [first, last), a pipeline stage.
 
-    The input of a stage's first block belongs to the stage before, as what left its last block;
-    layer `top` is the final norm's output and no residual stream.
+    The input of a stage's first block is the output of the last block of the stage before, which
+    hands it out. Layer `top` is the final norm's output and no residual stream.
     """
     return tuple(
         layer
@@ -55,18 +54,18 @@ def handed_out(layers: Iterable[int], first: int, last: int, top: int) -> tuple[
 
 
 def register() -> None:
-    """The entry point: tell vLLM where our models are, without loading them."""
+    """The entry point: tells vLLM where Candor's models are, without loading them."""
     from vllm import ModelRegistry
 
     for model_type in FAMILIES:
         name = architecture(model_type)
         ModelRegistry.register_model(name, f"candor.engines.vllm.model:{name}")
-    if READERS in os.environ:
+    if READINGS_FILE in os.environ:
         leave_with_parent()
 
 
 def leave_with_parent() -> None:
-    """vLLM's processes end when the server is killed, in place of holding the GPU for nobody."""
+    """Makes a process of vLLM end when the server is killed, so that it frees the GPU."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,10 +1,10 @@
-"""vLLM's scheduler, reading a request's context from the prefix cache and never its response.
+"""vLLM's scheduler, changed to read a request's context from the prefix cache, never its response.
 
-vLLM gives a pooling model the activations of the tokens it computes, and a cached token is not
-computed: so of per-token tasks it reads no cache at all (`PoolingParams.verify`), and a group's
-prompt would be computed once a candidate. Candor reads probes at response tokens only. Under this
-scheduler the cache is looked up as if a request ended where its response begins: the context is
-shared, all of the response is computed, also where two candidates open with the same words or the
+vLLM gives a pooling model the activations of the tokens that it computes, and cached tokens are not
+computed. So for per-token tasks vLLM reads no cache at all (`PoolingParams.verify`), and a group's
+prompt would be computed once per candidate. Candor reads probes at response tokens only. This
+scheduler looks the cache up as if a request ended where its response begins. So the context is
+shared and the whole response is computed, also if two candidates begin with the same words or the
 same text is scored again. Runs in vLLM's engine process (`SchedulerConfig.scheduler_cls`).
 """
 
@@ -18,17 +18,15 @@ from candor.engines.vllm.plugin import RESPONSE_START
 
 
 class ContextCacheScheduler(Scheduler):  # type: ignore[misc]  # vLLM is not typed here
-    """As vLLM's, but for what a cache lookup may find."""
+    """vLLM's scheduler, except that a cache lookup finds a request's context alone."""
 
     def _get_local_prefix_cache_hit(self, request: Any) -> Any:
         return super()._get_local_prefix_cache_hit(_Context(request))
 
 
 class _Context:
-    """A request that is no longer than its context and the token after it.
-
-    The lookup finds at most `num_tokens - 1` tokens; everything else is the request's own.
-    """
+    """A request cut off after its context and one more token, because a lookup finds at most
+    `num_tokens - 1` tokens. All other attributes are the request's own."""
 
     def __init__(self, request: Any) -> None:
         self._request = request

@@ -24,13 +24,13 @@ from candor import assemble
 from candor.engines.packed import check_items
 from candor.engines.padded import PaddedEngine
 from candor.http.app import create_app
+from candor.jobs.running.processes import free_port, running
 from candor.models.load import load_reward_model
 from candor.probes.artifact import save
 from candor.probes.card import ModelIdentity
 from candor.probes.identity import weights_sha256
 from candor.probes.probe import Probe
 from candor.settings import Settings
-from demo.processes import free_port, running
 from tests.paths import ROOT
 from tests.service import serving
 from tests.service.serving import loaded_probe, score, wait_for
@@ -136,7 +136,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             ready_url=f"{url}/readyz",
             log=folder / "log",
             timeout_s=420,
-            environment=ENVIRONMENT,
+            environment=os.environ | ENVIRONMENT,
         ) as process,
     ):
         yield Served(url, packed, process)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from candor.engines.vllm import engine as vllm_engine
-from candor.engines.vllm.engine import whole
+from candor.engines.vllm.engine import rows_by_position
 from candor.engines.vllm.plugin import FAMILIES, architecture, handed_out
 from candor.flags import UsageError
 from candor.models.checkpoint import ModelRefused
@@ -30,9 +30,9 @@ def test_every_layer_is_handed_out_by_one_stage(cuts: tuple[int, ...]) -> None:
 
 def test_rows_come_in_any_order_and_twice_but_never_too_few() -> None:
     rows = torch.tensor([[7.0, 0.7, 7.5], [6.0, 0.6, 6.5], [7.0, 0.7, 7.5]])
-    assert whole(rows, 6, 8, 2).tolist() == rows[[1, 0], 1:].tolist()
+    assert rows_by_position(rows, 6, 8, 2).tolist() == rows[[1, 0], 1:].tolist()
     with pytest.raises(RuntimeError, match="no reading for 1 response tokens"):
-        whole(rows[:1], 6, 8, 2)
+        rows_by_position(rows[:1], 6, 8, 2)
 
 
 def test_only_the_trunk_s_weights_stay_in_their_files(tmp_path: Path) -> None:

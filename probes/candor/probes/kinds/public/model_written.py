@@ -1,14 +1,11 @@
-"""Anthropic's model-written evals on sycophancy, and what CAA makes of them -> `subjective-choice`.
+"""Anthropic's model-written evals on sycophancy, and CAA's version of them -> `subjective-choice`.
 
 Format (Perez et al. 2022, arXiv 2212.09251; hub `Anthropic/model-written-evals`,
 `sycophancy/sycophancy_on_*.jsonl`, described in github `anthropics/evals`, `sycophancy/README.md`):
-`question` holds a biography, the question, lettered choices one a line and "Answer:";
-`answer_matching_behavior` is " (A)" or " (B)" and `answer_not_matching_behavior` another letter, a
-list of them in the philosophy file. github `nrimsky/CAA`, `datasets/{generate,test}/sycophancy/`,
-has the same fields in one JSON array, without "Answer:".
-
-CAA's `test_dataset_open_ended.json` has `question` alone: prompts, no labelled reply, so it loads
-as texts for a policy to answer and never as rows.
+`question` holds a biography, the question, lettered choices (one per line) and "Answer:".
+`answer_matching_behavior` is " (A)" or " (B)". `answer_not_matching_behavior` is another letter, or
+in the philosophy file a list of letters. github `nrimsky/CAA`,
+`datasets/{generate,test}/sycophancy/`, has the same fields in one JSON array, without "Answer:".
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from pathlib import Path
 
 from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.choices import choice_row, offered
-from candor.probes.kinds.public.source import Item, read_items
+from candor.probes.kinds.public.source import PublicItem, read_items
 from candor.probes.kinds.survey import KIND
 
 CLAIM = re.compile(
@@ -27,13 +24,12 @@ CLAIM = re.compile(
     r".*?[?:]\s*(.+?)\s*(?:\n|$)",
     re.DOTALL,
 )
-"""Where the NLP survey's and PhilPapers' questions name their claim or topic."""
-
+"""Finds the claim or topic in a question of the NLP survey or of PhilPapers."""
 
 GROUP = "model-written-evals"
 
 
-class Question(Item):
+class MultipleChoice(PublicItem):
     """One line; the answers are letters in brackets."""
 
     question: NonEmpty
@@ -41,24 +37,18 @@ class Question(Item):
     answer_not_matching_behavior: NonEmpty | list[NonEmpty]
 
 
-class OpenQuestion(Item):
-    """One item of CAA's open-ended questions."""
-
-    question: NonEmpty
-
-
 def survey_rows_of(path: Path) -> list[Row]:
-    """Two rows a line: the user's option (label 1), then the first other one (label 0).
+    """Two rows per line: the user's option (label 1), then the first other option (label 0).
 
-    The group is the claim, not the biography: thousands of the biographies ask about the same few
-    claims, and CAA's file repeats them. Without a known phrase in front of a claim, it is the set
+    The group is the claim, not the biography: thousands of biographies ask about the same few
+    claims, and CAA's file repeats them. If no known phrase leads to a claim, the group is the set
     of options. The letters are the file's own; the direction is the text of the user's option.
 
     Raises:
-        ValueError: a malformed line, as `file:line: field: reason`.
+        ValueError: a line is malformed; the message is `file:line: field: reason`.
     """
     rows = []
-    for place, item in read_items(path, Question):
+    for place, item in read_items(path, MultipleChoice):
         question = item.question.strip().removesuffix("Answer:").rstrip()
         choices = offered(question)
         others = item.answer_not_matching_behavior
@@ -68,7 +58,7 @@ def survey_rows_of(path: Path) -> list[Row]:
         )
         if other == matching:
             raise ValueError(
-                f"{place}: answer_not_matching_behavior: ({other}) is the matching one"
+                f"{place}: answer_not_matching_behavior: ({other}) is the matching answer"
             )
         for label, letter in ((1, matching), (0, other)):
             rows.append(
@@ -84,21 +74,12 @@ def survey_rows_of(path: Path) -> list[Row]:
     return rows
 
 
-def open_questions(path: Path) -> list[str]:
-    """CAA's open-ended questions, for a policy to answer.
-
-    Raises:
-        ValueError: a malformed item, with its place.
-    """
-    return [item.question for _, item in read_items(path, OpenQuestion)]
-
-
 def _letter(answer: str, choices: dict[str, str], place: str, which: str) -> str:
     found = re.search(r"\(([A-Z])\)", answer)
     if found is None or found[1] not in choices:
         raise ValueError(
             f"{place}: answer_{which}_behavior: not one of the choices {sorted(choices)} that the "
-            "question offers, one a line"
+            "question offers, one per line"
         )
     return found[1]
 

@@ -1,11 +1,12 @@
 """Rotten Tomatoes sentence polarity -> statements for `objective-choice`, as the paper uses it.
 
-Pang & Lee (2005): 5,331 positive and 5,331 negative review sentences. Two published forms:
+Pang & Lee (2005): 5,331 positive and 5,331 negative review sentences. There are two published
+forms:
 
-- `rt-polarity.pos` and `rt-polarity.neg`, one sentence a line; the encoding is UTF-8 in some copies
-  (github `nltk/nltk_data`, `packages/corpora/sentence_polarity.zip`) and Latin-1 in others;
+- `rt-polarity.pos` and `rt-polarity.neg`, one sentence per line; the encoding is UTF-8 in some
+  copies (github `nltk/nltk_data`, `packages/corpora/sentence_polarity.zip`) and Latin-1 in others;
 - the hub's `cornell-movie-review-data/rotten_tomatoes`, `{train,validation,test}.parquet` with
-  `text` and `label` (1 = positive). Reading it takes pyarrow, which Candor does not install.
+  `text` and `label` (1 = positive). Reading it needs pyarrow, which Candor does not install.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TRUTH_OF: dict[str, Truth] = {".pos": "positive", ".neg": "negative"}
 
 
 def review_rows(paths: Sequence[Path], seed: int) -> list[Row]:
-    """Four rows a sentence (`facts.fact_rows`).
+    """Four rows per sentence (`facts.fact_rows`).
 
     Raises:
         ValueError: as `statements`.
@@ -35,8 +36,8 @@ def statements(paths: Sequence[Path]) -> list[Statement]:
     """The sentences of the files, each text once.
 
     Raises:
-        ValueError: a file of another form, a line without text, a parquet file that cannot be
-            read, or only one of the two sentiments.
+        ValueError: a file has another form, a line has no text, a parquet file cannot be read, or
+            all sentences have one sentiment.
     """
     found: dict[str, Statement] = {}
     for path in paths:

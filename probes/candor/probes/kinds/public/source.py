@@ -1,7 +1,7 @@
-"""A public file as checked items: every fault is one line that names file, line and field.
+"""Reads public files as checked items, and fetches them from the hub.
 
-Also where a file comes from: the hub's copy, fetched by huggingface_hub's own client and kept in
-its cache. Not here: what the fields mean.
+Every error is one line that names file, line and field. Files of the Hugging Face hub are fetched
+by huggingface_hub's own client and kept in its cache.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from candor.probes.faults import first_fault
 
-class Item(BaseModel):
-    """One line of a public file; fields that are not asked for are let through."""
+
+class PublicItem(BaseModel):
+    """One line of a public file; other fields than those of the class are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-AnyItem = TypeVar("AnyItem", bound=Item)
+AnyItem = TypeVar("AnyItem", bound=PublicItem)
 
 
 def read_items(path: Path, of: type[AnyItem]) -> Iterator[tuple[str, AnyItem]]:
-    """(place, item) of a JSONL file, or of a JSON file that is one array of objects.
+    """(place, item) for each item of a JSONL file, or of a JSON file with one array of objects.
 
     The place is `file:line` in JSONL and `file: item 3` in an array; blank lines are skipped.
 
     Raises:
-        ValueError: what is not such an item, as `place: field: reason`; or no item at all.
+        ValueError: an item is malformed (message `place: field: reason`), or there is no item.
     """
     empty = True
     for place, raw in _raw_items(path):
@@ -37,9 +39,9 @@ def read_items(path: Path, of: type[AnyItem]) -> Iterator[tuple[str, AnyItem]]:
         try:
             yield place, of.model_validate_json(raw)
         except ValidationError as error:
-            raise ValueError(f"{place}: {fault(error)}") from None
+            raise ValueError(f"{place}: {first_fault(error, 'item')}") from None
     if empty:
-        raise ValueError(f"{path}: nothing in it")
+        raise ValueError(f"{path}: the file holds no item")
 
 
 def _raw_items(path: Path) -> Iterator[tuple[str, str]]:
@@ -52,22 +54,15 @@ def _raw_items(path: Path) -> Iterator[tuple[str, str]]:
     try:
         items = TypeAdapter(list[dict[str, Any]]).validate_python(from_json(text))
     except ValidationError as error:
-        raise ValueError(f"{path}: {fault(error)}") from None
+        raise ValueError(f"{path}: {first_fault(error, 'item')}") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     for number, item in enumerate(items, start=1):
         yield f"{path}: item {number}", TypeAdapter(dict[str, Any]).dump_json(item).decode()
 
 
-def fault(error: ValidationError) -> str:
-    """The first error as `field: reason`, without the value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "item"
-    return f"{field}: {first['msg']}"
-
-
 def decoded(data: bytes) -> str:
-    """Text of undeclared encoding: UTF-8, or else Latin-1, which fits any bytes."""
+    """Text of undeclared encoding: UTF-8 if the bytes are valid UTF-8, else Latin-1."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -75,7 +70,7 @@ def decoded(data: bytes) -> str:
 
 
 def fetch(repository: str, files: Sequence[str]) -> list[Path]:
-    """The hub's data set files, fetched or from the cache.
+    """Files of a data set on the hub, fetched or from the cache.
 
     Raises:
         ConnectionError: the hub does not answer, has no such file, or is switched off.

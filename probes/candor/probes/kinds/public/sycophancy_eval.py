@@ -3,14 +3,14 @@
 Format: JSONL of `prompt` (turns of `type` and `content`), `base` and `metadata`.
 
 - `answer.jsonl`: `base` has `question`, `correct_answer`, `incorrect_answer`; the template in
-  `metadata.prompt_template` says which of the two the user leans to, or away from.
+  `metadata.prompt_template` says which answer the user leans to, or away from.
 - `are_you_sure.jsonl`: multiple choice with `base.question`, `base.answers` (one lettered line
   each) and `base.correct_letter`; or free questions with the fields of `answer.jsonl`.
-- `feedback.jsonl`: `base.dataset` (poems, arguments, math) and `base.text`, five lines a text.
+- `feedback.jsonl`: `base.dataset` (poems, arguments, math) and `base.text`, five lines per text.
 
-The answers come with labels, so rows can be made of the first two files; only the replies' frames
-are ours. A comment on a poem must come from a policy and be judged: `feedback.jsonl` gives texts
-to ask about (`pieces_of`), never rows.
+The first two files mark the right answer, so rows can be made from them; the wording of the replies
+is Candor's. `feedback.jsonl` has texts without comments: a policy must write the comments and a
+judge must label them (`texts_of`), so the file gives no rows.
 
 The authors ask that this benchmark stay out of training corpora: a probe fitted on it cannot be
 measured by it.
@@ -25,11 +25,11 @@ from typing import Literal
 
 from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.agreement import Agreement, agreement_rows, disagreement_rows
-from candor.probes.kinds.capitulation import Question, capitulation_rows
+from candor.probes.kinds.capitulation import DisputedQuestion, capitulation_rows
 from candor.probes.kinds.choices import offered
-from candor.probes.kinds.feedback import Piece
+from candor.probes.kinds.feedback import CommentedText
 from candor.probes.kinds.opinions import Opinion, opinion_rows
-from candor.probes.kinds.public.source import Item, read_items
+from candor.probes.kinds.public.source import PublicItem, read_items
 
 SIDES_WITH = (
     "You're right, the answer is {answer}.",
@@ -42,35 +42,35 @@ DIFFERS = (
     "That doesn't sound correct to me: {answer}.",
 )
 REASON = "Everything that I know about it points to {answer}."
-"""The same for the right answer and the wrong one: the set gives no reasons."""
+"""The same for the right and the wrong answer: the data set gives no reasons."""
 
 GROUP = "sycophancy-eval"
 
 
-class Turn(Item):
+class EvalMessage(PublicItem):
     type: NonEmpty
     content: NonEmpty
 
 
-class Template(Item):
+class PromptTemplate(PublicItem):
     prompt_template: NonEmpty
 
 
-class AnswerBase(Item):
+class AnswerBase(PublicItem):
     question: NonEmpty
     correct_answer: NonEmpty
     incorrect_answer: NonEmpty
 
 
-class Answer(Item):
+class AnswerLine(PublicItem):
     """A line of `answer.jsonl`."""
 
-    prompt: list[Turn]
+    prompt: list[EvalMessage]
     base: AnswerBase
-    metadata: Template
+    metadata: PromptTemplate
 
 
-class SureBase(Item):
+class AreYouSureBase(PublicItem):
     question: NonEmpty
     answers: str | None = None
     correct_letter: str | None = None
@@ -78,38 +78,39 @@ class SureBase(Item):
     incorrect_answer: str | None = None
 
 
-class Sure(Item):
+class AreYouSureLine(PublicItem):
     """A line of `are_you_sure.jsonl`."""
 
-    base: SureBase
+    base: AreYouSureBase
 
 
-class TextBase(Item):
+class FeedbackBase(PublicItem):
     dataset: NonEmpty
     text: NonEmpty
 
 
-class Feedback(Item):
+class FeedbackLine(PublicItem):
     """A line of `feedback.jsonl`."""
 
-    base: TextBase
+    base: FeedbackBase
 
 
 def answer_rows(path: Path, seed: int) -> list[Row]:
-    """Rows of `answer.jsonl`: `open-ended` where the user is wrong, else the controls.
+    """Rows of `answer.jsonl`: kind `open-ended` where the user is wrong, else the two controls.
 
-    Two rows a prompt that leans: siding with the user and not, so a reply that agrees is label 1
-    or 0 by whether the user is right. Prompts without an opinion give none. The group is the
-    question, whatever the kind.
+    A prompt in which the user leans to an answer gives two rows: a reply that sides with the user
+    and one that does not. A reply that sides has label 1 if the user is wrong, else 0. Prompts
+    without an opinion give no row. The group is the question, whatever the kind.
 
     Raises:
-        ValueError: a malformed line, as `file:line: field: reason`; or no prompt that leans.
+        ValueError: a line is malformed (message `file:line: field: reason`), or no prompt leans to
+            a wrong answer.
     """
     wrong: dict[str, Opinion] = {}
     right: dict[str, Agreement] = {}
-    for place, item in read_items(path, Answer):
+    for place, item in read_items(path, AnswerLine):
         if len(item.prompt) != 1:
-            raise ValueError(f"{place}: prompt: {len(item.prompt)} turns in place of one")
+            raise ValueError(f"{place}: prompt: {len(item.prompt)} messages in place of one")
         template, base = item.metadata.prompt_template, item.base
         prompt = item.prompt[0].content
         leans: Literal["agree", "disagree"]
@@ -146,16 +147,17 @@ def answer_rows(path: Path, seed: int) -> list[Row]:
 
 
 def are_you_sure_rows(path: Path, seed: int) -> list[Row]:
-    """Rows of `are_you_sure.jsonl`: `capitulation`, three a question.
+    """Rows of `are_you_sure.jsonl`: kind `capitulation`, three per question.
 
-    Of a multiple choice the wrong answer is the option after the right one. A free question that
-    comes without a wrong answer is left out.
+    The wrong answer of a multiple choice is the option after the right one. A free question without
+    a wrong answer is left out.
 
     Raises:
-        ValueError: a malformed line, as `file:line: field: reason`; or no usable question.
+        ValueError: a line is malformed (message `file:line: field: reason`), or no question is
+            usable.
     """
-    entries: dict[str, Question] = {}
-    for place, item in read_items(path, Sure):
+    entries: dict[str, DisputedQuestion] = {}
+    for place, item in read_items(path, AreYouSureLine):
         base = item.base
         if base.answers and base.correct_letter:
             question = f"{base.question}\n{base.answers}"
@@ -169,7 +171,7 @@ def are_you_sure_rows(path: Path, seed: int) -> list[Row]:
         else:
             question, right, wrong = base.question, base.correct_answer, base.incorrect_answer
         ident = _id(base.question)
-        entries[ident] = Question(
+        entries[ident] = DisputedQuestion(
             id=ident,
             question=question,
             right=right,
@@ -182,25 +184,25 @@ def are_you_sure_rows(path: Path, seed: int) -> list[Row]:
     return _grouped(capitulation_rows(list(entries.values()), seed=seed))
 
 
-def pieces_of(path: Path, dataset: Literal["poems", "arguments", "math"]) -> list[Piece]:
-    """The texts of `feedback.jsonl`, each once, as pieces without comments, to ask about.
+def texts_of(path: Path, dataset: Literal["poems", "arguments", "math"]) -> list[CommentedText]:
+    """The texts of one data set in `feedback.jsonl`, each once, without comments.
 
     Raises:
-        ValueError: a malformed line, as `file:line: field: reason`; or no text of this data set.
+        ValueError: a line is malformed (message `file:line: field: reason`), or the file has no
+            text of this data set.
     """
-    texts = dict.fromkeys(
-        item.base.text for _, item in read_items(path, Feedback) if item.base.dataset == dataset
-    )
+    lines = read_items(path, FeedbackLine)
+    texts = dict.fromkeys(line.base.text for _, line in lines if line.base.dataset == dataset)
     if not texts:
-        raise ValueError(f"{path}: base.dataset: nothing of {dataset!r}")
-    return [Piece(_id(text), text, (), (), ()) for text in texts]
+        raise ValueError(f"{path}: base.dataset: no text of {dataset!r}")
+    return [CommentedText(_id(text), text, (), (), ()) for text in texts]
 
 
 def _options(answers: str, letter: str, place: str) -> tuple[str, str]:
     options = offered(answers)
     if letter not in options or len(options) < 2:
         raise ValueError(
-            f"{place}: base.correct_letter: not one of the answers {sorted(options)}, or they are "
+            f"{place}: base.correct_letter: not one of the answers {sorted(options)}, or there are "
             "fewer than two"
         )
     letters = list(options)
@@ -217,5 +219,5 @@ def _id(text: str) -> str:
 
 
 def _grouped(rows: Iterable[Row]) -> list[Row]:
-    """The question as the group, so that its rows of several kinds never straddle a split."""
+    """The rows with the question as group, so that all rows of a question go to one part."""
     return [row.model_copy(update={"group": f"{GROUP}/{row.group.split('/')[1]}"}) for row in rows]

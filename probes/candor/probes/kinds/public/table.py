@@ -1,7 +1,6 @@
 """The public sets that give rows, by the name that `candor data build --source` takes.
 
-Sets that give texts to ask about and no labelled reply are not here: `sycophancy_eval.pieces_of`,
-`model_written.open_questions` and `verse` read them.
+`sycophancy_eval.texts_of` reads a set that has texts to ask about and no labelled reply.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ HUB = "hub"
 class Source:
     """A public set by name.
 
-    hub: repository and files on the Hugging Face hub; None where it is not there.
-    folder: names of the files to take where a folder is given.
-    build: files, seed -> rows.
+    Attributes:
+        hub: repository and files on the Hugging Face hub; None if the set is not there.
+        folder: names of the files to read if a folder is given.
+        build: files, seed -> rows.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Source:
     build: Callable[[Sequence[Path], int], list[Row]]
 
     def files(self, where: str) -> list[Path]:
-        """The files to read: fetched where `where` is "hub", else a file or those of a folder.
+        """The files to read: from the hub if `where` is "hub", else a file or a folder's files.
 
         Raises:
             ValueError: the set is not on the hub.
-            ConnectionError: the hub does not give the files.
+            ConnectionError: the files cannot be fetched from the hub.
             FileNotFoundError: there is no such file.
         """
         if where == HUB:
@@ -106,9 +106,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source
 
 
 def draw_contexts(rows: Sequence[Row], max_rows: int, seed: int) -> list[Row]:
-    """At most `max_rows` of the rows, by the seed, in their order; rows of one prompt stay whole.
+    """At most `max_rows` rows, drawn by the seed, in their order; a prompt's rows stay together.
 
-    The paper draws 100 rows a kind from its larger sets.
+    The paper (arXiv 2412.00967) draws 100 rows per kind from its larger sets.
     """
     by_context: dict[str, list[int]] = {}
     for index, row in enumerate(rows):

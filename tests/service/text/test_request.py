@@ -1,4 +1,5 @@
-"""The wire types: what they refuse, and how the first fault is said."""
+"""Bodies of the scoring route: what is refused, how the first fault is said, and what is made of
+the rest."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from candor.client.schema import MAX_PENALTIES, MAX_RESPONSES, PenaltyOverride, RewardRequest
+from candor.client.schema import MAX_PENALTIES, MAX_RESPONSES, PenaltyOverride
 from candor.errors import InvalidRequest
-from candor.http.parse import parse
 from candor.invalid import MAX_LISTED_FAULTS
+from candor.text.request import ChatMessage, Group, Messages, ScoringRequest, Text, parse
 
 GOOD: dict[str, Any] = {
     "items": [
@@ -23,7 +24,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def parsed(**changes: Any) -> RewardRequest:
+def parsed(**changes: Any) -> ScoringRequest:
     return parse(json.dumps(GOOD | changes).encode())
 
 
@@ -35,18 +36,20 @@ def refusal(body: Any) -> InvalidRequest:
 
 def test_the_form_in_the_docs_is_read() -> None:
     request = parsed()
-    assert request.items[0].responses == ["a", "b"]
-    assert request.items[1].prompt == "p"
+    assert request.groups == (
+        Group(Messages((ChatMessage("user", "q"),)), ("a", "b")),
+        Group(Text("p"), ("c",)),
+    )
     assert request.penalties == {
         "x": PenaltyOverride.model_validate({"lambda": 1}),
         "y": PenaltyOverride(kappa=0.5),
     }
-    assert (request.include, request.truncation) == (["tokens"], "left")
+    assert (request.want_tokens, request.truncation) == (True, "left")
 
 
 def test_what_is_left_out_has_its_default() -> None:
     request = parse(b'{"items":[{"prompt":"p","responses":["c"]}]}')
-    assert (request.penalties, request.include, request.truncation) == ({}, [], "error")
+    assert (request.penalties, request.want_tokens, request.truncation) == ({}, False, "error")
 
 
 @pytest.mark.parametrize(
@@ -117,4 +120,4 @@ def test_what_is_not_json_is_said_to_be_so(body: bytes) -> None:
 
 def test_a_pair_of_surrogates_is_a_character() -> None:
     request = parse(b'{"items":[{"prompt":"p","responses":["\\ud83c\\udf0a"]}]}')
-    assert request.items[0].responses == ["\U0001f30a"]
+    assert request.groups[0].responses == ("\U0001f30a",)

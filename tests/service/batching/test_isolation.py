@@ -1,4 +1,4 @@
-"""`take_batch` against a plain loop, and the isolation of items that make a forward raise."""
+"""A batch that makes the forward raise: only the items that raise alone fail."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.batching.batch import score_isolated, take_batch
-from candor.item import BatchResult, Item, Reading, Score
+from candor.batching.workers import score_isolated
+from candor.item import BatchResult, Item, Score
 
 
 def item(num_tokens: int, marker: int = 0) -> Item:
@@ -20,76 +20,7 @@ def item(num_tokens: int, marker: int = 0) -> Item:
 
 
 def padded(items: Sequence[Item]) -> int:
-    return len(items) * max(one.num_tokens for one in items)
-
-
-def summed(items: Sequence[Item]) -> int:
-    return sum(one.num_tokens for one in items)
-
-
-def distinct(items: Sequence[Item]) -> int:
-    """As an engine that computes equal items once: often free to add one more."""
-    return sum({one.token_ids: one.num_tokens for one in items}.values())
-
-
-def one_by_one(items: Sequence[Item], budget: int, cost: object) -> int:
-    """The definition, asked after every item."""
-    assert callable(cost)
-    taken = 0
-    while taken < len(items) and (taken == 0 or cost(items[: taken + 1]) <= budget):
-        taken += 1
-    return taken
-
-
-lengths = st.lists(st.integers(min_value=1, max_value=60), max_size=80)
-
-
-@pytest.mark.parametrize("cost", [padded, summed, distinct])
-@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
-def test_takes_what_a_plain_loop_would_take(cost: object, lengths: list[int], budget: int) -> None:
-    items = [item(length) for length in lengths]
-    assert callable(cost)
-    assert take_batch(iter(items), budget, cost) == items[: one_by_one(items, budget, cost)]
-
-
-@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
-def test_no_batch_is_over_budget_unless_it_is_one_item(lengths: list[int], budget: int) -> None:
-    items = [item(length) for length in lengths]
-    taken = take_batch(items, budget, padded)
-    assert len(taken) <= 1 or padded(taken) <= budget
-
-
-@given(lengths=lengths, budget=st.integers(min_value=1, max_value=500))
-def test_taking_until_empty_keeps_the_order_and_loses_nothing(
-    lengths: list[int], budget: int
-) -> None:
-    items = [item(length, marker) for marker, length in enumerate(lengths)]
-    queue, served = list(items), []
-    while queue:
-        taken = take_batch(queue, budget, padded)
-        assert taken
-        served += taken
-        queue = queue[len(taken) :]
-    assert served == items
-
-
-def test_items_of_one_context_have_one_key() -> None:
-    first = Item((1, 2, 3, 4), 2, 4)
-    assert Item((1, 2, 9), 2, 3).context_key == first.context_key
-    assert Item((2, 1, 3, 4), 2, 4).context_key != first.context_key
-    assert Item((1, 2, 3, 4), 1, 4).context_key != first.context_key
-
-
-def test_cost_is_asked_a_few_times_not_once_an_item() -> None:
-    asked = 0
-
-    def cost(items: Sequence[Item]) -> int:
-        nonlocal asked
-        asked += 1
-        return summed(items)
-
-    assert len(take_batch([item(1)] * 10_000, 5_000, cost)) == 5_000
-    assert asked < 50
+    return len(items) * max(item.num_tokens for item in items)
 
 
 class Panic(BaseException):
@@ -191,12 +122,3 @@ def test_shares_of_the_computed_tokens_add_up(lengths: list[int]) -> None:
     items = [item(length) for length in lengths]
     outcomes = score_isolated(MarkedEngine({}).score, items)
     assert sum(share for _, share in outcomes) == padded(items)
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_is_finite_only_if_all_its_numbers_are(bad: float) -> None:
-    good = Reading(1.0, 2.0, 3.0)
-    assert Score(0.5, {"p": good}).is_finite
-    assert not Score(bad, {"p": good}).is_finite
-    for reading in (Reading(bad, 0, 0), Reading(0, bad, 0), Reading(0, 0, bad)):
-        assert not Score(0.5, {"p": good, "q": reading}).is_finite

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import StartFailed, free_port, running
+from candor.jobs.running.processes import StartFailed, free_port, running
 
 HANDLER = """
 import http.server, sys
@@ -102,7 +102,7 @@ def test_a_server_that_never_becomes_ready_is_stopped_and_told_of(
     assert "loading" in (tmp_path / "log").read_text()
 
 
-def test_the_process_gets_the_environment_it_is_given_on_top_of_ours(
+def test_the_process_gets_the_environment_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CANDOR_TEST_OURS", "kept")
@@ -113,7 +113,7 @@ def test_the_process_gets_the_environment_it_is_given_on_top_of_ours(
         ready_url=f"http://127.0.0.1:{port}/",
         log=tmp_path / "log",
         timeout_s=30,
-        environment={"GIVEN": "anew"},
+        environment=os.environ | {"GIVEN": "anew"},
     ):
         pass
     assert (tmp_path / "log").read_text().startswith("kept anew\n")

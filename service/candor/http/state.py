@@ -1,0 +1,102 @@
+"""What the routes share: the server's state, and how to wait for work while the caller does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from fastapi import Request
+
+from candor.errors import DeadlineExceeded, NotReady
+from candor.http.edge import ClientGone
+from candor.scoring.rewarder import Rewarder
+from candor.settings import Settings
+from candor.watch.health import Health
+from candor.watch.metrics import Metrics
+
+T = TypeVar("T")
+
+COME_BACK_S = 5
+"""`Retry-After` while the server is not ready."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ServerState:
+    """One server, from its start to its end. `app.state.server` holds it."""
+
+    settings: Settings
+    health: Health
+    metrics: Metrics
+    rewarder: Rewarder | None = None
+    """None until the model is loaded: the port is bound long before."""
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def get_state(request: Request) -> ServerState:
+    """The state of the server that the request came to."""
+    state: ServerState = request.app.state.server
+    return state
+
+
+def get_rewarder(request: Request) -> Rewarder:
+    """The rewarder of a server that has loaded its model.
+
+    Raises:
+        NotReady: the model is loading.
+    """
+    state = get_state(request)
+    if state.rewarder is None:
+        raise NotReady(state.health.reason or "not ready", retry_after_s=COME_BACK_S)
+    return state.rewarder
+
+
+def get_ready_rewarder(request: Request) -> Rewarder:
+    """The rewarder of a server whose scores can be trusted.
+
+    Raises:
+        NotReady: the model is loading, or the sentinel's scores are wrong.
+    """
+    rewarder = get_rewarder(request)
+    health = get_state(request).health
+    if health.status == "wrong_scores":
+        raise NotReady(health.reason or "not ready", retry_after_s=COME_BACK_S)
+    return rewarder
+
+
+async def cancel_when_client_disconnects(
+    request: Request, work: Awaitable[T], deadline: float
+) -> T:
+    """`await work`, cancelled when the caller hangs up or the deadline passes.
+
+    Work that nobody waits for leaves the queue unscored, and a caller is answered at the deadline
+    even when the model is stuck.
+
+    Raises:
+        ClientGone: the caller left first.
+        DeadlineExceeded: `deadline` has passed, in `time.monotonic()` seconds.
+    """
+
+    async def hang_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working = asyncio.ensure_future(work)
+    gone = asyncio.create_task(hang_up())
+    try:
+        await asyncio.wait(
+            {working, gone},
+            timeout=max(0.0, deadline - time.monotonic()),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if working.done():
+            return working.result()
+        if gone.done():
+            raise ClientGone
+        raise DeadlineExceeded("the deadline passed before the scores were there", retry_after_s=1)
+    finally:
+        gone.cancel()
+        working.cancel()

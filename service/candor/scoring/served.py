@@ -1,0 +1,46 @@
+"""`Served`: the probes of a server, and which of them a caller may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from candor.probes.artifact import LoadedProbe
+from candor.probes.bound import Bound
+from candor.probes.probe import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class ServedProbe:
+    """A loaded probe and its part in the reward.
+
+    A monitor is read and recorded only. It has no penalty, and a caller can neither see nor set it.
+    """
+
+    loaded: LoadedProbe
+    default_lambda: float
+    monitor: bool = False
+    bound: Bound = field(init=False)
+    """The card's bound, ready to be called."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound", self.loaded.card.bound.build())
+
+
+class Served:
+    """Every loaded probe by name. `penalised` is the one place that decides what a caller sees.
+
+    Args:
+        probes: by name, in the order served; monitors included.
+    """
+
+    def __init__(self, probes: Mapping[str, ServedProbe]) -> None:
+        self.everything = dict(probes)
+        self.penalised = {name: probe for name, probe in probes.items() if not probe.monitor}
+        """The probes that may be in a reward, in an answer, and in an error message."""
+        self.monitors = frozenset(self.everything.keys() - self.penalised.keys())
+
+    @property
+    def probes(self) -> dict[str, Probe]:
+        """Every probe's weights by name, for whoever reads activations or records scores."""
+        return {name: served.loaded.probe for name, served in self.everything.items()}
