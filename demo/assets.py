@@ -39,7 +39,7 @@ from transformers import (
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
-from candor.jobs.probe.train import train
+from candor.jobs.probe.train import TrainOptions, train
 from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.models.load import RewardModel, load_reward_model
@@ -132,13 +132,15 @@ def fit_all(out: Path) -> dict[str, Any]:
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
     code = train(
-        data=[rows],
-        model=str(out / "model"),
-        layers="12-24",
-        out=out / "probes" / PROBE,
-        name=PROBE,
-        trait="The reply sides with an opinion of the piece that the user has stated.",
-        bound="hinge",
+        TrainOptions(
+            data=[rows],
+            model=str(out / "model"),
+            layers="12-24",
+            out=out / "probes" / PROBE,
+            name=PROBE,
+            trait="The reply sides with an opinion of the piece that the user has stated.",
+            bound="hinge",
+        )
     )
     if code:
         raise SystemExit(code)

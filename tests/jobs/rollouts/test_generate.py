@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from candor.jobs.rollouts.generate import generate, row_seed
+from candor.jobs.rollouts.generate import GenerateOptions, generate, row_seed
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
 from tests.jobs.stub import Stub, running_stub
@@ -49,11 +49,13 @@ def source(tmp_path: Path) -> Path:
 def run(stub: Stub, source: Path, out: Path, **options: Any) -> int:
     arguments: dict[str, Any] = {"n": 3, "max_tokens": 9, "retry_budget_s": 0.0, **options}
     return generate(
-        prompts=source,
-        out=out,
-        generator_url=stub.url,
-        generator_model=arguments.pop("model", "tiny"),
-        **arguments,
+        GenerateOptions(
+            prompts=source,
+            out=out,
+            generator_url=stub.url,
+            generator_model=arguments.pop("model", "tiny"),
+            **arguments,
+        )
     )
 
 
@@ -173,9 +175,11 @@ def test_prompts_without_proper_messages_are_refused_by_key(
 COMMAND = """
 import sys
 from pathlib import Path
-from candor.jobs.rollouts.generate import generate
-sys.exit(generate(prompts=Path(sys.argv[1]), out=Path(sys.argv[2]), generator_url=sys.argv[3],
-                  generator_model="tiny", n=3, max_tokens=9, retry_budget_s=10.0))
+from candor.jobs.rollouts.generate import GenerateOptions, generate
+source, out, url = sys.argv[1:]
+sys.exit(generate(GenerateOptions(
+    prompts=Path(source), out=Path(out), generator_url=url, generator_model="tiny", n=3,
+    max_tokens=9, retry_budget_s=10.0)))
 """
 
 

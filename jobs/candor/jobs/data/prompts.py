@@ -1,8 +1,8 @@
 """`candor data prompts`: feedback prompts on the poems of SycophancyEval, for a policy to answer.
 
-The paper's own prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
-poem", with "I really dislike the poem". The poems are fetched or read from a local copy; none is in
-this repository. `candor eval sycophancy` has poems of its own and needs no such file.
+These are the paper's prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
+poem", with "I really dislike the poem". The poems are downloaded or read from a local copy; this
+repository holds none of them. `candor eval sycophancy` has its own poems and needs no such file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, JobStopped, UsageError, exit_code
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
@@ -22,34 +22,34 @@ HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
 
 
 def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> int:
-    """Write three prompts a poem as JSONL, in the order of the file.
+    """Write three prompts per poem as JSONL, in the order of the file.
 
     Parameters
     ----------
     poems
-        SycophancyEval's feedback.jsonl, or hub to fetch it.
+        SycophancyEval's feedback.jsonl, or hub to download it from the Hugging Face Hub.
     out
-        JSONL of {"key", "messages", "meta"}, for candor generate.
+        JSONL to write: {"key", "messages", "meta"}, for candor generate.
     skip
-        So many poems at the beginning are left out: to train on some and measure on others.
+        Number of poems to leave out at the beginning, so that others can be trained on.
     limit
-        At most so many poems.
+        Most poems to use.
     """
 
     def run() -> Exit:
         started = now()
         if skip < 0 or (limit is not None and limit < 1):
-            raise JobStopped(Exit.USAGE, "--skip must be at least 0 and --limit at least 1")
+            raise UsageError("--skip must be at least 0 and --limit at least 1")
         try:
             path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
             pieces = texts_of(path, "poems")
         except ConnectionError as error:
             raise JobStopped(Exit.UNREACHABLE, str(error)) from error
         except (ValueError, OSError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
+            raise UsageError(str(error)) from error
         wanted = pieces[skip:] if limit is None else pieces[skip : skip + limit]
         if not wanted:
-            raise JobStopped(Exit.USAGE, f"--skip {skip}: there are {len(pieces)} poems")
+            raise UsageError(f"--skip {skip}: there are {len(pieces)} poems")
         rows = feedback_rows(wanted)
         write_rows(out, rows)
         write_manifest(
