@@ -39,8 +39,8 @@ def serve_probes(settings: Settings) -> Served:
     """Loads every probe in the settings, with its lambda.
 
     Raises:
-        UsageError: a folder holds no readable probe, or the names and the strengths given for
-            them do not match.
+        UsageError: a folder holds no readable probe, or the probes' names and the strengths given
+            for them do not match.
     """
     try:
         probes = [artifact.load(Path(folder)) for folder in settings.probes]
