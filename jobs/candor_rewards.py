@@ -4,22 +4,17 @@ when another package of that name hides Candor's."""
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
     """Runs `candor.__main__.main`, or says in one sentence which package is in the way."""
-    import candor
-
-    if (found := getattr(candor, "__file__", None)) is not None:
-        try:
-            import candor.__main__
-        except ModuleNotFoundError as error:
-            if error.name not in {"candor.__main__", "candor.version"}:
-                raise
-            sys.exit(
-                f"candor: the package {found} is not Candor and hides it; uninstall or rename that "
-                "package, or leave its folder out of PYTHONPATH"
-            )
+    spec = find_spec("candor")
+    if spec is not None and spec.has_location:  # Candor's has none: it has no `__init__.py`
+        sys.exit(
+            f"candor: the package {spec.origin} is not Candor and hides it; uninstall or rename "
+            "that package, or leave its folder out of PYTHONPATH"
+        )
     from candor.__main__ import main as command
 
     command()

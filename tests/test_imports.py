@@ -4,13 +4,13 @@ weight with it."""
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.imports import HEAVY, loaded_by
 from tests.paths import ROOT
 
 SOURCE_ROOTS = ("client", "forward", "probes", "service", "jobs")
@@ -209,18 +209,6 @@ def test_the_service_needs_only_what_its_extra_installs() -> None:
             assert strangers(room_of(name) or "", path.read_text()) == set(), path
     assert strangers("candor.engines", "from scipy.stats import spearmanr") == {"scipy"}
     assert strangers("candor.engines", "import ray") == {"ray"}
-
-
-def loaded_by(statement: str) -> set[str]:
-    """Top-level names in `sys.modules` after `statement` in a fresh interpreter."""
-    code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return set(done.stdout.split())
-
-
-HEAVY = {"fastapi", "numpy", "orjson", "sklearn", "starlette", "structlog", "torch", "transformers"}
 
 
 def test_the_client_loads_neither_torch_nor_a_server() -> None:

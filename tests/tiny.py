@@ -16,6 +16,7 @@ from transformers import (
     Gemma2Config,
     Gemma2ForSequenceClassification,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     MistralConfig,
     MistralForSequenceClassification,
@@ -155,3 +156,22 @@ def save_tiny(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_policy() -> PreTrainedModel:
+    """A causal language model to train."""
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=3,
+        pad_token_id=1,
+        initializer_range=0.15,
+    )
+    return LlamaForCausalLM(config)

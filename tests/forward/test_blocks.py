@@ -17,8 +17,14 @@ from candor.forward.batch import packed
 from candor.forward.head import decoder
 from candor.item import Item
 from tests.forward.kernels import PATHS, built, computed_by
-from tests.service.engines.test_packed import TOLERANCE, assert_equal, engines, grouped_items
-from tests.service.engines.test_padded import make_items, make_probes
+from tests.service.engines.material import (
+    TOLERANCE,
+    assert_equal,
+    engines,
+    grouped_items,
+    make_items,
+    make_probes,
+)
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
 
 FAMILIES = [tiny_llama, tiny_qwen2, tiny_qwen3, lambda: tiny_mistral(sliding_window=16)]

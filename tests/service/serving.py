@@ -15,10 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from candor import errors
-from candor.batching.batcher import Batcher
+from candor.assemble import assemble, build_prefix_cache, start_engine
 from candor.client.schema import ErrorEnvelope
-from candor.engines.choose import EngineName, build_engine
-from candor.engines.prefix_cache import PrefixCache
 from candor.errors import CandorError
 from candor.http.app import create_app
 from candor.http.guards import Limits
@@ -27,22 +25,25 @@ from candor.item import BatchResult, Engine, Item
 from candor.models.load import RewardModel
 from candor.probes.artifact import LoadedProbe, save
 from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
-from candor.probes.combine import Combination
 from candor.probes.identity import template_sha256
 from candor.probes.probe import Probe
-from candor.scoring.compose import SUM
 from candor.scoring.rewarder import Rewarder
 from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings
-from candor.text.render import Renderer
-from candor.watch.cache_gauges import PrefixCacheGauges
-from candor.watch.drift import Drift
 from candor.watch.drift_reference import MIN_WINDOW, DriftReference
 from candor.watch.metrics import Metrics
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 LAMBDA = 0.5
 WEIGHTS = "0" * 64
+TINY: dict[str, Any] = {
+    "model": "tiny",
+    "max_batch_tokens": 2048,
+    "max_queue_tokens": 1_000_000,
+    "workers": 1,
+    "prefix_cache_mb": 0,
+    "drift_window": MIN_WINDOW,
+}
 BODY: dict[str, Any] = {
     "items": [
         {
@@ -120,23 +121,9 @@ def tiny_probes(*, monitor: bool = True) -> dict[str, ServedProbe]:
     return served
 
 
-def load_tiny(
-    metrics: Metrics,
-    *,
-    served: Mapping[str, ServedProbe] | None = None,
-    combination: Combination = SUM,
-    engine_name: EngineName = "packed",
-    before: Callable[[Sequence[Item]], None] | None = None,
-    max_queue_tokens: int = 1_000_000,
-    watchdog_s: float = 60.0,
-    workers: int = 1,
-    prefix_cache: PrefixCache | None = None,
-    drift_window: int = MIN_WINDOW,
-    drift_reference: DriftReference | None = None,
-) -> Rewarder:
-    """The whole path on a tiny Llama, with `tiny_probes` unless others are given."""
+def tiny_reward_model() -> RewardModel:
     tokenizer = tiny_tokenizer()
-    model = RewardModel(
+    return RewardModel(
         id="tiny",
         model=tiny_llama(),
         tokenizer=tokenizer,
@@ -149,43 +136,29 @@ def load_tiny(
         dtype="float32",
         device="cpu",
     )
-    everything = Served(tiny_probes() if served is None else served)
-    probes = everything.probes
-    if prefix_cache is not None:
-        metrics.registry.register(PrefixCacheGauges(prefix_cache))
-    engine = build_engine(
-        engine_name, model.model, [*probes.values()], device="cpu", prefix_cache=prefix_cache
-    )
+
+
+def load_tiny(
+    metrics: Metrics,
+    *,
+    served: Mapping[str, ServedProbe] | None = None,
+    before: Callable[[Sequence[Item]], None] | None = None,
+    drift_reference: DriftReference | None = None,
+    **settings: Any,
+) -> Rewarder:
+    """`candor.assemble` on a tiny Llama, with `tiny_probes` unless others are given.
+
+    Args:
+        before: what `Scripted` calls.
+        settings: fields of `Settings` that are not as in `TINY`.
+    """
+    asked = Settings(**(TINY | settings))
+    model = tiny_reward_model()
+    probes = Served(tiny_probes() if served is None else served)
+    engine = start_engine(asked, model, probes, build_prefix_cache(asked, metrics))
     if before is not None:
         engine = Scripted(engine, before)
-    batcher = Batcher(
-        engine,
-        max_batch_tokens=2048,
-        max_queue_tokens=max_queue_tokens,
-        watchdog_s=watchdog_s,
-        workers=workers,
-        observer=metrics,
-    )
-    drift = None
-    if drift_window:
-        drift = Drift(
-            weights_sha256=model.weights_sha256,
-            template_sha256=model.template_sha256,
-            probes=probes,
-            monitors=everything.monitors,
-            window=drift_window,
-            reference=drift_reference,
-        )
-    return Rewarder(
-        model=model,
-        renderer=Renderer(tokenizer, max_length=256, ending="template"),
-        engine=engine,
-        batcher=batcher,
-        served=everything,
-        metrics=metrics,
-        combination=combination,
-        drift=drift,
-    )
+    return assemble(asked, model, engine, probes, drift_reference, metrics)
 
 
 def tiny_app(

@@ -10,14 +10,11 @@ import cyclopts
 import httpx2
 import pytest
 
-from candor.engines.prefix_cache import PrefixCache
 from candor.item import Item
 from candor.scoring.served import ServedProbe
-from tests.service.scoring.test_evader import REFERENCE, probes, traffic
+from tests.service.evading import REFERENCE, flattery_probes, traffic
 from tests.service.serving import load_tiny, running, score, tiny_app
 from tests.stack.command_line import command_line
-
-__all__ = ["probes"]  # the evader's probes, as a fixture here too
 
 API_KEY = "k" * 32
 OPERATOR_KEY = "o" * 32
@@ -41,7 +38,7 @@ class Live:
         self.send({"items": traffic(2)})
 
     def send_evading(self) -> None:
-        """Filler on every response: what `tests/service/scoring/test_evader.py` is about."""
+        """Filler on every response: what `tests/service/watch/test_drift_evader.py` is about."""
         self.send({"items": traffic(1, filler=24)})
 
     def send_poison(self) -> None:
@@ -68,13 +65,18 @@ def app() -> cyclopts.App:
 
 
 @pytest.fixture(scope="module")
+def probes() -> dict[str, ServedProbe]:
+    return flattery_probes()
+
+
+@pytest.fixture(scope="module")
 def live(probes: dict[str, ServedProbe]) -> Iterator[Live]:
     app = tiny_app(
         lambda metrics: load_tiny(
             metrics,
             served=probes,
             before=raise_on_poison,
-            prefix_cache=PrefixCache(2**20),
+            prefix_cache_mb=1,
         ),
         api_key=API_KEY,
         operator_key=OPERATOR_KEY,

@@ -29,7 +29,7 @@ from tests.checkpoints import (
     save_starling,
     save_ultrarm,
 )
-from tests.service.engines.test_padded import make_items
+from tests.service.engines.material import make_items
 from tests.tiny import tiny_llama
 
 QUESTION = "Please comment briefly on the following poem. I really like the poem."

@@ -1,12 +1,13 @@
-"""The packed engine against the padded one, which is tested against Hugging Face's own forward.
+"""The packed engine compared with the padded engine, which has its own test against Hugging Face's
+forward.
 
-Tolerance: 1e-4 in float32, as there. What a wrong layout does is shown by the controls.
+Tolerance: 1e-4 in float32, as for the padded engine. The controls show the effect of a wrong
+layout.
 """
 
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,59 +24,18 @@ from candor.engines.padded import PaddedEngine
 from candor.forward import batch as forward
 from candor.forward import blocks
 from candor.forward.prefix import MIN_SAVED, Layout, Segment, lay_out
-from candor.item import Item, Score
+from candor.item import Score
 from tests.forward.kernels import PATHS, computed_by
-from tests.service.engines.test_padded import FAMILIES, make_items, make_probes
+from tests.service.engines.material import (
+    FAMILIES,
+    TOLERANCE,
+    assert_equal,
+    engines,
+    grouped_items,
+    make_items,
+    make_probes,
+)
 from tests.tiny import tiny_llama, tiny_mistral
-
-TOLERANCE = 1e-4
-POOLINGS = ("mean", "max", "last", "topk")
-
-
-def engines(model: PreTrainedModel) -> tuple[PaddedEngine, PackedEngine]:
-    """Both, each with a copy of the model: the packed one takes its attention over.
-
-    The padded one runs eager attention, as the server loads a soft-capping model: transformers'
-    sdpa ignores the cap.
-    """
-    probes = make_probes(model, POOLINGS)
-    own = copy.deepcopy(model)
-    own.set_attn_implementation("eager")
-    padded = PaddedEngine(own, probes, device="cpu")
-    return padded, PackedEngine(model, probes, device="cpu")
-
-
-def assert_equal(found: Sequence[Score], expected: Sequence[Score], tolerance: float) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert one.base_reward == pytest.approx(other.base_reward, abs=tolerance)
-        assert list(one.readings) == list(other.readings)
-        for name, reading in other.readings.items():
-            assert one.readings[name].score == pytest.approx(reading.score, abs=tolerance)
-            assert one.readings[name].max == pytest.approx(reading.max, abs=tolerance)
-            if reading.token_logits is not None:
-                logits = one.readings[name].token_logits
-                assert logits == pytest.approx(reading.token_logits, abs=tolerance)
-
-
-def grouped_items(seed: int, groups: int = 3, size: int = 4) -> list[Item]:
-    """Responses to shared contexts, early turns shared between contexts, in a random order."""
-    draw = random.Random(seed)
-
-    def some(low: int, high: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(320) for _ in range(draw.randint(low, high)))
-
-    opening = some(20, 40)
-    items = []
-    for group in range(groups):
-        context = (opening if group else ()) + some(10, 30)
-        for number in range(size):
-            response = some(1, 15)
-            ids = context + response + some(0, 3)
-            start = len(context)
-            items.append(Item(ids, start, start + len(response), want_tokens=number == 0))
-    items.append(items[0])
-    draw.shuffle(items)
-    return items
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -139,8 +99,8 @@ def total_gap(found: Sequence[Score], exact: Sequence[Score]) -> float:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
-    """Against float32, the packed engine as it is served errs no more than the padded one. Both are
-    rounding noise, so eight models are pooled, and a tenth is left to chance."""
+    """Compared with float32, the served packed engine errs no more than the padded engine. Both
+    errors are rounding noise, so eight models are pooled and a tenth is allowed for chance."""
     packed_error = padded_error = 0.0
     for seed in range(8):
         items = [item for part in range(4) for item in grouped_items(4 * seed + part)]
@@ -166,7 +126,7 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
     def forgetful(
         sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
     ) -> Layout:
-        """What stock attention makes of a packed batch: a response that has lost its context."""
+        """The effect of stock attention on a packed batch: a response that has lost its context."""
         right = lay_out(sequences, keys)
         cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]
         return Layout(right.token_ids, right.positions, tuple(cut), right.paths)
@@ -199,7 +159,7 @@ def test_control_stock_attention_on_a_packed_batch_is_silently_wrong() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
-    """Tolerance 1e-3: float32 on another device, other kernels."""
+    """Tolerance 1e-3: float32 on another device, with other kernels."""
     model = family()
     probes = make_probes(model)
     items = grouped_items(1)
@@ -209,7 +169,7 @@ def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedMod
 
 
 def test_equal_responses_are_read_once() -> None:
-    """However many there are: the activations that are kept do not grow with their number."""
+    """The memory for activations does not grow with the number of equal responses."""
     model = tiny_llama()
     _, packed_engine = engines(model)
     item = grouped_items(0)[0]
@@ -239,7 +199,7 @@ def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_t
 def test_threads_that_score_at_once_get_the_scores_of_one_alone(
     engine: PaddedEngine | PackedEngine,
 ) -> None:
-    """To the bit: R and every layer's readings of 24 batches, four at a time over one model."""
+    """Equal to the bit: R and every layer's readings of 24 batches, four at once on one model."""
     batches = [grouped_items(seed) for seed in range(24)]
     alone = [engine.score(items).scores for items in batches]
     with ThreadPoolExecutor(4) as pool:

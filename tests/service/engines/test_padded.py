@@ -1,14 +1,14 @@
-"""The served numbers against Hugging Face's own forward of each item alone, unpadded, in float32.
+"""The engine's scores compared with Hugging Face's own forward of each item alone, unpadded, in
+float32.
 
-Tolerance: 1e-4 absolute on scores of order 1. A batch computes the same sums in another order; what
-is looked for (a wrong position, a neighbour's padding, a wrong layer) is off by 1e-2 and more, as
-the controls show.
+Tolerance: 1e-4 absolute on scores of order 1. A batch computes the same sums in another order. The
+faults to find (a wrong position, a neighbour's padding, a wrong layer) change a score by 1e-2 or
+more, as the controls show.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,46 +16,15 @@ from transformers import PreTrainedModel
 
 from candor.engines.padded import PaddedEngine
 from candor.item import Item
-from candor.probes.probe import Pooling, Probe
-from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
+from candor.probes.probe import Probe
+from tests.service.engines.material import FAMILIES, PAD, make_items, make_probes
+from tests.tiny import tiny_llama, tiny_qwen2
 
 TOLERANCE = 1e-4
-PAD = 1
-"""`</s>`, the pad token of the tiny models' configuration."""
-
-FAMILIES = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma2]
-
-
-def make_items(seed: int = 0, lengths: Sequence[int] = (5, 40, 17, 1, 23, 2, 31)) -> list[Item]:
-    """Random ids, the pad id among them: in the middle, and at the very end of every other item."""
-    draw = random.Random(seed)
-    items = []
-    for number, length in enumerate(lengths):
-        ids = [draw.randrange(2, 320) for _ in range(length)]
-        if length > 3:
-            ids[length // 2] = PAD
-        if number % 2:
-            ids[-1] = PAD
-        start = draw.randrange(0, length)
-        end = draw.randrange(start + 1, length + 1)
-        items.append(Item(tuple(ids), start, end, want_tokens=number % 3 == 0))
-    return items
-
-
-def make_probes(model: PreTrainedModel, poolings: Sequence[Pooling] = ("mean",)) -> list[Probe]:
-    """One probe a layer and pooling, every layer from the embeddings to the final norm."""
-    generator = torch.Generator().manual_seed(5)
-    return [
-        Probe(
-            f"{pooling}{layer}", torch.randn(32, generator=generator), 0.25 * layer, layer, pooling
-        )
-        for layer in range(model.config.num_hidden_layers + 1)
-        for pooling in poolings
-    ]
 
 
 def reward_alone(model: PreTrainedModel, item: Item) -> float:
-    """Hugging Face's own reward: a batch of one, no padding, and no pad id to be looked for."""
+    """Hugging Face's own reward: a batch of one item, no padding, and no pad id to look for."""
     pad, model.config.pad_token_id = model.config.pad_token_id, None
     try:
         with torch.inference_mode():
@@ -90,7 +59,7 @@ def test_served_rewards_are_the_models_own(family: Callable[[], PreTrainedModel]
 
 @pytest.mark.parametrize("pad_token_id", [None, 0, PAD, 3])
 def test_the_pad_id_of_the_configuration_does_not_matter(pad_token_id: int | None) -> None:
-    """None, some id, one that the texts contain, and the end-of-text id."""
+    """No pad id, an arbitrary id, an id that the texts contain, and the end-of-text id."""
     model = tiny_llama(pad_token_id=pad_token_id)
     items = make_items()
     scores = PaddedEngine(model, [], device="cpu").score(items).scores
@@ -189,7 +158,7 @@ def test_a_probe_of_a_layer_the_model_lacks_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
-    """Tolerance 1e-3: float32 on another device, other kernels."""
+    """Tolerance 1e-3: float32 on another device, with other kernels."""
     model = family()
     probes = make_probes(model)
     items = make_items()

@@ -1,15 +1,18 @@
-"""Which models may be run by several threads, and how many of torch's threads each gets."""
+"""Which models several threads may run, how many torch threads each gets, and the memory that a
+batch has freed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 import torch
 
+from candor.engines import threads
 from candor.engines.threads import MAX_DEFAULT_WORKERS, num_workers, threads_for
-from tests.service.engines.test_padded import FAMILIES
+from tests.service.engines.material import FAMILIES
 from tests.tiny import tiny_llama
 
 
@@ -41,7 +44,7 @@ def test_a_model_that_its_own_forward_changes_is_run_by_one() -> None:
     model = tiny_llama(rope_parameters=rope, max_position_embeddings=16)
     assert num_workers(3, model, on_cpu=True) == 1
     before = model.model.rotary_emb.inv_freq.clone()
-    with torch.inference_mode():  # control: that is what happens to it
+    with torch.inference_mode():  # control: a forward changes this model
         model.model(input_ids=torch.arange(40)[None])
     assert not torch.equal(before, model.model.rotary_emb.inv_freq)
 
@@ -57,3 +60,26 @@ def test_a_batch_has_its_share_of_the_threads_and_the_others_keep_theirs() -> No
         assert one.submit(threads_after, 2).result() == 4
         assert other.submit(threads_after, 1).result() == 2
         assert one.submit(torch.get_num_threads).result() == 4
+
+
+BLOCK, COUNT = 100 * 2**10, 2000
+"""Each block is too small for glibc to map separately. All blocks together have 200 MB."""
+
+
+def resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+@pytest.mark.skipif(threads._malloc_trim is None, reason="another C library than glibc")
+def test_freed_memory_under_a_block_that_lives_goes_back_after_a_large_batch() -> None:
+    freed = [bytearray(BLOCK) for _ in range(COUNT)]
+    for block in freed:
+        block[::4096] = b"x" * len(block[::4096])
+    kept = bytearray(BLOCK)
+    del freed, block
+    hoarded = resident()
+    threads.trim_after_batch(threads.MIN_TRIM_TOKENS - 1)
+    assert resident() > hoarded - BLOCK * COUNT // 10  # the control: a small batch changes nothing
+    threads.trim_after_batch(threads.MIN_TRIM_TOKENS)
+    assert resident() < hoarded - BLOCK * COUNT // 2
+    assert len(kept) == BLOCK

@@ -19,7 +19,7 @@ from candor.models.checkpoint import ModelRefused
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 from tests.checkpoints import FORMS, Form, save_form
-from tests.service.engines.test_padded import make_items
+from tests.service.engines.material import make_items
 from tests.tiny import tiny_mistral, tiny_qwen2
 
 TOLERANCE = 1e-4

@@ -18,7 +18,7 @@ from candor.models.load import RewardModel
 from candor.probes.fitting.calibrate import shared_contexts
 from candor.probes.fitting.collect import Sequences
 from candor.probes.fitting.data import Row, load_files
-from candor.probes.fitting.evaluate import Ints
+from candor.probes.fitting.fit import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
 from candor.text.render import Renderer

@@ -17,10 +17,10 @@ import pytest
 
 from candor.client import Unreachable
 from candor.jobs.running.processes import free_port
+from tests.client.asking import QUESTION, REPLIES, close_others, native
+from tests.client.verl import batch_of_verl, loaded_by_verl
 from tests.paths import ROOT
 from tests.tiny import END, save_tiny, tiny_tokenizer
-from tests.trainers.asking import QUESTION, REPLIES, close_others, native
-from tests.trainers.test_verl_adapter import batch_of_verl, loaded_by_verl
 
 
 def command_of(script: str, folder: Path, **env: str) -> list[str]:
@@ -159,7 +159,7 @@ def test_verl_data_carries_the_prompt_to_the_reward(url: str, tmp_path: Path) ->
 @pytest.mark.trl
 def test_trl(url: str, tmp_path: Path) -> None:
     """The script itself, with a tiny policy, for two steps."""
-    from tests.trainers.test_trl import tiny_policy
+    from tests.tiny import tiny_policy
 
     save_tiny(tmp_path / "policy", tiny_policy(), tiny_tokenizer())
     (tmp_path / "prompts.jsonl").write_text(json.dumps({"messages": QUESTION}) + "\n")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from candor.client import rows
 from candor.client.trl import reward_function
 from candor.jobs.running.processes import free_port
+from tests.client.asking import close_others
 from tests.serve_process import ServeProcess, save_served
-from tests.tiny import tiny_tokenizer
-from tests.trainers.asking import close_others
+from tests.tiny import tiny_policy, tiny_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
 
@@ -34,24 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         yield server
     finally:
         server.stop()
-
-
-def tiny_policy() -> PreTrainedModel:
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=0,
-        eos_token_id=3,
-        pad_token_id=1,
-        initializer_range=0.15,
-    )
-    return LlamaForCausalLM(config)
 
 
 class Outage(TrainerCallback):

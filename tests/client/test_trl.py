@@ -1,4 +1,5 @@
-"""The TRL adapter, called as TRL calls it, against a live server (TRL itself: test_trl.py)."""
+"""The TRL adapter, called as TRL calls it, against a live server (TRL itself:
+tests/process/test_trl.py)."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import pytest
 from candor.client import ModelChanged, PermanentError
 from candor.client.rows import RewardServer
 from candor.client.trl import reward_function
+from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
+from tests.imports import HEAVY, loaded_by
 from tests.service.serving import metric, running, tiny_app
-from tests.test_imports import HEAVY, loaded_by
-from tests.trainers.asking import QUESTION, REPLIES, TOO_LONG, native, run
 
 SERVED = 'candor_requests_total{route="/v1/rewards",status="200"}'
 

@@ -1,0 +1,127 @@
+"""Each extra runs its commands, and says of the others what to install."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from candor.__main__ import COMMANDS
+from candor.jobs.running.files import write_rows
+from tests.client.replies import numbers
+from tests.packaging.environments import Environment, Wheels, make_environment
+from tests.paths import ROOT
+
+
+def commands(extra: str) -> list[str]:
+    """Every command that one extra promises to run."""
+    return [command.name for command in COMMANDS if command.extra == extra]
+
+
+@pytest.fixture(scope="session")
+def lab(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return make_environment(tmp_path_factory.mktemp("lab") / "venv", wheels.both, ["lab"])
+
+
+def test_the_jobs_extra_runs_its_commands_without_torch(jobs: Environment, tmp_path: Path) -> None:
+    without = jobs.run("python", "-c", "import torch", cwd=tmp_path)
+    assert "No module named 'torch'" in without.stderr
+    assert commands("jobs") == ["generate", "score", "bon", "pairs"]
+    for name in commands("jobs"):
+        told = jobs.run("candor", name, "--help", cwd=tmp_path)
+        assert told.returncode == 0, told.stderr
+        assert "--out" in told.stdout
+
+
+def test_the_jobs_extra_chooses_the_best_of_stored_rows(jobs: Environment, tmp_path: Path) -> None:
+    texts = ["yes", "no", "perhaps", "it depends"]
+    row = {
+        "key": "one",
+        "messages": [{"role": "user", "content": "Is it good?"}],
+        "responses": [{"text": text, "finish_reason": "stop"} for text in texts],
+        "scores": [numbers(text, 0.5) for text in texts],
+    }
+    write_rows(tmp_path / "scored.jsonl", [row, row | {"key": "two"}])
+    command = ("candor", "bon", "--scored=scored.jsonl", "--out=bon.json", "--n=1,4")
+    done = jobs.run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "bon.json").read_bytes())
+    best = max(numbers(text, 0.5)["reward"] for text in texts)
+    assert report["chosen_by"]["reward"][-1]["reward"]["mean"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("server", ["serve", "--model=m"]),
+        ("server", ["generator", "--model=m"]),
+        ("lab", ["probe", "report", "--probe=p", "--out=o"]),
+        ("lab", ["model", "convert", "--help"]),
+    ],
+)
+def test_a_command_of_another_extra_says_in_one_line_what_to_install(
+    jobs: Environment, tmp_path: Path, extra: str, command: list[str]
+) -> None:
+    ended = jobs.run("candor", *command, cwd=tmp_path)
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert f"pip install 'candor-rewards[{extra}]'" in line
+
+
+def test_the_client_alone_has_no_command(client: Environment, tmp_path: Path) -> None:
+    assert not (client.folder / "bin" / "candor").exists()
+    ended = client.run("python", "-m", "candor", cwd=tmp_path)
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("command", commands("server"))
+def test_the_server_extra_runs_its_commands(
+    server: Environment, tmp_path: Path, command: str
+) -> None:
+    told = server.run("candor", *command.split(), "--help", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "--model" in told.stdout
+    missing = server.run("candor", *command.split(), "--model=no-such-folder", cwd=tmp_path)
+    assert missing.returncode != 0
+    assert "no-such-folder" in missing.stderr
+    assert "pip install" not in missing.stderr
+
+
+@pytest.mark.slow
+def test_the_lab_extra_runs_its_commands(lab: Environment, tmp_path: Path) -> None:
+    for command in commands("lab"):
+        told = lab.run("candor", *command.split(), "--help", cwd=tmp_path)
+        assert told.returncode == 0, told.stderr
+        assert "Usage: candor" in told.stdout
+
+
+IN_THE_CLONE = {
+    "demo": "import demo.assets, demo.run, demo.pool, demo.report",
+    "bench": "import bench.__main__, bench.scaling, bench.load.locustfile",
+    "rl": "import candor.jobs.rl.flags, candor.jobs.rl.trainer",
+    "ray": "import candor.ray.app",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "demo",
+        "bench",
+        pytest.param("rl", marks=pytest.mark.trl),
+        pytest.param("ray", marks=pytest.mark.ray),
+    ],
+)
+def test_an_extra_brings_all_that_its_modules_import(
+    wheels: Wheels, tmp_path: Path, extra: str
+) -> None:
+    try:
+        environment = make_environment(tmp_path / "venv", wheels.both, [extra])
+    except PackageNotFoundError as missing:
+        pytest.skip(f"not installed: {missing.name}")
+    ended = environment.run("python", "-c", IN_THE_CLONE[extra], cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr

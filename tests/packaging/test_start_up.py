@@ -1,0 +1,49 @@
+"""A command's help and a mistyped command cost little: CPU time, and no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.environments import Environment, clean_environ
+
+MAX_CPU_S = 0.5
+COMMANDS = [["serve", "--help"], ["score", "--help"], ["sevre"]]
+
+
+def cpu_seconds(command: list[str], cwd: Path) -> float:
+    """User and system time of a process and its children."""
+    process = subprocess.Popen(
+        command, cwd=cwd, env=clean_environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_it_takes_less_than_half_a_second(
+    server: Environment, tmp_path: Path, arguments: list[str]
+) -> None:
+    command = [str(server.folder / "bin" / "candor"), *arguments]
+    cpu_seconds(command, tmp_path)  # compiles what was never imported here
+    assert min(cpu_seconds(command, tmp_path) for _ in range(3)) < MAX_CPU_S
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_it_imports_neither_torch_nor_transformers(
+    server: Environment, tmp_path: Path, arguments: list[str]
+) -> None:
+    ended = server.run("python", "-X", "importtime", "-m", "candor", *arguments, cwd=tmp_path)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert "cyclopts" in imported
+    assert not {"torch", "transformers", "fastapi"} & imported
+
+
+def test_that_check_sees_torch(server: Environment, tmp_path: Path) -> None:
+    ended = server.run("python", "-X", "importtime", "-c", "import torch", cwd=tmp_path)
+    assert "| torch\n" in ended.stderr
