@@ -109,10 +109,7 @@ def measure(plan: BenchPlan) -> tuple[dict[str, Any], Outcome]:
 def write_result(folder: Path, plan: BenchPlan, about: dict[str, Any], outcome: Outcome) -> None:
     """Write the result's files; print the tables and the last line."""
     options = plan.options
-    goals = [
-        judge(goal, outcome.records)
-        for goal in (*GOALS, *(BEFORE if options.before else ()))
-    ]
+    goals = [judge(goal, outcome.records) for goal in (*GOALS, *(BEFORE if options.before else ()))]
     result = about | {
         "model": options.model,
         "dtype": plan.dtype,

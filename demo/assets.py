@@ -127,19 +127,21 @@ def use_shipped(out: Path) -> dict[str, Any]:
 def fit_all(out: Path) -> dict[str, Any]:
     """Fit the reward model's head, then the probe on that model. Takes minutes on 2 cores."""
     # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
-    from candor.jobs.probe.train import train
+    from candor.jobs.probe.train import TrainOptions, train
 
     report = fit_reward_model(out / "generator", out / "model")
     rows = out / "probe-rows.jsonl"
     write_probe_rows(rows, out / "generator")
     code = train(
-        data=[rows],
-        model=str(out / "model"),
-        layers="12-24",
-        out=out / "probes" / PROBE,
-        name=PROBE,
-        trait="The reply sides with an opinion of the piece that the user has stated.",
-        bound="hinge",
+        TrainOptions(
+            data=[rows],
+            model=str(out / "model"),
+            layers="12-24",
+            out=out / "probes" / PROBE,
+            name=PROBE,
+            trait="The reply sides with an opinion of the piece that the user has stated.",
+            bound="hinge",
+        )
     )
     if code:
         raise SystemExit(code)

@@ -217,10 +217,12 @@ def test_the_client_loads_neither_torch_nor_a_server() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("job", ["generate", "score", "bon"])
+@pytest.mark.parametrize(
+    "job", ["rollouts.generate", "rollouts.score", "rollouts.bon", "sycophancy.job"]
+)
 def test_jobs_that_only_talk_to_servers_load_no_model_library(job: str) -> None:
-    loaded = loaded_by(f"import candor.jobs.rollouts.{job}")
-    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "sklearn"})
+    loaded = loaded_by(f"import candor.jobs.{job}")
+    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "sklearn", "vaderSentiment"})
 
 
 def test_the_check_would_see_a_heavy_library() -> None:

@@ -1,5 +1,5 @@
-"""From `Settings` to a `Rewarder` that is ready to start: the probes, the model, the engine and the
-drift windows, each checked against the others. Flags are `candor.serve`'s business.
+"""Builds a `Rewarder` from `Settings`: loads the probes, the model, the engine and the drift
+windows, and checks that they fit together. Flags are parsed in `candor.serve`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ log = logs.get(__name__)
 
 
 def serve_probes(settings: Settings) -> Served:
-    """Every probe of the settings, with its lambda.
+    """Loads every probe in the settings, with its lambda.
 
     Raises:
-        UsageError: a folder holds no readable probe, or names and strengths do not fit together.
+        UsageError: a folder holds no readable probe, or the probes' names and the strengths given
+            for them do not match.
     """
     try:
         probes = [artifact.load(Path(folder)) for folder in settings.probes]
@@ -60,7 +61,8 @@ def serve_probes(settings: Settings) -> Served:
 
 
 def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
-    """lambda as given, or from kappa: kappa * std(R) / std(S) of the card's calibration."""
+    """The lambda in the settings, or from kappa: kappa * std(R) / std(S) of the card's
+    calibration."""
     name = probe.card.name
     if name in settings.kappas:
         return lambda_of(settings.kappas[name], probe.card.calibration)
@@ -73,7 +75,8 @@ def load(
     reference: DriftReference | None,
     metrics: Metrics,
 ) -> Rewarder:
-    """The model, checked against every probe, behind a batcher that is not started yet.
+    """Loads the model, checks it against every probe, and puts a batcher before it, not yet
+    started.
 
     Raises:
         ModelRefused: the model cannot be served.
@@ -159,10 +162,10 @@ def start_engine(
     served: Served,
     prefix_cache: PrefixCache | None,
 ) -> Engine:
-    """The engine asked for, reading every served probe.
+    """The engine that the settings name, reading every served probe.
 
     Raises:
-        ModelRefused: vLLM does not start, or gives other numbers than the model.
+        ModelRefused: vLLM does not start, or its scores differ from the model's.
     """
     probes = list(served.probes.values())
     if settings.engine == "vllm":
@@ -205,10 +208,10 @@ def _log_loaded(
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:
-    """A vLLM that gives the model's numbers.
+    """Starts vLLM and checks its scores against the model's.
 
     Raises:
-        ModelRefused: vLLM does not start, or gives others.
+        ModelRefused: vLLM does not start, or its scores differ from the model's.
     """
     engine = vllm_engine.start(
         model,
@@ -231,7 +234,7 @@ def drift_windows(
     served: Served,
     reference: DriftReference | None,
 ) -> Drift | None:
-    """None where `--drift-window 0` asks for none."""
+    """The drift windows, or None with `--drift-window 0`."""
     if settings.drift_window == 0:
         return None
     return Drift(

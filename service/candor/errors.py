@@ -1,12 +1,12 @@
-"""Every failure the server can name, with the HTTP status that goes with it.
+"""Every error that the server answers, with its HTTP status.
 
-One class is one `type` on the wire; `app.py` turns any of them into the envelope of `docs/api.md`.
-Nothing here knows about HTTP beyond the number, and nothing else decides a status.
+Each class is one `type` on the wire. `candor.http.edge` turns an error into the envelope of
+`docs/api.md`. No other module chooses a status, and this module knows nothing else about HTTP.
 
     CandorError
     |-- InvalidRequest          400   body is not the JSON the API asks for
     |   |-- UnknownProbe        400   `penalties` names a probe that is not served
-    |   |-- EmptyResponse       422   a response with no text: a score of nothing does not exist
+    |   |-- EmptyResponse       422   the response has no text to score
     |   |-- InvalidMessages     422   the RM's chat template refuses these messages
     |   |-- TooLong             422   context + response exceed the RM's window (see `truncation`)
     |   +-- NonFiniteScore      422   the RM gave NaN or infinity for this text
@@ -16,14 +16,14 @@ Nothing here knows about HTTP beyond the number, and nothing else decides a stat
     |-- RequestTimeout          408   the body did not arrive in time
     |-- BodyTooLarge            413
     |-- UnsupportedMediaType    415
-    |-- InternalError           500   our bug
+    |-- InternalError           500   a bug in the server
     |   +-- EngineFailed        500   the forward raised for this item
-    |-- Overloaded              503   the queue is full; `Retry-After` says when to come back
+    |-- Overloaded              503   the queue is full; `Retry-After` says when to try again
     |-- Draining                503   shutting down
     |-- NotReady                503   still loading, or the sentinel score is wrong
     +-- DeadlineExceeded        503   the deadline passed before the forward began
 
-Overload is 503, never 429: verl treats every 4xx as final (research: contracts, section 3).
+Overload is 503, never 429, because verl treats every 4xx as final (research: contracts, section 3).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import ClassVar
 
 
 class CandorError(Exception):
-    """A named failure.
+    """An error with a `type` and a status.
 
     Args:
-        message: at most a sentence or two; names the field and the fix, never echoes the input.
-        item: index into the request's `items`, where one is to blame.
-        response: index into that item's `responses`, where one is to blame.
+        message: one or two sentences. Names the field and the fix, and never echoes the input.
+        item: index into the request's `items`, if one item caused the error.
+        response: index into that item's `responses`, if one response caused the error.
         retry_after_s: whole seconds for the `Retry-After` header (503 only).
     """
 
@@ -60,7 +60,7 @@ class CandorError(Exception):
         self.retry_after_s = retry_after_s
 
     def at(self, item: int, response: int | None = None) -> CandorError:
-        """The same error, blamed on one item (and response) of the request."""
+        """The same error, at the given item (and response) of the request."""
         return type(self)(
             self.message, item=item, response=response, retry_after_s=self.retry_after_s
         )

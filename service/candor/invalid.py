@@ -1,6 +1,7 @@
 """The first of pydantic's errors as an `InvalidRequest`.
 
-Only the first: pydantic lists every fault and echoes the input, 51 times the request's size.
+Only the first, because pydantic's own list of errors echoes the input and can grow to 51 times the
+size of the request.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pydantic import ValidationError
 from candor.errors import InvalidRequest
 
 MAX_LISTED_FAULTS = 1000
-"""A body with more faults is not gone through: listing them costs more than it tells."""
+"""A body with more faults gets a general message, because listing the faults is expensive."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def first_fault(error: ValidationError) -> InvalidRequest:
-    """The first of pydantic's errors in our words."""
+    """The first of pydantic's errors in Candor's wording."""
     if error.error_count() > MAX_LISTED_FAULTS:
         return InvalidRequest(f"more than {MAX_LISTED_FAULTS} faults in the body")
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -26,7 +27,7 @@ def first_fault(error: ValidationError) -> InvalidRequest:
 
 
 def _fault(place: tuple[int | str, ...], message: str, kind: str) -> InvalidRequest:
-    """One of pydantic's errors in our words: `items[3].responses[1]: must be a valid string`."""
+    """One pydantic error in Candor's wording: `items[3].responses[1]: must be a valid string`."""
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     message = {"extra_forbidden": "unknown field", "missing": "is required"}.get(kind, message)
     path = ""

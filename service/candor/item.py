@@ -1,4 +1,4 @@
-"""What an engine is given and what it answers. Pure Python, no torch."""
+"""The types that an engine takes and returns: `Item` in, `Score` out. Pure Python, no torch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class Item:
     response_start: int
     response_end: int
     offsets: tuple[tuple[int, int], ...] = ()
-    """Character span of each response token, relative to the response; empty unless asked for."""
+    """Character span of each response token, relative to the response. Empty unless `want_tokens`
+    is set."""
     truncated: bool = False
     want_tokens: bool = False
     sort_key: bytes = field(init=False, repr=False, compare=False)
-    """Of `token_ids`, made once: every batch that is tried asks for it
-    (`candor.forward.prefix`)."""
+    """Sort key of `token_ids` (`candor.forward.prefix`). Computed once, because every attempt to
+    form a batch needs it."""
     context_key: int = field(init=False, repr=False, compare=False)
-    """Equal for the items of one group. A chance collision puts strangers into one batch."""
+    """Equal for the items of one group. A hash collision puts two groups into one batch."""
 
     def __post_init__(self) -> None:
         key = sort_key(self.token_ids)
@@ -43,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one probe read off one response, in logits: the pooled score and two summaries."""
+    """One probe's result for one response, in logits: the pooled score and two summaries."""
 
     score: float
     mean: float
@@ -53,14 +54,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the engine says of one item: the RM's raw scalar and every probe's reading by name."""
+    """The engine's result for one item: the RM's raw scalar and every probe's reading by name."""
 
     base_reward: float
     readings: dict[str, Reading] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number in it can be answered; a NaN token makes its reading's mean NaN."""
+        """Whether every number is finite. Token logits are covered by their reading's mean, which
+        is NaN if any token is."""
         return math.isfinite(self.base_reward) and all(
             math.isfinite(value)
             for reading in self.readings.values()
@@ -70,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """An engine's answer: one score an item, in order, and how many tokens it really computed."""
+    """An engine's result for a batch: one score per item, in order, and the tokens computed."""
 
     scores: Sequence[Score]
     num_computed_tokens: int
@@ -78,11 +80,13 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One item's score and what it took.
+    """One item's score and its cost.
 
-    `queue_s` is from `submit` to the start of the item's batch, `forward_s` the time the model had
-    that batch. `num_computed_tokens` is the item's share of the batch's; the shares add up to the
-    whole.
+    Attributes:
+        queue_s: seconds from `submit` to the start of the item's batch.
+        forward_s: seconds that the batch was in the model.
+        num_computed_tokens: the item's share of the tokens computed for its batch. The shares of a
+            batch add up to the batch's total.
     """
 
     score: Score
@@ -92,28 +96,31 @@ class Scored:
 
 
 class Engine(Protocol):
-    """What the server needs of an engine; nothing above this line knows which engine runs."""
+    """What the server needs from an engine. No caller knows which engine runs."""
 
     name: str
 
     @property
     def alive(self) -> bool:
-        """False once the engine can score nothing any more."""
+        """False once the engine can no longer score."""
         return True
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
-        """Tokens that one forward over the first item would compute, over the first two, and so on:
-        padding included, shared tokens once. Items are taken from `items` one at a time."""
+        """Tokens that one forward would compute over the first item, over the first two, and so on.
+
+        Padding counts, and shared tokens count once. `items` is consumed lazily: item by item.
+        """
         ...
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """Scores `items` in one forward; several threads may call at once."""
+        """Scores `items` in one forward. Several threads may call at once."""
         ...
 
     def forget(self) -> None:
-        """Drops what was kept of earlier forwards: the model's numbers are in doubt."""
+        """Drops everything kept from earlier forwards. Called when the model's scores are in
+        doubt."""
         return None
 
     def close(self) -> None:
-        """Lets go of what the engine holds. Nothing may be scored afterwards."""
+        """Releases the engine's resources. Nothing may be scored afterwards."""
         return None

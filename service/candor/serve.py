@@ -76,7 +76,7 @@ def run(settings: Settings, load: Load) -> int:
 
     from candor.http.app import create_app
     from candor.http.protocol import BoundedProtocol
-    from candor.http.server import CUT, LAME_DUCK_S, Server
+    from candor.http.server import EXIT_WORK_CUT, LAME_DUCK_S, Server
     from candor.watch.health import Health
 
     health = Health()
@@ -100,4 +100,4 @@ def run(settings: Settings, load: Load) -> int:
     if health.failed is not None:
         return 1
     log.info("drained", cut=health.num_cut)
-    return CUT if health.num_cut else 0
+    return EXIT_WORK_CUT if health.num_cut else 0

@@ -1,4 +1,4 @@
-"""Every path of packed attention against one plain float64 attention a sequence.
+"""Every path of packed attention against one plain float64 attention per sequence.
 
 The AVX-512 kernels run here as plain C++ compiled from the same lines (`tests/forward/kernels.py`),
 so what is not tested on a machine without AVX-512 is the instructions, not the arithmetic.
@@ -13,42 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from candor.forward import flex_attention
 from candor.forward.packed_attention import PackedLayout, UnsupportedAttention, packed_attention
 from candor.forward.prefix import Layout, Segment, lay_out
 from tests.forward.kernels import PATHS, computed_by
-
-CPU = torch.device("cpu")
-HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (8, 1)]
-"""(query heads, key/value heads): as many, 2, 3 and 4 to one, and all to one."""
-
-
-def sequences(seed: int) -> list[tuple[int, ...]]:
-    """A context that three go on from, one of them further, a duplicate, and one by itself."""
-    draw = random.Random(seed)
-
-    def some(low: int, high: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(1000) for _ in range(draw.randint(low, high)))
-
-    context, turn = some(17, 60), some(16, 40)
-    found = [context + some(1, 30) for _ in range(3)]
-    found += [context + turn + some(1, 50), context + turn + some(1, 9), some(1, 70)]
-    return [*found, found[0]]
-
-
-def states(
-    layout: Layout, heads: tuple[int, int], head_dim: int, dtype: torch.dtype, seed: int = 0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [1, heads, T, head_dim] as a model hands them over: transposed."""
-    generator = torch.Generator().manual_seed(seed)
-    counts = (heads[0], heads[1], heads[1])
-    query, key, value = (
-        torch.randn(1, layout.num_tokens, n, head_dim, generator=generator)
-        .to(dtype)
-        .transpose(1, 2)
-        for n in counts
-    )
-    return query, key, value
+from tests.forward.layouts import CPU, HEADS, sequences, states
 
 
 def attend(
@@ -99,28 +67,6 @@ def test_every_head_size_and_grouping_is_exact(path: str, head_dim: int) -> None
                 given = states(layout, heads, head_dim, dtype)
                 gap = attend(layout, given, window).double() - exact(layout, ids, given, window)
                 assert gap.abs().max() < tolerance, (heads, window, dtype)
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("softcap", [None, 2.0])
-def test_what_a_gpu_runs_is_exact(softcap: float | None) -> None:
-    """Flex attention uncompiled, on the CPU: the masks and the cap, not the speed."""
-    for seed, (heads, window) in enumerate(zip(HEADS, (None, 1, 5, 33, None), strict=True)):
-        layout = lay_out(sequences(seed))
-        query, key, value = states(layout, heads, 16, torch.float32)
-        packed = PackedLayout(layout, CPU)
-        packed.announce(torch.arange(2, layout.num_tokens, 7))
-        assert packed.read is not None
-        for queries in (packed.all, packed.read):
-            asking = query if queries.tokens is None else query[:, :, queries.tokens]
-            mask = packed.block_mask(queries, window)
-            found = flex_attention.attend(asking, key, value, mask, 0.25, softcap)
-            with computed_by("torch"):
-                expected, _ = packed_attention(
-                    nn.Identity(), asking, key, value, None, scaling=0.25, packed_layout=packed,
-                    sliding_window=window, softcap=softcap, queries=queries,
-                )  # fmt: skip
-            assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", ["native", "emulated"])
@@ -230,7 +176,7 @@ def test_only_some_tokens_may_ask(path: str) -> None:
     packed = PackedLayout(layout, CPU)
     packed.announce(read)
     assert packed.read is not None
-    assert 0 in packed.read.table[:, 4].tolist()  # a segment where nobody asks
+    assert 0 in packed.read.table[:, 4].tolist()  # a segment without queries
     for window in (None, 20):
         with computed_by(path):
             found, _ = packed_attention(

@@ -12,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from tests.client.replies import REVISION, envelope, reward_reply
 
@@ -117,6 +120,11 @@ def running_stub() -> Iterator[Stub]:
         stub.shutdown()
         stub.server_close()
         thread.join(10)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def rollouts(num_rows: int, num_responses: int = 3) -> list[dict[str, Any]]:

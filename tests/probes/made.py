@@ -1,4 +1,4 @@
-"""What the probe tests build: a card, labelled rows, activations with a planted direction."""
+"""Material of the probe tests: a card, labelled rows, activations with a planted direction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from candor.probes.card import BoundSpec, Calibration, Card, DataInfo, ModelIdentity
 from candor.probes.fitting.data import Row
+from candor.probes.fitting.transfer import Labelled
 from candor.probes.probe import Probe
 
 HIDDEN = 4
@@ -68,3 +69,30 @@ def planted(
     y = np.arange(n) % 2
     x = rng.normal(size=(n, d)) + strength * np.outer(y - 0.5, direction)
     return x.astype(np.float32), y, direction.astype(np.float32)
+
+
+TRAIN, VALIDATION = range(0, 200), range(200, 300)
+
+
+def labelled(y: np.ndarray, kinds: list[str] | None = None) -> Labelled:
+    groups = [str(row // 2) for row in range(len(y))]
+    return Labelled(y, groups, kinds or [""] * len(y), TRAIN, VALIDATION)
+
+
+KINDS = ["a", "b", "c"]
+
+
+def shortcut(seed: int = 18) -> tuple[dict[int, np.ndarray], Labelled]:
+    """Layer 1 tells the labels of each kind apart by a direction of its own; layer 2 less well, by
+    one that all kinds share. Kind `d` has label 0 only."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(300) % 2
+    kinds = [KINDS[row // 2 % 3] for row in range(300)]
+    for row in range(0, 300, 10):
+        labels[row], kinds[row] = 0, "d"
+    own, common = rng.normal(size=(300, 6)), rng.normal(size=(300, 6))
+    for row, (kind, label) in enumerate(zip(kinds, labels, strict=True)):
+        if kind != "d":
+            own[row, KINDS.index(kind)] += 8 * (label - 0.5)
+            common[row, 0] += 3 * (label - 0.5)
+    return {1: own.astype(np.float32), 2: common.astype(np.float32)}, labelled(labels, kinds)

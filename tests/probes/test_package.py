@@ -1,4 +1,4 @@
-"""What `candor.probes` exports, and the example in its docstring."""
+"""The exports of `candor.probes`, and the example in its docstring."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ rewards_and_flags = st.lists(
 
 
 def flagged_share(rewards: list[float], flags: list[int], beta: float) -> float:
-    """What an optimiser of strength beta makes of responses that were equally likely."""
+    """The distribution that an optimiser of strength beta makes of equally likely responses."""
     top = max(rewards)
     weights = [math.exp(beta * (reward - top)) for reward in rewards]
     return sum(w for w, flag in zip(weights, flags, strict=True) if flag) / sum(weights)

@@ -20,10 +20,10 @@ import pytest
 
 from candor.assemble import load, serve_probes
 from candor.http.app import create_app
-from candor.jobs.probe.calibrate import calibrate_probe
-from candor.jobs.rollouts.audit_tilt import audit_tilt
-from candor.jobs.rollouts.bon import bon
-from candor.jobs.rollouts.score import score
+from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
+from candor.jobs.rollouts.audit_tilt import TiltOptions, audit_tilt
+from candor.jobs.rollouts.bon import BonOptions, bon
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.models.load import load_reward_model
@@ -51,13 +51,13 @@ class World:
     def score(self, name: str, rows: list[Row], **options: Any) -> Path:
         rollouts, out = self.folder / f"{name}.jsonl", self.folder / f"{name}.scored.jsonl"
         write_rows(rollouts, rows)
-        code = score(rollouts=rollouts, out=out, reward_url=self.url, **options)
+        code = score(ScoreOptions(rollouts=rollouts, out=out, reward_url=self.url, **options))
         assert code == Exit.DONE
         return out
 
     def audit(self, scored: Path, flag: str) -> dict[str, Any]:
         out = self.folder / "tilt.json"
-        assert audit_tilt(scored=[scored], flag=flag, out=out, beta=0.5) == Exit.DONE
+        assert audit_tilt(TiltOptions(scored=[scored], flag=flag, out=out, beta=0.5)) == Exit.DONE
         report: dict[str, Any] = json.loads(out.read_bytes())["all"]
         return report
 
@@ -67,7 +67,9 @@ class World:
 
     def bon(self, scored: Path, **options: Any) -> dict[str, Any]:
         out = self.folder / "bon.json"
-        assert bon(scored=scored, out=out, n=str(NUM_CANDIDATES), **options) == Exit.DONE
+        assert (
+            bon(BonOptions(scored=scored, out=out, n=str(NUM_CANDIDATES), **options)) == Exit.DONE
+        )
         report: dict[str, Any] = json.loads(out.read_bytes())
         return report
 
@@ -93,12 +95,14 @@ def world(
     rollouts = folder / "calibration.jsonl"
     write_rows(rollouts, planted.candidates(seed + 1, contexts["calibration"], 8, BASE_SHARE))
     code = calibrate_probe(
-        probe=folder / "probe",
-        rollouts=rollouts,
-        model=str(model),
-        device="cpu",
-        bound="hinge",
-        hinge_percentile=100 * (1 - BASE_SHARE) - 5,
+        CalibrateOptions(
+            probe=folder / "probe",
+            rollouts=rollouts,
+            model=str(model),
+            device="cpu",
+            bound="hinge",
+            hinge_percentile=100 * (1 - BASE_SHARE) - 5,
+        )
     )
     assert code == Exit.DONE
     settings = Settings(

@@ -1,4 +1,4 @@
-"""A tiny server that the tests of the API share, one a file."""
+"""A tiny server that the API tests of one file share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is given and what it answers."""
+"""The types that an engine takes and returns."""
 
 from __future__ import annotations
 

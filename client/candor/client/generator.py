@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from candor.client.errors import InvalidReply, WrongModel
 from candor.client.retry import Retry, http_url, send_async, timeout
 from candor.client.schema import Message
+from candor.client.wire import describe_first_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,5 @@ def _parse(form: type[Form], response: httpx2.Response) -> Form:
     try:
         return form.model_validate_json(response.content)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the body"
-        raise InvalidReply(
-            f"{response.url}: not the OpenAI form: {where}: {fault['msg']}"
-        ) from None
+        reason = describe_first_error(error)
+        raise InvalidReply(f"{response.url}: not the OpenAI form: {reason}") from None

@@ -150,7 +150,7 @@ def error_of(response: httpx2.Response) -> RewardError:
     The envelope is read leniently: a newer server may say more, a proxy in between says something
     else.
     """
-    told = told_by(response)
+    told = error_body(response)
     retryable = told.get("retryable")
     if not isinstance(retryable, bool):
         retryable = response.status_code in RETRYABLE_STATUSES
@@ -168,7 +168,7 @@ def error_of(response: httpx2.Response) -> RewardError:
     )
 
 
-def told_by(response: httpx2.Response) -> dict[str, Any]:
+def error_body(response: httpx2.Response) -> dict[str, Any]:
     """The envelope's `error`, or the body itself where it has none; empty if it is no JSON
     object."""
     try:

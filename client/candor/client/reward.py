@@ -25,12 +25,12 @@ from candor.client.errors import InvalidReply, NotReadyInTime
 from candor.client.retry import (
     NO_ANSWER,
     Retry,
+    error_body,
     error_of,
     http_url,
     send,
     send_async,
     timeout,
-    told_by,
 )
 from candor.client.schema import ModelInfo, RewardResponse
 from candor.client.wire import (
@@ -87,7 +87,7 @@ class _Readiness:
         elif answer.is_success:
             return True
         else:
-            told = told_by(answer)
+            told = error_body(answer)
             self.phase = f"{told.get('status')}, {told.get('reason')}"
             if "status" not in told:
                 self.phase = str(error_of(answer))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from candor.client.errors import ClientError, ModelChanged, PermanentError
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.schema import ResponseReward
+from candor.client.schema import ResponseReward, RewardResponse
 from candor.client.wire import Truncation
 
 Message = Mapping[str, Any]
@@ -103,21 +103,12 @@ class RewardServer:
         return outcome
 
     async def _item(self, item: Mapping[str, Any], texts: Sequence[str]) -> list[Outcome]:
-        """Outcomes of one context's responses; at most one request for each that is refused."""
-        penalties = {name: dict(strength) for name, strength in self.penalties.items()}
-        outcomes: dict[int, Outcome] = {}
-        while len(outcomes) < len(texts):
-            places = [place for place in range(len(texts)) if place not in outcomes]
-            asked = {**item, "responses": [texts[place] for place in places]}
-            try:
-                reply = await self._client().rewards([asked], penalties, truncation=self.truncation)
-            except ClientError as error:
-                if is_final(error):
-                    raise
-                outcomes |= dict.fromkeys(blamed(error, places), error)
-            else:
-                outcomes |= zip(places, reply.results[0].responses, strict=True)
-        return [outcomes[place] for place in range(len(texts))]
+        """One outcome per response of one context, in order."""
+        reply, failed = await score_item(
+            self._client(), item, texts, self.penalties, truncation=self.truncation
+        )
+        scored = iter(() if reply is None else reply.results[0].responses)
+        return [failed[place] if place in failed else next(scored) for place in range(len(texts))]
 
     def _client(self) -> AsyncRewardClient:
         """This loop's client of this server, made at the first call."""
@@ -134,6 +125,49 @@ class RewardServer:
         return clients[key]
 
 
+async def score_item(
+    client: AsyncRewardClient,
+    item: Mapping[str, Any],
+    texts: Sequence[str],
+    penalties: Mapping[str, Mapping[str, Any]],
+    *,
+    truncation: Truncation = "error",
+    unsent: Collection[int] = (),
+) -> tuple[RewardResponse | None, dict[int, ClientError]]:
+    """Score one context's responses, those that the server refuses left out.
+
+    The server answers a request whole or not at all, so it is asked again without each response
+    that it refuses: at most one request per response.
+
+    Args:
+        item: the context, as on the wire.
+        unsent: indexes of the texts that are not to be scored.
+
+    Returns:
+        The reply for the responses that could be scored (None when there are none), and the error
+        of each other response by its index in `texts`.
+
+    Raises:
+        ClientError: an error that is not about the responses (`is_final`).
+        ValueError: the arguments; nothing was sent.
+    """
+    failed: dict[int, ClientError] = {}
+    while True:
+        places = [n for n in range(len(texts)) if n not in failed and n not in unsent]
+        request = {**item, "responses": [texts[place] for place in places]}
+        try:
+            return await client.rewards([request], penalties, truncation=truncation), failed
+        except ClientError as error:
+            if is_final(error):
+                raise
+            refused = refused_places(error, places)
+            if isinstance(error, PermanentError) and error.response is not None:
+                error.response = refused[0]  # counted in `texts`, for the message
+            failed |= dict.fromkeys(refused, error)
+            if len(refused) == len(places):
+                return None, failed
+
+
 def is_final(error: ClientError) -> bool:
     """Whether every later row must fail the same way, so that going on would train on nothing."""
     if isinstance(error, PermanentError):
@@ -141,8 +175,8 @@ def is_final(error: ClientError) -> bool:
     return isinstance(error, ModelChanged)
 
 
-def blamed(error: ClientError, places: Sequence[int]) -> Sequence[int]:
-    """The places of the responses that the error is about: one if it names one, or all."""
+def refused_places(error: ClientError, places: Sequence[int]) -> Sequence[int]:
+    """Those of `places` that the error is about: the response that it names, or all."""
     number = error.response if isinstance(error, PermanentError) else None
     return places if number is None else places[number : number + 1] or places
 

@@ -71,9 +71,7 @@ def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) ->
     try:
         reply = RewardResponse.model_validate_json(body, extra="ignore")
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the body"
-        raise InvalidReply(f"not a reward reply: {where}: {fault['msg']}") from None
+        raise InvalidReply(f"not a reward reply: {describe_first_error(error)}") from None
     if len(reply.results) != len(request.items):
         raise InvalidReply(f"{len(reply.results)} results for {len(request.items)} items")
     for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
@@ -96,6 +94,17 @@ def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) ->
             f"from {_name(first)}. Rewards of two models must not be mixed: use a new client"
         )
     return reply
+
+
+def describe_first_error(error: ValidationError, *parents: str) -> str:
+    """The first of pydantic's errors, without the input, as `items.0.responses: what is wrong`.
+
+    Args:
+        parents: names that lead to the value that was validated.
+    """
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(map(str, (*parents, *first["loc"]))) or "the body"
+    return f"{place}: {first['msg']}"
 
 
 def _check_numbers(scored: ResponseReward, where: str) -> None:

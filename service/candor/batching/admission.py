@@ -1,10 +1,11 @@
-"""Whether a submission may join the queue: by tokens, predicted wait and deadline. No clock, no
-queue.
+"""Decides whether a submission may join the queue: by tokens, predicted wait and deadline. This
+module has no clock and no queue.
 
-Not by count: trainers post thousands of single items at once. The rate is learnt from the batches
-that were served, so the predicted wait follows the model and the machine without a setting. It is
-tokens over seconds of them all, so that a batch counts for what it held: a forward of a few tokens
-takes far longer a token than a full one.
+The number of items is not bounded, because trainers post thousands of single items at once. The
+rate is learnt from the batches served, so the predicted wait follows the model and the machine
+without a setting. The rate is the total of tokens over the total of seconds, so that each batch
+weighs as many tokens as it held: a forward of few tokens takes far longer per token than a full
+forward.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from candor.errors import CandorError, DeadlineExceeded, Overloaded
 
 MAX_RETRY_AFTER_S = 60
 
-KEPT = 0.8
-"""What the past weighs when a batch is added to it; a change is learnt in ten to twenty batches."""
+PAST_WEIGHT = 0.8
+"""Factor on the past totals when a batch is added. A change of rate is learnt in ten to twenty
+batches."""
 
-MIN_TOKENS = 2048
-"""Served before any wait is predicted: the check at start-up would promise a far slower model."""
+MIN_SERVED_TOKENS = 2048
+"""Tokens to serve before any wait is predicted. The check at start-up alone would predict a far
+slower model."""
 
-MAX_SLOWER = 4.0
-"""As what one batch counts that took longer: a process that was suspended, or a virtual machine
-that was moved, has a batch of minutes, and would refuse callers until twenty more have gone by."""
+MAX_SLOWDOWN = 4.0
+"""Longest batch time that is believed, as a multiple of the predicted time. A suspended process or
+a migrated virtual machine would otherwise report minutes, and refuse callers for twenty batches."""
 
 
 class Admission:
@@ -42,35 +45,35 @@ class Admission:
         self._num_served = 0
 
     def learn(self, num_tokens: int, seconds: float) -> None:
-        """A batch of `num_tokens` (as sent, without padding) took the model `seconds`."""
-        if self._num_served >= MIN_TOKENS and self._seconds > 0:
-            promised = num_tokens * self._seconds / self._tokens
-            seconds = min(seconds, MAX_SLOWER * promised)
-        self._tokens = KEPT * self._tokens + num_tokens
-        self._seconds = KEPT * self._seconds + seconds
+        """Adds a batch of `num_tokens` (as sent, without padding) that took `seconds`."""
+        if self._num_served >= MIN_SERVED_TOKENS and self._seconds > 0:
+            predicted = num_tokens * self._seconds / self._tokens
+            seconds = min(seconds, MAX_SLOWDOWN * predicted)
+        self._tokens = PAST_WEIGHT * self._tokens + num_tokens
+        self._seconds = PAST_WEIGHT * self._seconds + seconds
         self._num_served += num_tokens
 
     def refusal(
         self, num_tokens: int, queued: int, in_flight: int, remaining_s: float
     ) -> CandorError | None:
-        """Why `num_tokens` more cannot join, or None.
+        """The error for a submission that may not join, or None.
 
-        An empty queue always admits: what comes goes into the very next batch, so a rate learnt
-        from a freak batch, or one submission larger than the queue, can never lock the door for
-        good.
+        An empty queue always admits, because the submission goes into the very next batch. So
+        neither a rate learnt from an unusual batch nor a submission larger than the queue can block
+        the server for good.
 
         Args:
-            num_tokens: of the submission.
+            num_tokens: tokens of the submission.
             queued: tokens that wait.
             in_flight: tokens in the model now.
-            remaining_s: time to the submission's deadline; infinite without one.
+            remaining_s: time to the submission's deadline; infinite if it has none.
         """
         if remaining_s <= 0:
             return DeadlineExceeded("the deadline had passed when the request arrived")
         if queued == 0:
             return None
-        known = self._num_served >= MIN_TOKENS
-        rate = self._tokens / max(self._seconds, 1e-6) if known else math.inf
+        has_rate = self._num_served >= MIN_SERVED_TOKENS
+        rate = self._tokens / max(self._seconds, 1e-6) if has_rate else math.inf
         excess = queued + num_tokens - self._max_queue_tokens
         if excess > 0:
             return Overloaded("the queue is full", retry_after_s=_retry_after(excess / rate))
@@ -84,5 +87,5 @@ class Admission:
 
 
 def _retry_after(seconds: float) -> int:
-    """Whole seconds for `Retry-After`, at least 1 so that nobody comes straight back."""
+    """Whole seconds for `Retry-After`; at least 1, so that no caller retries at once."""
     return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))

@@ -1,10 +1,10 @@
-"""The queue in front of the model: workers that share one engine, isolation of failures, drain.
+"""`Batcher`: feeds one engine from one queue, isolates failures, and drains.
 
-All state belongs to the event loop's thread; a model thread gets a batch and gives back a list of
-outcomes. A batch is whatever waits when a worker becomes free (`candor.batching.queue`); there is
-no timer. Deadlines and waits are on the monotonic clock.
+All state belongs to the event loop's thread. A model thread takes a batch and returns a list of
+outcomes. A batch is formed from the waiting items when a worker becomes free
+(`candor.batching.queue`); there is no timer. Deadlines and waits are on the monotonic clock.
 
-The promise: every `submit` ends, by scores or by an error with a name, on every path.
+Every `submit` ends, on every path: with scores or with a `CandorError`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from candor.errors import (
 )
 from candor.item import Engine, Item, Score, Scored
 
-LEAST_TOKENS = 128
-"""A smaller batch is not worth a worker of its own: the matrix products get slower. From here on
-two texts on a thread each are back before one batch of both on two (docs/decisions.md)."""
+MIN_TOKENS_PER_WORKER = 128
+"""Fewest tokens that get a worker of their own. Below, the matrix products get slower. From this
+size on, two texts on one thread each are scored sooner than one batch of both on two threads
+(docs/decisions.md)."""
 
 
 class Batcher:
@@ -38,15 +39,16 @@ class Batcher:
 
     Args:
         engine: called from `workers` threads.
-        max_batch_tokens: budget of one forward, in the engine's own `cost`.
+        max_batch_tokens: most tokens of one forward, as the engine's `costs` counts them.
         max_queue_tokens: bound on the tokens that wait.
-        max_queue_wait_s: bound on the wait predicted from the tokens in front and the recent rate.
+        max_queue_wait_s: bound on the wait predicted from the tokens ahead and the recent rate.
         watchdog_s: a single forward longer than this makes `alive` false.
         workers: batches that may run at once.
-        before_batch: called in the model thread with how many workers' share of the machine the
-            batch may use: all of it where nothing else waits or runs. None for an engine that
-            shares the machine out itself: what comes while a lone batch runs joins it.
-        observer: told of batches, waits, refusals and failures.
+        before_batch: called in the model thread before a batch, with the number of workers whose
+            share of the machine the batch may use. That is all of them if nothing else waits or
+            runs. None for an engine that divides the machine itself: new batches then begin beside
+            a batch that runs alone.
+        observer: notified of batches, waits, refusals and failures.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Batcher:
 
     @property
     def queue_tokens(self) -> int:
-        """Tokens waiting, what is in the model not counted."""
+        """Tokens that wait. Tokens in the model do not count."""
         return self._queue.num_tokens
 
     @property
@@ -92,39 +94,41 @@ class Batcher:
 
     @property
     def oldest_wait_s(self) -> float:
-        """How long the oldest waiting item has waited; 0.0 when none waits."""
+        """How long the oldest waiting item has waited; 0.0 when the queue is empty."""
         oldest = self._queue.oldest
         return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
 
     @property
     def busy_for_s(self) -> float:
-        """How long the engine has been in the longest of its current calls; 0.0 without any."""
+        """How long the longest of the engine's current calls has run; 0.0 without a call."""
         return self._workers.busy_for_s
 
     @property
     def alive(self) -> bool:
-        """Started, not ended, and no worker is stuck in one forward."""
+        """Whether the batcher runs and no worker is stuck in one forward."""
         running = self._runner is not None and not self._runner.done()
         return running and self.busy_for_s <= self._watchdog_s
 
     def start(self) -> None:
-        """Begins to take batches; call once, from the event loop."""
+        """Begins to take batches. Call once, from the event loop."""
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="candor-batcher")
 
     async def submit(self, items: Sequence[Item], *, deadline: float | None) -> list[Scored]:
-        """Scores `items`, in order. All of them are admitted or none.
+        """Scores `items`, in order. Either all of them are admitted or none.
 
-        When the awaiting task is cancelled (its client is gone), the items that still wait leave
+        When the awaiting task is cancelled (its client has left), the items that still wait leave
         the queue and are never scored.
 
         Args:
-            items: any number; none gives an empty list.
-            deadline: in `time.monotonic()` seconds; what has not reached the model by then fails.
+            items: any number; an empty sequence gives an empty list.
+            deadline: in `time.monotonic()` seconds. Items that have not reached the model by then
+                fail.
 
         Raises:
-            Overloaded, Draining, NotReady: refused, nothing was queued.
-            DeadlineExceeded: at admission, or while an item still waited.
-            EngineFailed, NonFiniteScore: with `.item` the index into `items`; the rest is dropped.
+            Overloaded, Draining, NotReady: refused; nothing was queued.
+            DeadlineExceeded: the deadline had passed at admission, or passed while an item waited.
+            EngineFailed, NonFiniteScore: `.item` is the index into `items`; the other items are
+                dropped.
         """
         if not items:
             return []
@@ -149,12 +153,12 @@ class Batcher:
             raise
 
     async def drain(self) -> None:
-        """Refuses new work and returns when all accepted work is answered."""
+        """Refuses new work, and returns when all accepted work is answered."""
         self._draining = True
         await self._idle.wait()
 
     def close(self) -> None:
-        """Stops now. Whatever still waits or is in the model fails with Draining."""
+        """Stops now. Items that wait or are in the model fail with `Draining`."""
         self._draining = True
         self._fail_all(lambda: Draining("the server is shutting down", retry_after_s=1))
         if self._runner is not None:
@@ -162,7 +166,7 @@ class Batcher:
         self._workers.close()
 
     def _refusal(self, num_tokens: int, deadline: float | None) -> CandorError | None:
-        """Why a submission with so many tokens to compute is not taken, or None."""
+        """The error for a submission of `num_tokens` that is not accepted, or None."""
         if self._draining:
             return Draining("the server is shutting down", retry_after_s=1)
         if self._runner is None or self._runner.done():
@@ -173,7 +177,7 @@ class Batcher:
         )
 
     async def _run(self) -> None:
-        """Keeps the workers; ends with the first that ends."""
+        """Runs the workers, and ends when the first of them ends."""
         workers = [asyncio.create_task(self._work()) for _ in range(self._workers.number)]
         try:
             ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +189,7 @@ class Batcher:
             self._fail_all(lambda: EngineFailed("the model stopped"))
 
     async def _work(self) -> None:
-        """Takes a batch, has it scored, settles it; for ever."""
+        """Takes, scores and settles batches without end."""
         while True:
             batch = self._take()
             if batch is None:
@@ -197,18 +201,18 @@ class Batcher:
             self._settle(batch, await self._workers.run(batch))
 
     def _take(self) -> Batch | None:
-        """Moves the next batch from the queue to a worker; None when nothing can be begun.
+        """Moves the next batch from the queue to a worker; None when no batch can begin.
 
-        A batch that is all there is has the whole machine (where it is shared out by worker), and
-        nothing else begins until it ends: threads that wait for each other at every layer must not
-        share a core with other work.
+        A batch that empties the queue gets every free worker's share of the machine (with
+        `before_batch`), and no other batch begins in that share until it ends: threads that wait
+        for each other at every layer must not share a core with other work.
         """
         free = self._workers.free
         while free > 0 and self._queue:
             enough = self._max_batch_tokens
-            if self._workers.number > 1:  # a worker's share, so that all are busy to the end
+            if self._workers.number > 1:  # one worker's share, so that all are busy to the end
                 share = self._queue.num_distinct_tokens // self._workers.number
-                enough = max(LEAST_TOKENS, share)
+                enough = max(MIN_TOKENS_PER_WORKER, share)
             entries = self._queue.take(enough, self._max_batch_tokens, self._engine.costs)
             now = time.monotonic()
             for entry in entries:
@@ -221,7 +225,7 @@ class Batcher:
         return None
 
     def _must_run(self, entry: Entry, now: float) -> bool:
-        """Whether an entry whose turn has come has to be computed."""
+        """Whether an entry taken from the queue still has to be computed."""
         submission = entry.submission
         if submission.future.done():
             return False
@@ -232,11 +236,11 @@ class Batcher:
         return True
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """Hands each outcome to its submission, and learns the rate."""
+        """Gives each outcome to its submission, and learns the rate."""
         now = time.monotonic()
         forward_s = now - batch.began
-        # Batches run side by side, and the rate is of all of them: since one ended, or the first of
-        # them began.
+        # The rate is that of all batches that run side by side. So the time counts from the end of
+        # the previous batch, or from this batch's begin if that was later.
         busy_s = now - max(batch.began, self._settled_at)
         self._settled_at = now
         self._workers.end(batch)
@@ -249,7 +253,7 @@ class Batcher:
             if isinstance(score, Score) and score.is_finite:
                 queue_s = batch.began - entry.queued_at
                 submission.give(entry.index, Scored(score, queue_s, forward_s, computed))
-            elif not submission.future.done():  # else another of its items has failed, or it left
+            elif not submission.future.done():  # done: another item failed, or the client left
                 error = _error(score, entry.index)
                 self._observer.on_item_error(error.type)
                 self._fail(submission, error)
@@ -268,14 +272,14 @@ class Batcher:
         self._idle.set()
 
     def _drop(self, submission: Submission) -> None:
-        """Takes what still waits of a submission out of the queue."""
+        """Takes a submission's waiting entries out of the queue."""
         for entry in submission.waiting:
             self._queue.discard(entry)
         submission.waiting.clear()
 
 
 def _error(score: Score | BaseException, index: int) -> CandorError:
-    """What is wrong with an item: the engine raised for it, or what it said is no number."""
+    """The error of a failed item: the engine raised for it, or its score is not finite."""
     if isinstance(score, Score):
         return NonFiniteScore("the model gave NaN or infinity for this text", item=index)
     kind = type(score).__name__

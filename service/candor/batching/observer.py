@@ -1,10 +1,10 @@
-"""What the batcher tells metrics and logs."""
+"""`Observer`: the batcher's notifications to metrics and logs."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Called from the event loop's thread. This one tells nobody."""
+    """Receives the batcher's notifications, in the event loop's thread. This class ignores them."""
 
     def on_batch(
         self, num_items: int, num_tokens: int, num_computed_tokens: int, forward_s: float
@@ -12,7 +12,7 @@ class Observer:
         """A batch came back from the model."""
 
     def on_dequeue(self, queue_s: float) -> None:
-        """An item's batch begins."""
+        """An item's batch begins; the item waited `queue_s` seconds."""
 
     def on_item_error(self, type: str) -> None:
         """An accepted item failed."""
@@ -21,4 +21,4 @@ class Observer:
         """A submission was not accepted."""
 
     def on_gone(self, num: int) -> None:
-        """A client left and `num` of its items leave the queue unscored."""
+        """A client left, and `num` of its items leave the queue unscored."""

@@ -1,10 +1,12 @@
-"""What waits for the model, and in which order it goes: by group, the oldest first.
+"""The items that wait for the model, and their order: by group, the oldest first.
 
-A batch begins with the item that has waited longest and takes that item's whole group (everything
-that waits with the same context) with it, then the next oldest item's, while they fit: the context
-of a group is computed once also when a trainer sends its responses one by one and others come in
-between. Nothing starves: each batch begins with the oldest item, and no item is overtaken by one
-that came more than `MAX_OVERTAKE_S` after it. No threads, no clock.
+A batch begins with the item that has waited longest, and takes that item's whole group: all waiting
+items with the same context. Then it takes the group of the next oldest item, while groups fit. So
+the context of a group is computed once, even if a trainer sends the group's responses one by one
+with other items in between.
+
+No item starves: each batch begins with the oldest item, and no item is overtaken by an item that
+came more than `MAX_OVERTAKE_S` later. This module has no threads and no clock.
 """
 
 from __future__ import annotations
@@ -21,15 +23,16 @@ from candor.item import Item, Scored
 T = TypeVar("T")
 
 Costs = Callable[[Iterable[Item]], Iterator[int]]
-"""`candor.item.Engine.costs`."""
+"""The type of `candor.item.Engine.costs`."""
 
 MAX_OVERTAKE_S = 5.0
-"""A trainer sends a group's responses within a second or so; who comes later waits his turn."""
+"""A trainer sends a group's responses within about a second. A response that comes later than this
+waits in order of arrival."""
 
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """What one caller asked for: the items that still wait, and the scores that have come in."""
+    """The state of one `submit` call: the items that still wait, and the scores so far."""
 
     num_items: int
     future: asyncio.Future[list[Scored]]
@@ -39,7 +42,7 @@ class Submission:
     scored: dict[int, Scored] = field(default_factory=dict)
 
     def give(self, index: int, scored: Scored) -> None:
-        """Ends the submission with its last score, unless it has ended already."""
+        """Stores one score. The last score ends the submission, unless it has ended already."""
         self.scored[index] = scored
         if len(self.scored) == self.num_items and not self.future.done():
             self.future.set_result([self.scored[i] for i in range(self.num_items)])
@@ -47,7 +50,8 @@ class Submission:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One item: number `index` of a submission that came at `queued_at` (monotonic)."""
+    """One item in the queue: number `index` of a submission, which came at `queued_at` (monotonic
+    clock)."""
 
     submission: Submission
     index: int
@@ -56,21 +60,22 @@ class Entry:
 
 
 class Queue:
-    """Waiting items, in order of arrival and by group. Every step is as long as what it moves."""
+    """Waiting items, in order of arrival and by group. The time of each step is proportional to the
+    number of items it moves."""
 
     def __init__(self) -> None:
-        # Ordered by links, so that one leaves from the middle (its client gone) without a scan.
+        # An OrderedDict, so that an entry can leave the middle (its client left) without a scan.
         self._waiting: OrderedDict[Entry, None] = OrderedDict()
         self._groups: dict[int, OrderedDict[Entry, None]] = {}
         self.num_tokens = 0
         self.num_distinct_tokens = 0
-        """With the context of each group counted once."""
+        """Tokens that wait, with the context of each group counted once."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Entry]:
-        """In order of arrival."""
+        """The entries in order of arrival."""
         return iter(self._waiting)
 
     @property
@@ -86,7 +91,7 @@ class Queue:
         group[entry] = None
 
     def discard(self, entry: Entry) -> None:
-        """Takes `entry` out if it still waits."""
+        """Removes `entry` if it still waits."""
         if entry not in self._waiting:
             return
         item = entry.item
@@ -98,12 +103,12 @@ class Queue:
             del self._groups[item.context_key]
 
     def take(self, enough: int, budget: int, costs: Costs) -> list[Entry]:
-        """Takes the next batch out; empty when nothing waits.
+        """Removes and returns the next batch; empty when nothing waits.
 
         Args:
-            enough: tokens above which no further group joins.
-            budget: tokens of one forward; only a group that is larger is split.
-            costs: the engine's `costs`, in which both are counted.
+            enough: number of tokens above which no further group joins.
+            budget: most tokens of one forward. Only a group larger than this is split.
+            costs: the engine's `costs`, which counts the tokens of both.
         """
 
         def prices(run: Iterable[tuple[int, Entry]]) -> Iterator[int]:
@@ -112,10 +117,10 @@ class Queue:
         run = take_batch(self._in_order(), min(enough, budget), prices)
         following = next(islice(self._in_order(), len(run), None), None)
         if following is not None and following[0] == run[-1][0]:
-            # The last group came only in part: it stays whole for the next batch, unless it is the
-            # first.
-            cut = run[-1][0]
-            run = [place for place in run if place[0] != cut] or take_batch(
+            # Only a part of the last group fits. The group waits for the next batch as a whole,
+            # unless it is the first.
+            last_turn = run[-1][0]
+            run = [place for place in run if place[0] != last_turn] or take_batch(
                 takewhile(lambda place: place[0] == 0, self._in_order()), budget, prices
             )
         batch = [entry for _, entry in run]
@@ -124,7 +129,7 @@ class Queue:
         return batch
 
     def _in_order(self) -> Iterator[tuple[int, Entry]]:
-        """Everything that waits as it would go, each with the number of its group's turn."""
+        """All waiting entries in the order of scoring, each with its group's turn (0, 1, ...)."""
         seen: set[Entry] = set()
         turn = 0
         for oldest in self._waiting:
@@ -141,14 +146,15 @@ class Queue:
 def take_batch(
     waiting: Iterable[T], max_batch_tokens: int, costs: Callable[[Iterable[T]], Iterator[int]]
 ) -> list[T]:
-    """Takes the next batch from the front of what waits.
+    """The next batch, from the front of `waiting`.
 
-    At least one entry when anything waits: an item longer than the budget goes alone (the renderer
-    has refused what the model cannot take at all).
+    It has at least one entry if any waits: an item longer than the budget is scored alone. (The
+    renderer has refused texts longer than the model's window.)
 
     Args:
-        max_batch_tokens: budget of one forward.
-        costs: tokens of a forward over the first entry, the first two, and so on; never falling.
+        max_batch_tokens: most tokens of one forward.
+        costs: tokens of a forward over the first entry, over the first two, and so on; never
+            decreasing.
     """
     taken: list[T] = []
 

@@ -1,7 +1,7 @@
-"""The model threads: they run batches of one engine side by side, know how long each batch has been
+"""The model threads: run batches of one engine side by side, measure how long each batch has been
 in the model, and isolate an item that makes a forward raise.
 
-What a batch is made of, and what becomes of its scores, is the batcher's business.
+The batcher forms the batches and distributes their scores.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ from candor.batching.queue import Entry
 from candor.item import BatchResult, Engine, Item, Score
 
 Outcome = tuple[Score | BaseException, int]
-"""One item's score, or what the engine raised for it alone; its share of the computed tokens."""
+"""One item's score, or the exception that the engine raised for it alone; and the item's share of
+the computed tokens."""
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """What one model thread has, and how many workers' share of the machine it may use."""
+    """The batch of one model thread, and the number of workers whose share of the machine it may
+    use."""
 
     entries: list[Entry]
     workers: int
     began: float
     forward_began: float | None = None
-    """Of the engine's current call; written by the model thread."""
+    """Start of the engine's current call, or None. Written by the model thread."""
 
 
 class Workers:
-    """Up to `number` batches at once.
+    """Runs up to `number` batches at once.
 
     Args:
-        before_batch: called in the model thread with the batch's share of the machine.
+        before_batch: called in the model thread with the number of workers whose share of the
+            machine the batch may use.
     """
 
     def __init__(
@@ -50,19 +53,19 @@ class Workers:
 
     @property
     def free(self) -> int:
-        """Workers' shares of the machine that no batch uses."""
+        """Number of workers whose share of the machine no batch uses."""
         return self.number - sum(batch.workers for batch in self._in_flight)
 
     @property
     def num_tokens(self) -> int:
-        """In the model now, as sent."""
+        """Tokens in the model now, as sent."""
         return sum(entry.item.num_tokens for entry in self.entries)
 
     @property
     def busy_for_s(self) -> float:
-        """How long the engine has been in the longest of its current calls; 0.0 without any."""
-        began = [batch.forward_began for batch in self._in_flight]
-        return max((time.monotonic() - one for one in began if one is not None), default=0.0)
+        """How long the longest of the engine's current calls has run; 0.0 without a call."""
+        starts = [batch.forward_began for batch in self._in_flight]
+        return max((time.monotonic() - start for start in starts if start is not None), default=0.0)
 
     @property
     def idle(self) -> bool:
@@ -71,11 +74,11 @@ class Workers:
 
     @property
     def entries(self) -> list[Entry]:
-        """Everything that is in the model now."""
+        """All entries in the model now."""
         return [entry for batch in self._in_flight for entry in batch.entries]
 
     def begin(self, entries: list[Entry], share: int) -> Batch:
-        """A batch that is in flight from now on and uses `share` workers' part of the machine."""
+        """Makes a batch. It is in flight from now on, and uses the share of `share` workers."""
         batch = Batch(entries, share, time.monotonic())
         self._in_flight.append(batch)
         return batch
@@ -89,15 +92,15 @@ class Workers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._score, batch)
 
     def end(self, batch: Batch) -> None:
-        """The batch is in flight no more."""
+        """Marks the batch as no longer in flight."""
         self._in_flight.remove(batch)
 
     def abandon(self) -> None:
-        """No batch is in flight any more: nobody waits for what the model still computes."""
+        """Marks all batches as no longer in flight. Scores that still come are not used."""
         self._in_flight = []
 
     def close(self) -> None:
-        """Lets the threads go; a forward that hangs is not waited for."""
+        """Ends the threads, without waiting for a forward that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _score(self, batch: Batch) -> list[Outcome]:
@@ -117,10 +120,11 @@ class Workers:
 def score_isolated(
     score: Callable[[Sequence[Item]], BatchResult], items: Sequence[Item]
 ) -> list[Outcome]:
-    """Scores a batch so that only the items that raise alone fail; one outcome per item, in order.
+    """Scores a batch so that only items that raise on their own fail. One outcome per item, in
+    order.
 
-    A batch that raises is halved and tried again. One bad item among n is found in about 2 log n
-    forwards, and a batch that does not fit in memory gets down to a size that does.
+    A batch that raises is halved, and both halves are tried. A bad item among n is found in about
+    2 log n forwards, and a batch that does not fit in memory is halved until it fits.
 
     Raises:
         SystemExit, KeyboardInterrupt: the engine wants the process to end.
@@ -132,9 +136,9 @@ def score_isolated(
         return list(zip(result.scores, _shares(result.num_computed_tokens, items), strict=True))
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a panic in a Rust extension is no Exception
-        # Its frames hold the forward's tensors; a kept error must not keep them, nor the next try
-        # find the memory full.
+    except BaseException as error:  # a panic in a Rust extension is not an Exception
+        # The error's frames hold the forward's tensors. They must be freed: the error is kept, and
+        # the next try needs the memory.
         traceback.clear_frames(error.__traceback__)
         if len(items) == 1:
             return [(error, 0)]
@@ -143,7 +147,7 @@ def score_isolated(
 
 
 def _shares(total: int, items: Sequence[Item]) -> list[int]:
-    """`total` divided in proportion to the items' tokens, in whole numbers that add up to it."""
+    """`total` divided in proportion to the items' tokens: whole numbers that add up to `total`."""
     whole = sum(item.num_tokens for item in items)
     marks = [total * mark // whole for mark in accumulate(item.num_tokens for item in items)]
     return [mark - before for before, mark in pairwise([0, *marks])]

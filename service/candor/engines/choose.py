@@ -1,5 +1,4 @@
-"""Which engine runs: the packed one where it proves to give this model's own numbers, else the
-padded one."""
+"""Chooses the engine: packed if its scores equal the model's own on a check, else padded."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from candor import logs
 from candor.engines.packed import CHECK_TOLERANCE, PackedEngine, check_items, self_check
 from candor.engines.padded import PaddedEngine
 from candor.engines.prefix_cache import PrefixCache
-from candor.engines.threads import changes_in_its_forward
+from candor.engines.threads import forward_changes_model
 from candor.forward import blocks
 from candor.forward.packed_attention import attention_path
 from candor.item import Engine, Item
@@ -32,11 +31,10 @@ def build_engine(
     device: str,
     prefix_cache: PrefixCache | None = None,
 ) -> Engine:
-    """The engine asked for; `packed` is compared with the padded forward before it is trusted.
+    """The engine that `name` names. `packed` is first compared with the padded forward.
 
-    A model whose attention cannot be packed (or is, and comes out different) is served by the
-    padded engine, with the reason in the log: slower, never wrong. So is one that gives other
-    numbers where it finds contexts in its cache.
+    The padded engine, which is slower, serves a model if its attention cannot be packed, if packing
+    changes its scores, or if cached contexts change its scores. The log has the reason.
 
     Args:
         prefix_cache: for the packed engine.
@@ -50,15 +48,15 @@ def build_engine(
     items = check_items(model.config.get_text_config().vocab_size)
     expected = padded.score(items).scores
     stock = model.config._attn_implementation
-    if changes_in_its_forward(model):
-        prefix_cache = None  # its keys are rotated for the batch they were computed in
+    if forward_changes_model(model):
+        prefix_cache = None  # cached keys are rotated for the batch that computed them
     packed = PackedEngine(model, probes, device=device, prefix_cache=prefix_cache)
     reason = self_check(packed, expected, items)
     if prefix_cache is not None:
         reason = reason or self_check(packed, expected, items)
     taken = reason is None and take_over_blocks(model, packed, items)
     if prefix_cache is not None:
-        prefix_cache.clear()  # of what was computed for these checks
+        prefix_cache.clear()  # drops the contexts of these checks
     if reason is None:
         log.info(
             "packed_engine",
@@ -72,8 +70,8 @@ def build_engine(
 
 
 def take_over_blocks(model: PreTrainedModel, packed: Engine, items: Sequence[Item]) -> bool:
-    """Computes plain blocks by `candor.forward.blocks`, if that gives the scores of the model's
-    own."""
+    """Computes plain blocks with `candor.forward.blocks`, if the scores then equal those of the
+    model's own blocks. Returns whether it does."""
     before = packed.score(items).scores
     if not blocks.take_over(model):
         return False

@@ -1,7 +1,7 @@
 """The packed engine: one sequence per batch, no padding, every distinct prefix computed once.
 
-It works for every decoder that goes through transformers' attention interface. Whether a model does
-so, and gets the numbers of its own forward, is not taken on trust: `self_check` compares.
+It works for every decoder that uses transformers' attention interface. `self_check` tests whether a
+model does so, and whether the scores equal those of its own forward.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from candor.item import BatchResult, Engine, Item, Score
 from candor.probes.probe import Probe
 
 CHECK_TOLERANCE = 0.2
-"""Mean difference to the model's own forward, in standard deviations of its scores. Right layouts
-in bfloat16 differ by 0.03 to 0.1, ones that lose a prefix by 1 and more."""
+"""Largest mean difference from the model's own forward, in standard deviations of its scores. In
+bfloat16, right layouts differ by 0.03 to 0.1; layouts that lose a prefix differ by 1 or more."""
 
 
 class PackedEngine(Engine):
-    """Scores items with one reward model and any number of probes; takes over its attention.
+    """Scores items with one reward model and any number of probes. Replaces the model's attention.
 
     Args:
         model: sequence classification with one label, in eval mode, on `device`. Its attention
-            implementation is replaced: nothing else can run it afterwards.
+            implementation is replaced, so no other code can run the model afterwards.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
-        device: where the model is.
-        prefix_cache: keeps contexts for later forwards; None computes every context anew.
+        device: the model's device.
+        prefix_cache: keeps contexts for later forwards. None computes every context again.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -64,7 +64,7 @@ class PackedEngine(Engine):
         return count_distinct(item.sort_key for item in items)
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """One forward; R at each item's last token, probe logits at its response tokens only."""
+        """One forward. R is read at each item's last token, probes at its response tokens only."""
         cache = self._prefix_cache
         contexts = None if cache is None else cache.look_up(items)
         forward = packed(
@@ -90,7 +90,7 @@ class PackedEngine(Engine):
 
 
 def check_items(vocabulary: int) -> list[Item]:
-    """Random token ids with everything a layout does: a shared context, one within another, a
+    """Random token ids with every case of a layout: a shared context, a context within another, a
     sequence that is another's prefix, a duplicate, and sequences that share nothing."""
     draw = random.Random(0)
 
@@ -111,13 +111,13 @@ def self_check(
     items: Sequence[Item],
     tolerance: float = CHECK_TOLERANCE,
 ) -> str | None:
-    """Whether `packed` gives the scores `expected` of the model's own forward.
+    """Compares the scores of `packed` with `expected`, the scores of the model's own forward.
 
     Args:
-        tolerance: mean difference allowed, in standard deviations of the scores.
+        tolerance: largest mean difference allowed, in standard deviations of the scores.
 
     Returns:
-        None where it does; else the reason it cannot be used.
+        None if they agree, else the reason why `packed` cannot be used.
     """
     try:
         found = packed.score(items).scores
@@ -125,12 +125,12 @@ def self_check(
         return f"{type(error).__name__}: {error}".split("\n", 1)[0]
     if not all(score.is_finite for score in expected):
         return "the model's own scores are not finite"
-    theirs = [score.base_reward for score in expected]
-    gaps = [abs(a.base_reward - b) for a, b in zip(found, theirs, strict=True)]
-    spread = statistics.pstdev(theirs)
-    if not statistics.fmean(gaps) <= tolerance * spread:  # also when it is NaN
+    own = [score.base_reward for score in expected]
+    gaps = [abs(a.base_reward - b) for a, b in zip(found, own, strict=True)]
+    spread = statistics.pstdev(own)
+    if not statistics.fmean(gaps) <= tolerance * spread:  # "not <=", so that NaN fails too
         return (
-            f"its scores differ from the model's own forward by {statistics.fmean(gaps):.3g} in "
-            f"the mean, where these scores have a standard deviation of {spread:.3g}"
+            f"its scores differ from the model's own forward by {statistics.fmean(gaps):.3g} on "
+            f"average; the standard deviation of the model's own scores is {spread:.3g}"
         )
     return None

@@ -1,9 +1,9 @@
-"""The plain engine: right-padded batches through the stock transformers forward, one forward per
+"""The padded engine: right-padded batches through the stock transformers forward, one forward per
 batch.
 
-Correct for every architecture `candor.forward.capture` knows, with whatever attention the model was
-loaded with. It shares nothing between items and pads to the longest one; a faster engine needs only
-`costs` and `score`. It never looks for a pad id: where an item ends is its length.
+It is correct for every architecture in `candor.forward.capture`, with any attention that the model
+was loaded with. It shares nothing between items, and pads them to the longest item. An item's end
+comes from its length; the engine never looks for a pad id.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PaddedEngine(Engine):
     Args:
         model: sequence classification with one label, in eval mode, on `device`.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
-        device: where the model is.
+        device: the model's device.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -51,7 +51,7 @@ class PaddedEngine(Engine):
             yield number * longest
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """One forward; R at each item's last token, probe logits at its response tokens only."""
+        """One forward. R is read at each item's last token, probes at its response tokens only."""
         forward = padded(
             [item.token_ids for item in items],
             [(item.response_start, item.response_end) for item in items],

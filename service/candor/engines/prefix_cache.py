@@ -1,8 +1,8 @@
-"""Contexts whose keys and values are kept for the responses that come later, up to a size.
+"""`PrefixCache`: keeps the keys and values of contexts for later responses, up to a size.
 
-A trainer that sends a group's responses one by one sends its context again with each. In one batch
-the context is computed once; from one batch to the next it is found here. The model threads use
-the cache.
+A trainer that sends a group's responses one by one sends the context again with each response.
+Within a batch the context is computed once; across batches it is found in this cache. The model
+threads use the cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from candor.forward.prefix_kv import CachedPrefix
 from candor.item import Item
 
 MIN_TOKENS = 32
-"""Shortest context that is kept: a shorter one is computed again faster than it is looked up."""
+"""Shortest context that is kept. A shorter context is computed faster than it is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,10 @@ class Contexts:
     """The contexts of one batch.
 
     Attributes:
-        cached: for each item, the longest cached context that its own context begins with.
-        to_keep: for some items, by number, how many of their first tokens are worth keeping.
-        keys: the contexts of those items, as the cache names them.
+        cached: for each item, the longest cached context that is a prefix of the item's context.
+        to_keep: by number of an item, how many of its first tokens are worth keeping. Not all items
+            are in it.
+        keys: the cache key of each item in `to_keep`.
     """
 
     cached: list[CachedPrefix | None]
@@ -39,16 +40,16 @@ class PrefixCache:
     """The most recently used contexts.
 
     Args:
-        max_bytes: bound on their keys and values.
+        max_bytes: bound on the size of the keys and values.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.num_hits = 0
-        """Batches that found a context of theirs."""
+        """Batches that found at least one of their contexts."""
         self.num_saved_tokens = 0
         self._max_bytes = max_bytes
         self._bytes_per_token = 0.0
-        """Bytes of one token's keys and values, once a context has been kept."""
+        """Bytes of the keys and values per token; 0.0 until a context has been kept."""
         self._prefixes = _CountingLRU(max_bytes)
         self._lock = threading.Lock()
 
@@ -62,11 +63,11 @@ class PrefixCache:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the keys and values that are kept."""
+        """Size of the cached keys and values."""
         return int(self._prefixes.currsize)
 
     def look_up(self, items: Sequence[Item]) -> Contexts:
-        """What of the items' contexts is cached, and what should be kept of their forward."""
+        """Finds the cached parts of the items' contexts, and the parts to keep from the forward."""
         keys = [context_key(item) for item in items]
         with self._lock:
             lengths = sorted({len(key) for key in self._prefixes}, reverse=True)
@@ -78,10 +79,10 @@ class PrefixCache:
     def keep(
         self, contexts: Contexts, computed: Mapping[int, CachedPrefix], num_saved: int
     ) -> None:
-        """Takes in what a forward computed.
+        """Stores the contexts that a forward computed.
 
         Args:
-            contexts: as looked up for it.
+            contexts: the result of `look_up` for that forward.
             computed: the keys and values of `contexts.to_keep`, by number of the item.
             num_saved: tokens that the forward did not have to compute.
         """
@@ -95,14 +96,14 @@ class PrefixCache:
                     self._bytes_per_token = prefix.num_bytes / prefix.num_tokens
 
     def clear(self) -> None:
-        """Forgets every context: what was computed is in doubt."""
+        """Drops every context. Called when the model's scores are in doubt."""
         with self._lock:
             evicted = self._prefixes.num_evictions
             self._prefixes.clear()
             self._prefixes.num_evictions = evicted
 
     def _longest(self, key: bytes, lengths: Sequence[int]) -> CachedPrefix | None:
-        """The longest cached context that `key` begins with; it counts as used."""
+        """The longest cached context that is a prefix of `key`. It counts as used."""
         heads = (key[:length] for length in lengths if length <= len(key))
         head = next((head for head in heads if head in self._prefixes), None)
         return None if head is None else self._prefixes[head]
@@ -110,8 +111,10 @@ class PrefixCache:
     def _worth_keeping(
         self, keys: Sequence[bytes], cached: Sequence[CachedPrefix | None]
     ) -> dict[int, int]:
-        """By number of the first item that has it, the length of each context that is long enough
-        and not cached to its end. No more of them than there is room for."""
+        """Lengths of the contexts to keep, by number of the first item with the context.
+
+        A context is kept if it is long enough and not completely cached, as long as there is room.
+        """
         first: dict[bytes, int] = {}
         for number, key in enumerate(keys):
             first.setdefault(key, number)
@@ -140,6 +143,8 @@ class _CountingLRU(LRUCache[bytes, CachedPrefix]):
 
 
 def context_key(item: Item) -> bytes:
-    """The sort key of an item's context: of the tokens before the response and before the last
-    token, since probes and the head read nothing there, only their keys and values are needed."""
+    """The sort key of an item's context: the tokens before the response and before the last token.
+
+    Probes and the head read nothing at these tokens, so only their keys and values are needed.
+    """
     return item.sort_key[: 4 * min(item.response_start, item.num_tokens - 1)]

@@ -1,7 +1,7 @@
 """One forward of the trunk -> R and every probe's `Reading`, by item.
 
-Shared by the engines: how a batch goes through the trunk is theirs (`candor.forward.batch`), what
-is made of it is here.
+The packed and the padded engine share this module. They differ in how a batch is laid out for the
+trunk (`candor.forward.batch`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from candor.probes.probe import Probe
 
 
 class LayerProbes:
-    """The probes that read one layer, as one matrix: adding a probe adds a column, not a pass."""
+    """The probes of one layer as one matrix, so that another probe adds a column, not a pass."""
 
     def __init__(self, probes: Sequence[Probe]) -> None:
         self.probes = tuple(probes)
@@ -61,10 +61,10 @@ def score_forward(
     items: Sequence[Item],
     forward: Forward,
 ) -> BatchResult:
-    """Runs `forward`: R at each item's last token, probe logits at its response tokens only.
+    """Runs `forward`. R is read at each item's last token, probes at its response tokens only.
 
-    Several threads may run one model at once. What equal items share is read once, so that their
-    scores are equal to the bit.
+    Several threads may run one model at once. Tokens that equal items share are read once, so that
+    the items' scores are equal to the bit.
     """
     logits: dict[int, Tensor] = {}
 
@@ -89,7 +89,7 @@ def score_forward(
 def readings(
     items: Sequence[Item], layers: dict[int, LayerProbes], logits: dict[int, Tensor]
 ) -> list[dict[str, Reading]]:
-    """Cuts each layer's [response tokens of the batch, probes] into readings, by item."""
+    """Splits each layer's logits [response tokens of the batch, probes] into readings by item."""
     lengths = [item.response_end - item.response_start for item in items]
     found: list[dict[str, Reading]] = [{} for _ in items]
     for index, layer in layers.items():

@@ -1,6 +1,6 @@
-"""What the GET routes answer, as types: for the handlers, the OpenAPI document and the clients.
+"""The types that the GET routes answer: for the handlers, the OpenAPI document and the clients.
 
-The scoring route's types are in `schema.py`.
+The scoring route's types are in `candor.client.schema`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class Alive(Wire):
 
 
 class Readiness(Wire):
-    """Body of `GET /readyz`; the status code is 200 only for `ready`, else 503."""
+    """Body of `GET /readyz`. The status code is 200 for `ready`, and 503 for the other values."""
 
     status: Literal["loading", "ready", "wrong_scores", "stuck", "draining", "failed"]
     reason: str | None = None
 
 
 class ServedModel(Wire):
-    """One served model: OpenAI's fields, then ours."""
+    """The served model: OpenAI's fields, then Candor's."""
 
     id: str
     object: Literal["model"] = "model"
@@ -51,7 +51,7 @@ class ModelList(Wire):
 
 
 class ServedProbeCard(Wire):
-    """One served probe: the strength in force unless a request overrides it, and its card."""
+    """One served probe: its card, and the lambda that applies unless a request overrides it."""
 
     name: str
     lambda_: float = Field(alias="lambda")
@@ -59,7 +59,7 @@ class ServedProbeCard(Wire):
 
 
 class ProbeList(Wire):
-    """Body of `GET /v1/probes`. Monitors are not in it."""
+    """Body of `GET /v1/probes`, without monitors."""
 
     probes: list[ServedProbeCard]
 

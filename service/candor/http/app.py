@@ -1,6 +1,6 @@
 """The ASGI application: routes, the edge around them, and loading in the background.
 
-The port is bound before the model is loaded, so that `/livez` and `/readyz` can say what goes on.
+The port is bound before the model is loaded, so that `/livez` and `/readyz` answer while it loads.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ log = logs.get(__name__)
 T = TypeVar("T")
 
 Load = Callable[[Metrics], Rewarder]
-"""Loads the model; called once, in a thread of its own. The batcher is started by the app."""
+"""Loads the model. Called once, in a thread of its own. The app then starts the batcher."""
 
 
 def create_app(
     settings: Settings, load: Load, *, health: Health | None = None, limits: Limits | None = None
 ) -> FastAPI:
-    """The whole application; loading begins with its lifespan.
+    """The whole application. Loading begins with its lifespan.
 
-    With an API key the docs and `/openapi.json` are off: deny by default, and they list what is
-    there to attack.
+    With an API key, `/docs` and `/openapi.json` are off, because they list the routes for an
+    attacker.
     """
     state = ServerState(settings=settings, health=health or Health(), metrics=Metrics())
     state.metrics.watch_health(state.health)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        """Load while the server already answers; let the threads go at the end."""
+        """Load while the server already answers; end the threads at shutdown."""
         running = asyncio.create_task(load_and_watch(state, load))
         try:
             yield
@@ -88,9 +88,9 @@ def create_app(
 
 
 async def load_and_watch(state: ServerState, load: Load) -> None:
-    """Load, score the sentinel, open for work, then keep checking scores and drift.
+    """Load, score the sentinel, accept work, then keep checking scores and drift.
 
-    A failure is one line in the log and `health.failed`; `serve.py` ends the process on it.
+    A failure writes one line to the log and sets `health.failed`; then `serve.py` ends the process.
     """
     try:
         rewarder = await in_daemon_thread(lambda: load(state.metrics))
@@ -112,7 +112,7 @@ async def load_and_watch(state: ServerState, load: Load) -> None:
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """`work()` in a thread that does not keep the process: SIGTERM while loading must end it."""
+    """Runs `work()` in a daemon thread, so that SIGTERM while loading can end the process."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
 

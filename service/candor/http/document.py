@@ -1,5 +1,5 @@
 """`python -m candor.http.document` prints the OpenAPI document of a server without a key.
-`docs/openapi.json` is its copy, and a test holds the two equal."""
+`docs/openapi.json` is a copy; a test checks that the two are equal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from candor.watch.metrics import Metrics
 
 
 def document() -> bytes:
-    """The document, sorted and indented, ending in a newline."""
+    """The document, sorted and indented, with a newline at the end."""
     app = create_app(Settings(model="described"), never_loaded)
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(app.openapi(), option=options)
 
 
 def never_loaded(_: Metrics) -> Rewarder:
-    """Stands in for the model of an application that is described and not run."""
+    """The `load` of an application that is only described and never run."""
     raise RuntimeError("this application is described, not run")
 
 

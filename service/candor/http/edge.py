@@ -1,12 +1,13 @@
-"""The edge: what every HTTP request must pass before a route sees it, as one pure ASGI layer.
+"""The edge: the checks that every HTTP request must pass before a route sees it, as one pure ASGI
+layer.
 
-In order: request id, size of the head, Host, the key, draining, form of a POST, the body (counted
-and timed). Then the route; then one access line and the metrics. It also answers every error that a
-route raises, so there is one place where an error becomes bytes.
+In order: request id, size of the head, Host, the key, draining, form of a POST, and the body (its
+size and its time). Then the route runs, and the edge writes one access line and the metrics. The
+edge also answers every error that a route raises, so that errors become bytes in one place.
 
-Deny by default: without the key only `OPEN` is answered, and that is decided on the very path the
-router will see, never on a URL rebuilt from the Host header (which is how CVE-2026-48746 came to
-be). TLS, quotas and floods are a proxy's business.
+Access is denied by default: without the key only `KEYLESS_PATHS` are answered. The check uses the
+same path as the router, never a URL rebuilt from the Host header (the cause of CVE-2026-48746).
+TLS, quotas and floods are left to a proxy.
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ from candor.watch.metrics import Metrics
 
 log = logs.get(__name__)
 
-OPEN = frozenset({"/livez", "/readyz", "/ready", "/health"})
-"""Answered without a key and while draining: they say whether to send work, nothing else."""
-OPERATOR = frozenset({"/metrics", "/v1/drift", "/v1/drift/reference"})
-"""Where monitors show: with an operator key, these take that key and no other."""
-QUIET = OPEN | {"/metrics"}
-"""Not in the access log: probes and scrapers would drown it."""
+KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health"})
+"""Answered without a key. They only say whether to send work."""
+OPERATOR_PATHS = frozenset({"/metrics", "/v1/drift", "/v1/drift/reference"})
+"""Routes that show monitors. If there is an operator key, they accept that key only."""
+POLLED_PATHS = KEYLESS_PATHS | {"/metrics"}
+"""Answered while draining too, and not in the access log, which health checks and scrapers would
+fill."""
 
-GONE = 499
-"""Status in log and metrics for a caller who left before the answer; never sent."""
+CLIENT_LEFT_STATUS = 499
+"""Status in log and metrics if the caller left before the answer. It is never sent."""
 
 
 class ClientGone(Exception):
-    """The caller closed the connection; there is nobody to answer."""
+    """The caller closed the connection, so there is no answer to send."""
 
 
 def error_answer(error: CandorError, request_id: str) -> tuple[bytes, dict[str, str]]:
@@ -65,9 +67,9 @@ class Edge:
     """ASGI middleware around the whole app.
 
     Args:
-        routes: the paths the app answers; anything else is "other" in the metrics.
-        operator_key: of `OPERATOR`; None leaves them to `api_key`.
-        host_names: DNS names a Host header may carry beside localhost.
+        routes: the paths that the app answers. Other paths are "other" in the metrics.
+        operator_key: the key for `OPERATOR_PATHS`. With None, `api_key` opens them.
+        host_names: DNS names that a Host header may have, beside localhost.
     """
 
     def __init__(
@@ -94,10 +96,10 @@ class Edge:
         self._operator_key = operator_key.encode() if operator_key is not None else self._key
 
     def key_for(self, path: str) -> bytes | None:
-        """What a request for `path` must show; None where nothing is asked for."""
-        if path in OPEN:
+        """The key that a request for `path` must send; None if it needs no key."""
+        if path in KEYLESS_PATHS:
             return None
-        return self._operator_key if path in OPERATOR else self._key
+        return self._operator_key if path in OPERATOR_PATHS else self._key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -113,7 +115,7 @@ class _Exchange:
         self.edge = edge
         self.began = time.monotonic()
         self.path: str = scope["path"].rstrip("/") or "/"
-        # The router sees this very path: a trailing slash is answered, not redirected.
+        # The router sees this path too, so a trailing slash is answered, not redirected.
         self.scope = {**scope, "path": self.path, "state": dict(scope.get("state") or {})}
         self.is_post = scope["method"] == "POST"
         self.headers: list[tuple[bytes, bytes]] = list(scope["headers"])
@@ -131,14 +133,14 @@ class _Exchange:
             receive = self._replay(await self._read_body()) if self.is_post else self._receive
             await self.edge.app(self.scope, receive, self._answer)
         except ClientGone:
-            self.status = GONE
+            self.status = CLIENT_LEFT_STATUS
         except CandorError as error:
             await self._refuse(error)
         except asyncio.CancelledError:
-            # Only the end of the drain cancels a request; its caller can go elsewhere with it.
+            # Only the end of the drain cancels a request. Its caller can retry elsewhere.
             self.edge.health.num_cut += self.body_complete
             if self.status is None:
-                await self._refuse(Draining("shut down before the scores were there"))
+                await self._refuse(Draining("the server shut down before the scores were ready"))
         except Exception:
             log.exception("request_failed", request_id=self.request_id, route=self.route)
             if self.status is None:
@@ -152,8 +154,10 @@ class _Exchange:
         guards.check_size(headers, url_bytes, edge.limits)
         guards.check_host(headers, edge.host_names)
         guards.check_key(headers, edge.key_for(self.path))
-        if edge.health.draining and self.path not in QUIET:
-            raise Draining("shutting down; use another replica or come back", retry_after_s=5)
+        if edge.health.draining and self.path not in POLLED_PATHS:
+            raise Draining(
+                "the server is shutting down; use another replica or retry later", retry_after_s=5
+            )
         if self.is_post:
             guards.check_post(headers)
         self.scope["state"]["deadline"] = self.began + guards.timeout_s(
@@ -162,7 +166,7 @@ class _Exchange:
         self.scope["state"]["request_id"] = self.request_id
 
     async def _read_body(self) -> bytes:
-        """The whole body; its size is counted and its time checked while it arrives."""
+        """The whole body. Its size and its time are checked while it arrives."""
         limits, health = self.edge.limits, self.edge.health
         too_large = BodyTooLarge(f"the body is over {limits.body_bytes} bytes; send fewer items")
         lengths = guards.values(self.headers, b"content-length")
@@ -186,14 +190,16 @@ class _Exchange:
                         timer.reschedule(begin + limits.body_s + self.num_bytes / MIB)
         except TimeoutError:
             if health.draining:
-                raise Draining("shutting down before the body came", retry_after_s=5) from None
+                raise Draining(
+                    "the server is shutting down and the body has not arrived", retry_after_s=5
+                ) from None
             raise RequestTimeout("the body did not arrive in time") from None
         finally:
             health.body_timers.discard(timer)
         return b"".join(chunks)
 
     def _replay(self, body: bytes) -> Receive:
-        """A `receive` for the route: the body at once, then what the connection says next."""
+        """A `receive` for the route: first the whole body, then the connection's next messages."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Message:
@@ -202,7 +208,7 @@ class _Exchange:
         return receive
 
     async def _answer(self, message: Message) -> None:
-        """Send, with the request id, and remember the status."""
+        """Sends a message of the answer; adds the request id and stores the status."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
@@ -212,13 +218,13 @@ class _Exchange:
         await self._send(message)
 
     async def _refuse(self, error: CandorError) -> None:
-        """Answer with an error; if a body is still coming, throw it away for a moment first.
+        """Answers with an error. If the body is still arriving, discards it for `linger_s`.
 
-        Closing at once would reset the connection, and the caller would see that in place of the
-        answer.
+        Closing at once would reset the connection, and the caller would see the reset instead of
+        the answer.
         """
-        body, named = error_answer(error, self.request_id)
-        headers = [(name.encode(), value.encode()) for name, value in named.items()]
+        body, fields = error_answer(error, self.request_id)
+        headers = [(name.encode(), value.encode()) for name, value in fields.items()]
         headers.append((b"content-length", str(len(body)).encode()))
         self.edge.metrics.errors.labels(error.type).inc()
         await self._answer(
@@ -235,10 +241,10 @@ class _Exchange:
 
     def _record(self) -> None:
         seconds = time.monotonic() - self.began
-        status = self.status or GONE
+        status = self.status or CLIENT_LEFT_STATUS
         self.edge.metrics.requests.labels(self.route, str(status)).inc()
         self.edge.metrics.request_s.labels(self.route).observe(seconds)
-        if self.path not in QUIET:
+        if self.path not in POLLED_PATHS:
             log.info(
                 "request",
                 request_id=self.request_id,

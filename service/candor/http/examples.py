@@ -1,6 +1,7 @@
-"""What the GET routes answer, as examples for the OpenAPI document: tests hold them to the types.
+"""Examples of the GET routes' answers, for the OpenAPI document. Tests check them against the
+types.
 
-The scoring routes' examples stand with what they describe: `openapi.py`, `contracts/`.
+The examples of the scoring routes are in `openapi.py` and `candor.trainers`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from candor.http.answers import Readiness
 Responses = dict[int | str, dict[str, Any]]
 
 
-def shown(value: Any, status: int = 200, **more: Any) -> Responses:
-    """The `responses` argument of a route that answers like this."""
+def example_response(value: Any, status: int = 200, **more: Any) -> Responses:
+    """The `responses` argument of a route, with `value` as the example answer."""
     return {status: {"content": {"application/json": {"example": value}}, **more}}
 
 
 ALIVE = {"status": "alive"}
 READY = {"status": "ready", "reason": None}
 LOADING = {"status": "loading", "reason": "loading the model"}
-READINESS: Responses = shown(READY) | shown(
-    LOADING, 503, model=Readiness, description="Not now; `reason` says why."
+READINESS: Responses = example_response(READY) | example_response(
+    LOADING, 503, model=Readiness, description="Not ready; `reason` says why."
 )
 
 MODELS = {

@@ -1,6 +1,7 @@
-"""The edge's rules, one function each: Host, key, form of a POST, request id, deadline.
+"""The edge's rules, one function per rule: size, Host, key, form of a POST, request id, deadline.
 
-Each takes the raw header list of the ASGI scope and raises what it refuses. No I/O, no state.
+Each function takes the raw header list of the ASGI scope and raises an error for a request that it
+refuses. No I/O, no state.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may cost before it is understood."""
+    """Bounds on one request before it is parsed."""
 
     header_bytes: int = 32 * 1024
     headers: int = 100
     url_bytes: int = 8 * 1024
     body_bytes: int = 64 * MIB
     body_s: float = 30.0
-    """For the body to arrive, and a second more for each MiB that has."""
+    """Time for the body to arrive; one second more per MiB that has arrived."""
     linger_s: float = 2.0
-    """How long an unwanted body is thrown away so that the caller can read the refusal."""
+    """How long the body of a refused request is discarded, so that the caller can read the
+    refusal."""
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
@@ -57,10 +59,10 @@ def check_size(headers: Headers, url_bytes: int, limits: Limits) -> None:
 
 
 def check_host(headers: Headers, names: Collection[str]) -> None:
-    """One Host header with an allowed name or any address.
+    """Requires one Host header, with an allowed name or any IP address.
 
-    This is against DNS rebinding (a web page whose own name is made to point here), which needs a
-    name; so an address passes, and a server on a pod's address needs no list.
+    This prevents DNS rebinding: a web page makes its own domain name point to this server. The
+    attack needs a name, so any address passes, and a server on a pod's address needs no list.
     """
     hosts = values(headers, b"host")
     match = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
@@ -78,18 +80,17 @@ def check_host(headers: Headers, names: Collection[str]) -> None:
 
 
 def check_key(headers: Headers, key: bytes | None) -> None:
-    """The key as Bearer or as the password of Basic; compared in constant time.
+    """Requires the key, as Bearer or as the password of Basic. Compares in constant time.
 
-    Basic because some trainers can set no header, but `http://user:key@host/` in their URL sends
-    one.
+    Basic is there for trainers that cannot set a header: the URL `http://user:key@host/` sends it.
     """
     if key is None:
         return
-    given = values(headers, b"authorization")
-    presented = _presented_key(given[0]) if len(given) == 1 else None
+    authorizations = values(headers, b"authorization")
+    presented = _presented_key(authorizations[0]) if len(authorizations) == 1 else None
     if presented is None or not hmac.compare_digest(presented, key):
         raise Unauthorized(
-            "send this route's key: Authorization: Bearer KEY, or Basic with it as password"
+            "send this route's key: Authorization: Bearer KEY, or Basic with the key as password"
         )
 
 
@@ -106,9 +107,10 @@ def _presented_key(authorization: bytes) -> bytes | None:
 
 
 def check_post(headers: Headers) -> None:
-    """A JSON content type and no Origin: what a web page cannot send here without asking first."""
+    """Requires a JSON content type and no Origin. A web page cannot send such a request without a
+    preflight."""
     if values(headers, b"origin"):
-        raise InvalidRequest("requests from web pages (Origin header) are refused")
+        raise InvalidRequest("requests from web pages are refused; send no Origin header")
     kinds = [value.split(b";")[0].strip().lower() for value in values(headers, b"content-type")]
     if kinds != [b"application/json"]:
         raise UnsupportedMediaType("send Content-Type: application/json")
@@ -117,15 +119,15 @@ def check_post(headers: Headers) -> None:
 
 
 def timeout_s(headers: Headers, default: float) -> float:
-    """`X-Request-Timeout`, seconds the caller will wait."""
-    given = values(headers, b"x-request-timeout")
-    if not given:
+    """`X-Request-Timeout`: how many seconds the caller will wait."""
+    timeouts = values(headers, b"x-request-timeout")
+    if not timeouts:
         return default
     try:
-        seconds = float(given[0])
+        seconds = float(timeouts[0])
     except ValueError:
         seconds = math.nan
-    if len(given) > 1 or not 0 < seconds <= MAX_TIMEOUT_S:
+    if len(timeouts) > 1 or not 0 < seconds <= MAX_TIMEOUT_S:
         raise InvalidRequest(
             f"X-Request-Timeout must be one number of seconds, over 0 and up to {MAX_TIMEOUT_S:g}"
         )
@@ -133,8 +135,8 @@ def timeout_s(headers: Headers, default: float) -> float:
 
 
 def request_id(headers: Headers) -> str:
-    """The caller's `X-Request-ID` if it is one harmless word, else a new one."""
-    given = values(headers, b"x-request-id")
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return given[0].decode()
+    """The caller's `X-Request-ID` if it is a single harmless word, else a new id."""
+    ids = values(headers, b"x-request-id")
+    if len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0]):
+        return ids[0].decode()
     return secrets.token_hex(8)

@@ -1,5 +1,5 @@
-"""The OpenAPI document: examples, error answers, and what FastAPI cannot see (a body read as
-bytes)."""
+"""The OpenAPI document: examples, error answers, and the bodies, which FastAPI cannot see because
+the routes read them as bytes."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ _EXAMPLES = {
     503: errors.Overloaded("the queue is full"),
 }
 _MEANINGS = {
-    400: "Not the request the API asks for",
-    401: "No key, or the wrong one",
+    400: "The request is not valid",
+    401: "The key is missing or wrong",
     404: "Not on this server",
     408: "The body did not arrive in time",
     413: "The body is too large",
@@ -129,7 +129,7 @@ _TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
     "required": False,
-    "description": "Seconds the caller will wait; past it the items are not scored.",
+    "description": "Seconds that the caller will wait. After that the items are not scored.",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
 }
 
@@ -150,7 +150,7 @@ REWARDS_BODY = {
 
 
 def contract_body(shapes: Sequence[Contract[Any]]) -> dict[str, Any]:
-    """The body of a trainer's route: any of its shapes."""
+    """The body of a trainer's route: the body of any of its contracts."""
     content = {
         "schema": {"anyOf": [_ref(shape.body) for shape in shapes]},
         "examples": {shape.client: {"value": shape.example} for shape in shapes},
@@ -165,15 +165,15 @@ def contract_responses(shapes: Sequence[Contract[Any]]) -> dict[int | str, dict[
     """The answers of a trainer's route."""
     examples = {shape.client: {"value": shape.answer} for shape in shapes}
     scored = {
-        "description": "In the order asked, or sorted where the client expects it.",
+        "description": "In the order of the request, or sorted if the client expects that.",
         "content": {"application/json": {"schema": {}, "examples": examples}},
     }
     return {200: scored, **error_responses(400, 401, 408, 413, 415, 422, 500, 503)}
 
 
 def share_errors(paths: dict[str, Any]) -> dict[str, Any]:
-    """Each kind of error answer once, by status, with references to it where it stood: a score of
-    routes have the same."""
+    """Replaces error answers by references, and returns each of them once, by status. About twenty
+    routes share them."""
     shared: dict[str, Any] = {}
     for operation in (operation for path in paths.values() for operation in path.values()):
         for status, answer in operation["responses"].items():
@@ -185,7 +185,7 @@ def share_errors(paths: dict[str, Any]) -> dict[str, Any]:
 
 
 class DescribedApp(FastAPI):
-    """FastAPI, with the request bodies' types and the key added to the generated document."""
+    """FastAPI that adds the request bodies' types and the key to the generated document."""
 
     bodies: Sequence[type[BaseModel]] = ()
 
@@ -206,7 +206,7 @@ class DescribedApp(FastAPI):
                     "description": "The key as password; the user name is ignored.",
                 },
             }
-            # Empty first: a server without a key asks for none.
+            # The empty entry: a server without a key asks for none.
             document["security"] = [{}, {"bearer": []}, {"basic": []}]
             self.openapi_schema = document
         return self.openapi_schema

@@ -1,9 +1,9 @@
-"""uvicorn's httptools protocol with the two receipt limits it lacks: time for the head, bytes that
-are not body.
+"""uvicorn's httptools protocol with two limits that it lacks: on the time for the head, and on
+bytes that are not body.
 
-Stock uvicorn waits for ever for a request head and lets httptools gather a header of 200 MB; both
-are held before any application code runs, so only a protocol can bound them. Time and size of the
-*body* are `edge.py`'s.
+Stock uvicorn waits for a request head without limit, and lets httptools collect a header of 200 MB.
+Both happen before any application code runs, so only a protocol can bound them. `edge.py` bounds
+time and size of the body.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is late or whose head, framing or trailers are too
+    """Closes a connection if its request head is late, or if head, framing or trailers are too
     large."""
 
     head_timeout_s: ClassVar[float] = 10.0
-    """From the first moment the next head could arrive on a new connection, or its first byte on an
-    old one."""
+    """Counts from the start of a new connection, or from the first byte of a further head."""
 
     max_head_bytes: ClassVar[int] = 32 * 1024
 
@@ -42,8 +41,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_head_timer()
         self._other_bytes += len(data)
         super().data_received(data)
-        # Chunked framing costs up to 5 bytes for each of body; anything more is headers, trailers
-        # or padding.
+        # Chunked framing costs up to 5 bytes per byte of body. All other bytes are headers,
+        # trailers or padding.
         if self._other_bytes > self.max_head_bytes + 8 * self._body_bytes:
             self._refuse()
 
@@ -73,10 +72,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
-            # Closes now, or after the answer to a request this head was pipelined behind.
+            # Closes now, or after the answer to an earlier pipelined request.
             self.shutdown()
 
     def _refuse(self) -> None:
         if not self.transport.is_closing():
-            # Not an answer: the peer has not finished speaking and one may be half written already.
+            # No answer is sent: the peer is still sending, and an answer may be half written.
             self.transport.abort()

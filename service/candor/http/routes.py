@@ -1,4 +1,4 @@
-"""The routes. Each is short: an error is raised here and answered by `candor.http.edge`."""
+"""The routes. An error raised here is answered by `candor.http.edge`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from candor.http.answers import (
     Version,
 )
 from candor.http.edge import error_answer
-from candor.http.examples import shown
+from candor.http.examples import example_response
 from candor.http.openapi import error_responses
 from candor.http.state import (
-    COME_BACK_S,
+    NOT_READY_RETRY_AFTER_S,
     cancel_when_client_disconnects,
     get_ready_rewarder,
     get_rewarder,
@@ -50,7 +50,7 @@ router = APIRouter()
     responses={
         200: {
             "model": RewardResponse,
-            "description": "One result an item, in order.",
+            "description": "One result per item, in order.",
             "content": {"application/json": {"example": openapi.RESPONSE_EXAMPLE}},
         },
         **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
@@ -60,16 +60,17 @@ router = APIRouter()
 async def rewards(request: Request) -> Response:
     """R, the probes' scores and the penalised reward of every response, from one forward."""
     rewarder = get_ready_rewarder(request)
-    asked = parse(await request.body())
+    scoring_request = parse(await request.body())
     deadline: float = request.state.deadline
-    work = rewarder.score(asked, deadline)
+    work = rewarder.score(scoring_request, deadline)
     answer = await cancel_when_client_disconnects(request, work, deadline)
     return Response(answer, media_type="application/json")
 
 
-@router.get("/livez", summary="Does the process answer", responses=shown(examples.ALIVE))
+@router.get("/livez", summary="Is the process alive", responses=example_response(examples.ALIVE))
 async def livez() -> Alive:
-    """200 whenever the event loop runs, also while loading or draining: restart when this fails."""
+    """200 while the event loop runs, also while loading or draining. Restart the server if this
+    fails."""
     return Alive()
 
 
@@ -81,18 +82,19 @@ async def livez() -> Alive:
 )
 @router.get(
     "/readyz",
-    summary="Should it be sent work",
+    summary="Is the server ready for work",
     response_model=Readiness,
     responses=examples.READINESS,
 )
 async def readyz(request: Request) -> Response:
-    """200 when the model is loaded, its sentinel scores are right, and it is not draining."""
+    """200 if the model is loaded, the sentinel's scores are right, and the server is not
+    draining."""
     health = get_state(request).health
     readiness = Readiness(status=health.status, reason=health.reason)
     return Response(
         readiness.model_dump_json(),
         status_code=200 if health.ready else 503,
-        headers=None if health.ready else {"retry-after": str(COME_BACK_S)},
+        headers=None if health.ready else {"retry-after": str(NOT_READY_RETRY_AFTER_S)},
         media_type="application/json",
     )
 
@@ -107,7 +109,7 @@ async def readyz(request: Request) -> Response:
     response_class=PlainTextResponse,
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format; answered while loading and draining too."""
+    """Metrics in Prometheus' text format. Answered while loading and draining too."""
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return Response(get_state(request).metrics.render(), media_type=kind)
 
@@ -115,10 +117,11 @@ async def metrics(request: Request) -> Response:
 @router.get(
     "/v1/models",
     summary="The served model",
-    responses={**shown(examples.MODELS), **error_responses(401, 503)},
+    responses={**example_response(examples.MODELS), **error_responses(401, 503)},
 )
 async def models(request: Request) -> ModelList:
-    """OpenAI's list form, with what decides the scores: weights, template, dtype, formula."""
+    """The model in OpenAI's list format, with all that determines the scores: weights, template,
+    dtype, formula."""
     rewarder = get_rewarder(request)
     model = rewarder.model
     served = ServedModel(
@@ -140,10 +143,11 @@ async def models(request: Request) -> ModelList:
 @router.get(
     "/v1/probes",
     summary="The served probes",
-    responses={**shown(examples.PROBES), **error_responses(401, 503)},
+    responses={**example_response(examples.PROBES), **error_responses(401, 503)},
 )
 async def probes(request: Request) -> ProbeList:
-    """Each probe's card and the lambda in force. Monitors are hidden from whoever optimises."""
+    """Each probe's card and default lambda. Monitors are not listed, so that an optimiser cannot
+    see them."""
     served = [
         {
             "name": name,
@@ -157,12 +161,12 @@ async def probes(request: Request) -> ProbeList:
 
 @router.get(
     "/v1/drift",
-    summary="Drift of what is scored",
-    responses={**shown(examples.DRIFT), **error_responses(401, 404, 503)},
+    summary="Drift of the scored responses",
+    responses={**example_response(examples.DRIFT), **error_responses(401, 404, 503)},
 )
 async def drift(request: Request) -> DriftReport:
     """How far R, every S, the mean-max gaps and the length have moved, and the alarms. Monitors are
-    in it: it is for whoever operates the server."""
+    included, because this route is for the operator."""
     return drift_of(request).report()
 
 
@@ -180,17 +184,17 @@ async def drift(request: Request) -> DriftReport:
     },
 )
 async def drift_reference(request: Request) -> Response:
-    """The numbers of the reference window, for a server to come; 503 until it is full."""
+    """The numbers of the reference window, for another server. 503 until the window is full."""
     return Response(drift_of(request).reference_json(), media_type="application/json")
 
 
 @router.get(
     "/version",
     summary="Versions",
-    responses={**shown(examples.VERSION), **error_responses(401)},
+    responses={**example_response(examples.VERSION), **error_responses(401)},
 )
 async def version() -> Version:
-    """Of this server and of the libraries that decide its numbers."""
+    """Versions of this server and of the libraries that determine its scores."""
     return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
 
 
@@ -200,7 +204,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
     *(contract.body for contracts in TRAINERS.values() for contract in contracts),
 )
-"""The types of every POST's body."""
+"""The body types of all POST routes."""
 
 
 def route_table() -> list[tuple[str, str]]:
@@ -217,8 +221,8 @@ def drift_of(request: Request) -> Drift:
     """The drift windows.
 
     Raises:
-        NotReady: still loading.
-        NotFound: this server keeps none.
+        NotReady: the model is loading.
+        NotFound: this server keeps no drift windows.
     """
     found = get_rewarder(request).drift
     if found is None:
@@ -227,7 +231,7 @@ def drift_of(request: Request) -> Drift:
 
 
 async def on_routing_error(request: Request, error: Exception) -> Response:
-    """Starlette's 404 and 405 in our envelope, with what there is instead."""
+    """Starlette's 404 and 405 in Candor's envelope, with the routes or methods that exist."""
     if not isinstance(error, HTTPException):
         raise error
     allowed = (error.headers or {}).get("Allow", "")

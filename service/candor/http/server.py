@@ -1,8 +1,8 @@
-"""uvicorn's server with a drain: what happens between SIGTERM and the exit.
+"""uvicorn's server with a drain between SIGTERM and the exit.
 
-At once not ready; for `LAME_DUCK_S` new requests are told 503 on an open port; then the port closes
-and accepted work is finished, until uvicorn's `timeout_graceful_shutdown` cancels what is left. A
-second signal leaves at once.
+After the signal the server is not ready. For `LAME_DUCK_S` the port stays open and new requests get
+503. Then the port closes and accepted work is finished, until uvicorn's `timeout_graceful_shutdown`
+cancels the rest. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import uvicorn
 from candor.watch.health import Health
 
 LAME_DUCK_S = 2.0
-"""Long enough for a balancer to see `/readyz` fail."""
+"""Long enough for a balancer to see that `/readyz` fails."""
 
-CUT = 75
-"""Exit status when accepted work was not answered."""
+EXIT_WORK_CUT = 75
+"""Exit status if accepted work was not answered."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn with a drain: not ready at once, a lame duck, then the end of accepted work.
+    """uvicorn with a drain.
 
-    Stock uvicorn closes the listener on SIGTERM, so a balancer sees refused connections in place of
-    a 503, and it ends with the signal re-raised, which no supervisor can tell from a crash.
+    Stock uvicorn closes the listener on SIGTERM, so a balancer sees refused connections instead of
+    503. It then raises the signal again, which a supervisor cannot distinguish from a crash.
     """
 
     def __init__(self, config: uvicorn.Config, health: Health) -> None:
@@ -35,14 +35,14 @@ class Server(uvicorn.Server):
         self._signalled_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: drain. Second: leave now."""
+        """The first signal begins the drain; the second ends the process."""
         if self._signalled_at is not None:
-            os._exit(CUT)
+            os._exit(EXIT_WORK_CUT)
         self._signalled_at = time.monotonic()
         self.health.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Every 100 ms: move the drain on, or leave if loading has failed."""
+        """Called every 100 ms: advances the drain, or exits if loading has failed."""
         if self._signalled_at is not None:
             since = time.monotonic() - self._signalled_at
             self.health.drain(max(0.0, LAME_DUCK_S - since))

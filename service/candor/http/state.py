@@ -1,4 +1,4 @@
-"""What the routes share: the server's state, and how to wait for work while the caller does."""
+"""Shared by the routes: the server's state, and waiting for work until the caller leaves."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from candor.watch.metrics import Metrics
 
 T = TypeVar("T")
 
-COME_BACK_S = 5
+NOT_READY_RETRY_AFTER_S = 5
 """`Retry-After` while the server is not ready."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ServerState:
-    """One server, from its start to its end. `app.state.server` holds it."""
+    """The state of one server, from its start to its end. `app.state.server` holds it."""
 
     settings: Settings
     health: Health
     metrics: Metrics
     rewarder: Rewarder | None = None
-    """None until the model is loaded: the port is bound long before."""
+    """None until the model is loaded, because the port is bound long before."""
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def get_state(request: Request) -> ServerState:
-    """The state of the server that the request came to."""
+    """The state of the server that received the request."""
     state: ServerState = request.app.state.server
     return state
 
@@ -50,7 +50,7 @@ def get_rewarder(request: Request) -> Rewarder:
     """
     state = get_state(request)
     if state.rewarder is None:
-        raise NotReady(state.health.reason or "not ready", retry_after_s=COME_BACK_S)
+        raise NotReady(state.health.reason or "not ready", retry_after_s=NOT_READY_RETRY_AFTER_S)
     return state.rewarder
 
 
@@ -63,21 +63,24 @@ def get_ready_rewarder(request: Request) -> Rewarder:
     rewarder = get_rewarder(request)
     health = get_state(request).health
     if health.status == "wrong_scores":
-        raise NotReady(health.reason or "not ready", retry_after_s=COME_BACK_S)
+        raise NotReady(health.reason or "not ready", retry_after_s=NOT_READY_RETRY_AFTER_S)
     return rewarder
 
 
 async def cancel_when_client_disconnects(
     request: Request, work: Awaitable[T], deadline: float
 ) -> T:
-    """`await work`, cancelled when the caller hangs up or the deadline passes.
+    """`await work`, cancelled when the caller disconnects or the deadline passes.
 
-    Work that nobody waits for leaves the queue unscored, and a caller is answered at the deadline
-    even when the model is stuck.
+    So items of a caller that has left leave the queue unscored, and a caller is answered at the
+    deadline even if the model is stuck.
+
+    Args:
+        deadline: in `time.monotonic()` seconds.
 
     Raises:
         ClientGone: the caller left first.
-        DeadlineExceeded: `deadline` has passed, in `time.monotonic()` seconds.
+        DeadlineExceeded: the deadline has passed.
     """
 
     async def hang_up() -> None:
@@ -96,7 +99,7 @@ async def cancel_when_client_disconnects(
             return working.result()
         if gone.done():
             raise ClientGone
-        raise DeadlineExceeded("the deadline passed before the scores were there", retry_after_s=1)
+        raise DeadlineExceeded("the deadline passed before the scores were ready", retry_after_s=1)
     finally:
         gone.cancel()
         working.cancel()

@@ -1,5 +1,5 @@
-"""The trainers' routes: which path speaks which contracts. Each request goes the way of
-`POST /v1/rewards`, with its refusals, its key and its deadline.
+"""The trainers' routes: the contracts of each path. A request takes the same way as in
+`POST /v1/rewards`: the same refusals, key and deadline.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ ROUTES: dict[str, Shapes] = {
     "/predict": (tei.PREDICT,),
     "/v1/score/evaluation": (llama_factory.CONTRACT,),
 }
-"""In each, the first contract whose fields the body has."""
+"""The contracts of each path. The first contract whose fields the body has is used."""
 
 
 def endpoint(shapes: Shapes) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of a path that speaks these contracts."""
+    """The handler of a path with these contracts."""
 
     async def answer(request: Request) -> Response:
         rewarder, state = get_ready_rewarder(request), get_state(request)
@@ -68,7 +68,7 @@ def endpoint(shapes: Shapes) -> Callable[[Request], Awaitable[Response]]:
 
 
 def trainers_router() -> APIRouter:
-    """All of them."""
+    """A router with all of `ROUTES`."""
     router = APIRouter(tags=["trainers"])
     for path, shapes in ROUTES.items():
         router.add_api_route(
@@ -77,8 +77,8 @@ def trainers_router() -> APIRouter:
             methods=["POST"],
             summary=" or ".join(shape.client for shape in shapes),
             description=(
-                "A translation of `POST /v1/rewards`. Unknown fields are ignored; a request is "
-                "scored whole or refused."
+                "A translation of `POST /v1/rewards`. Unknown fields are ignored. A request is "
+                "scored as a whole or refused."
             ),
             responses=openapi.contract_responses(shapes),
             openapi_extra=openapi.contract_body(shapes),

@@ -1,9 +1,8 @@
-"""Scores and rewards of a request as the plain dicts of its answer; `candor.client.schema` has the
-types on the wire.
+"""Builds the answer to a request, as plain dicts. `candor.client.schema` has the wire types.
 
-Dicts that orjson encodes are several times faster than pydantic objects; the tests hold them to
-`RewardResponse`. orjson writes NaN as null, so nothing non-finite may get here: the batcher refuses
-such scores and `compose` such rewards.
+Dicts encoded by orjson are several times faster than pydantic objects; tests check the dicts
+against `RewardResponse`. orjson writes NaN as null, so every number must be finite: the batcher
+refuses scores that are not finite, and `compose` refuses such rewards.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from candor.scoring.compose import Composed
 
 @dataclass(frozen=True, slots=True)
 class ScoredResponse:
-    """One response on its way into the answer.
+    """One response with its scores and its reward.
 
     Attributes:
         place: (group, response) in the request.
         text: the response.
-        item: the response as it was tokenised.
+        item: the tokenised context and response.
         scored: R and every S, monitors included.
         composed: the reward; holds penalised probes only.
     """
@@ -39,7 +38,7 @@ def answer(responses: Sequence[ScoredResponse], model: dict[str, Any]) -> dict[s
     """A `RewardResponse` as a dict.
 
     Args:
-        responses: in the order of the request, which has at least one.
+        responses: at least one response, in the order of the request.
         model: the answer's `model`.
     """
     num_groups = responses[-1].place[0] + 1
@@ -69,9 +68,9 @@ def answer(responses: Sequence[ScoredResponse], model: dict[str, Any]) -> dict[s
 
 
 def _response(response: ScoredResponse) -> dict[str, Any]:
-    """A `ResponseReward` as a dict. A monitor is not in `composed`, so it is not in here."""
+    """A `ResponseReward` as a dict. `composed` holds no monitors, so the dict holds none either."""
     composed, score = response.composed, response.scored.score
-    told: dict[str, Any] = {
+    reward: dict[str, Any] = {
         "reward": composed.reward,
         "base_reward": score.base_reward,
         "penalty": composed.penalty,
@@ -89,12 +88,12 @@ def _response(response: ScoredResponse) -> dict[str, Any]:
         "truncated": response.item.truncated,
     }
     if response.item.want_tokens:
-        told["tokens"] = _tokens(response)
-    return told
+        reward["tokens"] = _tokens(response)
+    return reward
 
 
 def _tokens(response: ScoredResponse) -> list[dict[str, Any]]:
-    """The response's tokens, with their span of the text and each probe's logit."""
+    """The response's tokens, each with its text span and each probe's logit."""
     item, readings = response.item, response.scored.score.readings
     ids = item.token_ids[item.response_start : item.response_end]
     logits = {name: readings[name].token_logits or () for name in response.composed.bounded}

@@ -1,9 +1,9 @@
-"""How R and S become a reward: R minus the combined terms lambda * bound(S).
+"""Composes the reward from R and S: R minus the combined terms lambda * bound(S).
 
-Pure floats; nothing here knows of models, requests or HTTP. The promise of the wire format is kept
-here: `reward == base_reward - penalty`, to the bit, and with every lambda at 0 the reward is R
-itself. A closed form takes its lambda from the responses of one group, so rewards are composed
-group by group.
+This module computes with floats only and knows no models, requests or HTTP. It keeps the wire
+format's promise: `reward == base_reward - penalty`, to the bit, and with every lambda at 0 the
+reward is R itself. A closed form computes its lambda from the responses of one group, so rewards
+are composed group by group.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Penalty:
 
     @property
     def symbol(self) -> str | None:
-        """The term in a formula; None where lambda is 0."""
+        """The term in a formula; None if lambda is 0."""
         return f"lambda*{self.bound.symbol}" if self.lambda_ != 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFormPenalty:
-    """A term whose lambda the group's responses decide (`candor.probes.tilt`)."""
+    """A term whose lambda is computed from the group's responses (`candor.probes.tilt`)."""
 
     name: str
     beta: float
@@ -53,7 +53,7 @@ class ClosedFormPenalty:
         return f"lambda(x)*{self.flag.symbol}"
 
     def for_group(self, scores: Sequence[Score]) -> Penalty:
-        """The term for the responses of one group."""
+        """The term with the lambda for one group."""
         flags = [self.flag(score.readings[self.name].score) for score in scores]
         rewards = [score.base_reward for score in scores]
         return Penalty(self.name, closed_form_lambda(rewards, flags, self.beta), self.flag)
@@ -64,7 +64,7 @@ Term = Penalty | ClosedFormPenalty
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A reward and what it is made of; `bounded` and `lambdas` are by probe name."""
+    """A reward and its parts; `bounded` and `lambdas` are by probe name."""
 
     reward: float
     penalty: float
@@ -76,24 +76,26 @@ def resolve(served: Served, overrides: Mapping[str, PenaltyOverride]) -> tuple[T
     """The penalties of one request: one term per penalised probe, in the order served.
 
     Raises:
-        UnknownProbe: an override names a probe that is not served, or a monitor; the message is the
-            same, so that guessing names tells an optimiser nothing.
+        UnknownProbe: an override names a monitor, or a probe that is not served. The message is the
+            same in both cases, so that an optimiser cannot find monitors by guessing names.
     """
     if overrides.keys() - served.penalised.keys():
-        known = ", ".join(repr(name) for name in served.penalised) or "none"
-        raise UnknownProbe(f"'penalties' names a probe that is not served; served: {known}")
+        names = ", ".join(repr(name) for name in served.penalised) or "none"
+        raise UnknownProbe(f"'penalties' names a probe that is not served; served: {names}")
     return tuple(
         _penalty(name, probe, overrides.get(name)) for name, probe in served.penalised.items()
     )
 
 
 def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) -> Term:
-    """One probe's term; the card's spreads (both within prompt) turn kappa into lambda."""
+    """One probe's term. The card's standard deviations (both within prompt) turn kappa into
+    lambda."""
     card = probe.loaded.card
     if override is not None and override.closed_form is not None:
-        given = override.closed_form
-        at = flag_threshold(card) if given.threshold is None else given.threshold
-        return ClosedFormPenalty(name, given.beta, Threshold(at))
+        closed_form = override.closed_form
+        threshold = closed_form.threshold
+        at = flag_threshold(card) if threshold is None else threshold
+        return ClosedFormPenalty(name, closed_form.beta, Threshold(at))
     strength = probe.default_lambda
     if override is not None and override.lambda_ is not None:
         strength = override.lambda_
@@ -103,11 +105,11 @@ def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) ->
 
 
 def flag_threshold(card: Card) -> float:
-    """Where S counts as the trait when nobody says: logits.
+    """Default S, in logits, above which a response counts as showing the trait.
 
-    A hinge's reference is where this probe's penalty begins. Without a hinge the card names no such
-    point (the reference of a tanh is the middle of honest replies, and would flag half of them),
-    and the median S of its calibration leaves both classes responses to be compared.
+    With a hinge: its reference, the S at which the penalty begins. Otherwise: the median S of the
+    card's calibration, so that responses fall on both sides and can be compared. (The reference of
+    a tanh would not do: it is the middle of honest replies, so it would flag half of them.)
 
     Raises:
         InvalidRequest: the card has neither.
@@ -129,10 +131,10 @@ def compose_groups(
     """The reward of every response of a request, in order.
 
     Args:
-        places: (group, response) of each score; a group's responses stand together.
+        places: (group, response) of each score; a group's responses are adjacent.
 
     Raises:
-        NonFiniteScore: as `compose`, with the place set.
+        NonFiniteScore: as in `compose`, with the item and the response set.
     """
     composed = []
     for _, members in groupby(zip(places, scores, strict=True), key=lambda pair: pair[0][0]):
@@ -147,17 +149,17 @@ def compose_groups(
 
 
 def for_group(penalties: Sequence[Term], scores: Sequence[Score]) -> list[Penalty]:
-    """The penalties with every lambda known, for the responses of one group."""
+    """The penalties for one group, with every lambda computed."""
     return [term if isinstance(term, Penalty) else term.for_group(scores) for term in penalties]
 
 
 def compose(score: Score, penalties: Iterable[Penalty], combination: Combination = SUM) -> Composed:
     """The reward of one response.
 
-    Terms are combined in the order given; a probe with a lambda of 0 has no term.
+    Terms are combined in the order of `penalties`; a probe with a lambda of 0 has no term.
 
     Raises:
-        NonFiniteScore: the penalty overflows (an absurd lambda), as JSON has no infinity.
+        NonFiniteScore: lambda is so large that the penalty overflows; JSON has no infinity.
     """
     terms: list[float] = []
     bounded: dict[str, float] = {}
@@ -175,10 +177,11 @@ def compose(score: Score, penalties: Iterable[Penalty], combination: Combination
 
 
 def formula(penalties: Iterable[Term], combination: Combination = SUM) -> str:
-    """The reward as a line of text: `R - lambda*clip(S)`, probes named when there are several.
+    """The reward as a line of text, such as `R - lambda*clip(S)`. Probes are named if there are
+    several.
 
-    A probe whose lambda is 0 has no part in the reward and none in the formula; `lambda(x)` depends
-    on one group's responses.
+    A probe whose lambda is 0 is in neither the reward nor the formula. `lambda(x)` stands for a
+    lambda that depends on the group's responses.
     """
     active = [(term.symbol, term.name) for term in penalties if term.symbol is not None]
     if len(active) == 1:

@@ -2,8 +2,8 @@
 
     resolve penalties -> encode (tokeniser thread) -> batcher -> compose -> answer
 
-Everything that a caller can get wrong is refused before the queue. Monitors are scored and recorded
-here and go no further.
+Every invalid request is refused before the queue. Monitors are scored and recorded here, and are
+never in the answer.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Rewarder:
     """Scores whole requests on one loaded model.
 
     Args:
-        model: the loaded model; only its facts are used here, the weights belong to the engine.
-        engine: runs the forwards that `batcher` makes of the queue.
+        model: the loaded model. Only its metadata is used here; the engine uses the weights.
+        engine: runs the batches that `batcher` forms.
         served: every loaded probe.
-        model_id: the name to answer under, if not the model's own.
-        combination: how several probes' terms make one penalty.
+        model_id: the model's name in answers; by default the model's own.
+        combination: how the terms of several probes become one penalty.
         drift: records every answered response; None records nothing.
     """
 
@@ -69,8 +69,8 @@ class Rewarder:
         self._engine = engine
         self._renderer = renderer
         self._metrics = metrics
-        # One thread: the tokeniser and the template are not shared between threads, and the loop
-        # stays free.
+        # One thread, because the tokeniser and the template must not be shared between threads. Not
+        # the loop's thread, so that the loop stays free.
         self._tokeniser = ThreadPoolExecutor(1, thread_name_prefix="tokeniser")
 
     @property
@@ -85,12 +85,12 @@ class Rewarder:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine runs and no model thread has died or is stuck in one forward."""
+        """Whether the engine runs, and no model thread has died or is stuck in one forward."""
         return self._engine.alive and self.batcher.alive
 
     @property
     def formula(self) -> str:
-        """The served formula, before any request's overrides."""
+        """The formula without a request's overrides."""
         return formula(resolve(self.served, {}), self.combination)
 
     async def score(self, request: ScoringRequest, deadline: float) -> bytes:
@@ -98,14 +98,14 @@ class Rewarder:
         return orjson.dumps(await self.answer(request, deadline))
 
     async def answer(self, request: ScoringRequest, deadline: float) -> dict[str, Any]:
-        """A `RewardResponse` as plain dicts: the trainers' routes put it into their own words.
+        """A `RewardResponse` as plain dicts, which the trainers' routes translate.
 
         Args:
             deadline: `time.monotonic()` seconds.
 
         Raises:
-            CandorError: `item` is the group to blame and `response` its response, where an error
-                has one. All or nothing: a request with one bad response has no answer.
+            CandorError: one bad response fails the whole request. `item` and `response` are the
+                indices of the group and of its response, if the error concerns one response.
         """
         penalties = resolve(self.served, request.penalties)
         places = request.places()
@@ -115,14 +115,15 @@ class Rewarder:
             places, [response.score for response in scored], penalties, self.combination
         )
         responses = [
-            ScoredResponse(place, request.groups[place[0]].responses[place[1]], item, one, composed)
-            for place, item, one, composed in zip(places, items, scored, rewards, strict=True)
+            ScoredResponse(place, request.groups[place[0]].responses[place[1]], item, score, reward)
+            for place, item, score, reward in zip(places, items, scored, rewards, strict=True)
         ]
         self._record(responses)
         return answer(responses, self._model_info(penalties))
 
     async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
-        """R and every S, monitors too, of every response in order: what the sentinel compares."""
+        """R and every S of every response, in order, monitors included. The sentinel compares
+        them."""
         deadline = time.monotonic() + timeout_s
         request = ScoringRequest(tuple(groups))
         places = request.places()
@@ -133,7 +134,7 @@ class Rewarder:
         """The text of each list of token ids.
 
         Raises:
-            InvalidRequest: an id that the tokeniser does not have; `item` says in which list.
+            InvalidRequest: the tokeniser has no such id; `item` is the index of the list.
         """
 
         def decode_all() -> list[str]:
@@ -148,11 +149,11 @@ class Rewarder:
         return await self._in_tokeniser(decode_all)
 
     def forget(self) -> None:
-        """Drops everything computed so far that a later forward would use again."""
+        """Drops all results that a later forward would reuse."""
         self._engine.forget()
 
     def close(self) -> None:
-        """Lets the threads go. Nothing may be submitted afterwards."""
+        """Ends the threads. Nothing may be submitted afterwards."""
         self._tokeniser.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
         self._engine.close()
@@ -201,7 +202,7 @@ class Rewarder:
         except CandorError as error:
             if error.item is None:
                 raise
-            # The batcher counts items as submitted; the caller counts groups and responses.
+            # The batcher's index counts items; the caller's indices count groups and responses.
             raise error.at(*places[error.item]) from error
 
     def _model_info(self, penalties: Sequence[Term]) -> dict[str, Any]:
@@ -222,6 +223,6 @@ class Rewarder:
 
 
 def _numbers(scored: Scored) -> list[float]:
-    """R, then S of every probe, by name."""
+    """R, then every probe's S in the order of the probes' names."""
     readings = scored.score.readings
     return [scored.score.base_reward, *(readings[name].score for name in sorted(readings))]

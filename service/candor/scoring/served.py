@@ -14,7 +14,8 @@ from candor.probes.probe import Probe
 class ServedProbe:
     """A loaded probe and its part in the reward.
 
-    A monitor is read and recorded only. It has no penalty, and a caller can neither see nor set it.
+    A monitor is scored and recorded only. It has no penalty, and callers can neither see nor set
+    it.
     """
 
     loaded: LoadedProbe
@@ -28,7 +29,7 @@ class ServedProbe:
 
 
 class Served:
-    """Every loaded probe by name. `penalised` is the one place that decides what a caller sees.
+    """Every loaded probe by name. `penalised` alone decides which probes a caller sees.
 
     Args:
         probes: by name, in the order served; monitors included.
@@ -42,5 +43,5 @@ class Served:
 
     @property
     def probes(self) -> dict[str, Probe]:
-        """Every probe's weights by name, for whoever reads activations or records scores."""
+        """Every probe's weights by name, for the engine and for the drift windows."""
         return {name: served.loaded.probe for name, served in self.everything.items()}

@@ -1,9 +1,9 @@
-"""A context and a response become an `Item`: template, response span, token ids, truncation.
+"""Renders a context and a response into an `Item`: template, response span, token ids, truncation.
 
-The text is tokenised once, as a whole, because tokens may straddle the border between context and
-response; the response's tokens are then those whose characters overlap it. Everything a caller can
-get wrong about a text is refused here, before the queue. Not here: how many items a request may
-hold (the schema) and which tokens a probe pools over (the probe).
+The text is tokenised once, as a whole, because a token may cross the border between context and
+response. The response's tokens are those whose characters overlap it. Every invalid text is refused
+here, before the queue. The schema bounds the number of items per request, and each probe chooses
+the tokens it pools over.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Text
 from candor.text.turns import Marks
 
 Ending = Literal["template", "end_token", "none"]
-"""Where the text ends, and so where R is read: as the template ends it (what TRL trains on),
-without the white space after the template's end token, or with the response itself."""
+"""Where the text ends, and so where R is read. `template`: as the template ends it (what TRL trains
+on). `end_token`: after the template's end token, without the white space behind it. `none`: at the
+end of the response."""
 
 CHARS_PER_TOKEN = 250
-"""A text with more characters than this per token of the RM's window is refused before it is
-tokenised: tokenising takes seconds per million characters. Text Generation Inference uses the same
-bound; a tighter one would refuse long runs of spaces, which are a single token."""
+"""Most characters per token of the RM's window. A longer text is refused before it is tokenised,
+because tokenising takes seconds per million characters. Text Generation Inference uses the same
+bound. A tighter bound would refuse long runs of spaces, which are a single token."""
 
-# Stands in for the response to learn what the template writes around it. Letters only, so that a
-# template that strips or lower-cases nothing but white space leaves it as it is.
+# Replaces the response, to find out what the template writes around it. Letters only, so that a
+# template that strips white space leaves it unchanged.
 _STAND_IN = "CandorResponseGoesHere"
 _USER_STAND_IN = "CandorQuestionGoesHere"
 
@@ -67,16 +68,18 @@ class Renderer:
         """Renders one (context, response) pair.
 
         Args:
-            context: what stands before the response.
-            response: the text to score; white space around it is the template's affair.
-            truncation: for a text over the window, `error` refuses it and `left` drops the oldest
-                context tokens, keeping the BOS, the response and what the template puts after it.
+            context: the conversation or text before the response.
+            response: the text to score. White space around it is left to the template.
+            truncation: for a text longer than the window, `error` refuses it and `left` drops the
+                oldest context tokens. `left` keeps the BOS, the response and the template's ending.
             want_tokens: also give each response token's character span.
 
         Raises:
             EmptyResponse: no response token is left to read a probe at.
-            InvalidMessages: no chat template, or it refuses the messages or rewrites the response.
-            TooLong: over the window (or over `CHARS_PER_TOKEN` characters a token of it).
+            InvalidMessages: the model has no chat template, or the template refuses the messages or
+                rewrites the response.
+            TooLong: the text is longer than the window (or has more than `CHARS_PER_TOKEN`
+                characters per token of the window).
         """
         if not response:
             raise EmptyResponse("the response is empty; there is nothing to score")
@@ -87,13 +90,15 @@ class Renderer:
         ids, spans = self._tokenize(text)
         inside = [i for i, (low, high) in enumerate(spans) if low < end and high > start]
         if start == end or not inside:
-            raise EmptyResponse("the response has no token: only white space the template strips")
+            raise EmptyResponse(
+                "the response has no token: it is only white space, which the template strips"
+            )
         first, last = inside[0], inside[-1] + 1
         offsets: tuple[tuple[int, int], ...] = ()
         if want_tokens:
             if shift is None:
                 raise InvalidMessages(
-                    "the chat template rewrites this response, so its tokens have no place in it; "
+                    "the chat template rewrites this response, so token spans cannot be given; "
                     "leave out include=['tokens'] or send the templated text as 'prompt'"
                 )
             offsets = tuple(
@@ -112,38 +117,40 @@ class Renderer:
         )
 
     def marks(self) -> Marks:
-        """What the tokeniser and the template write around turns.
+        """The marks that the tokeniser and the template write around turns.
 
-        The header is what the template writes before an assistant's turn both when it asks for one
-        and when it renders one: templates of reasoning models add to either.
+        The header is the text that the template writes before an assistant's turn in both cases: as
+        a generation prompt, and in a rendered conversation. Templates of reasoning models add text
+        in one case or the other.
         """
-        known = Marks(
+        special_tokens = Marks(
             bos=self._bos_text,
             eos=self._tokenizer.eos_token or "",
             pad=self._tokenizer.pad_token or "",
         )
         user = [{"role": "user", "content": _USER_STAND_IN}]
         try:
-            spoken = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
+            whole = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
             prompted = self._render(user, add_generation_prompt=True).partition(_USER_STAND_IN)[2]
-            asked = self._render(user).partition(_USER_STAND_IN)[2]
+            unprompted = self._render(user).partition(_USER_STAND_IN)[2]
         except InvalidMessages:
-            return known
-        between, _, after = spoken.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
-        # A template that knows no generation prompt writes the same for both.
-        header = between if prompted == asked else _common_start(between, prompted)
+            return special_tokens
+        between, _, after = whole.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
+        # A template without a generation prompt writes the same text in both cases.
+        header = between if prompted == unprompted else _common_start(between, prompted)
+        bos = special_tokens.bos
         return replace(
-            known,
+            special_tokens,
             header=header if header.strip() else "",
             end=after.strip(),
-            writes_bos=bool(known.bos) and spoken.startswith(known.bos),
+            writes_bos=bool(bos) and whole.startswith(bos),
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens written out.
+        """The text of token ids, special tokens included.
 
         Raises:
-            InvalidRequest: an id that the tokeniser does not have.
+            InvalidRequest: the tokeniser has no such id.
         """
         if not all(0 <= token_id < len(self._tokenizer) for token_id in token_ids):
             raise InvalidRequest(f"token ids must be from 0 to {len(self._tokenizer) - 1}")
@@ -163,7 +170,7 @@ class Renderer:
                 return self._apply_template(turns, response)
 
     def _close_turn(self, context: str, response: str) -> tuple[str, int, int, int | None]:
-        """`_apply_template` for a context whose turns are rendered up to the last turn's end."""
+        """`_apply_template` for a context that is rendered up to the end of its last turn."""
         user = ChatMessage("user", _USER_STAND_IN)
         text, start, end, shift = self._apply_template([user], response)
         written = text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
@@ -175,9 +182,8 @@ class Renderer:
     ) -> tuple[str, int, int, int | None]:
         """The rendered text, the response's span in it, and that span's offset in the response.
 
-        What the template writes around a response is learnt by rendering a stand-in, not by
-        searching for the response: `i` also occurs in `<|im_end|>`, and a response may contain
-        template text.
+        The text around a response is found by rendering a stand-in, not by searching for the
+        response: `i` also occurs in `<|im_end|>`, and a response may contain template text.
         """
         turns = [{"role": turn.role, "content": turn.content} for turn in conversation]
         text = self._render([*turns, {"role": "assistant", "content": response}])
@@ -186,8 +192,9 @@ class Renderer:
         if not found:
             raise InvalidMessages("the model's chat template drops the response")
         if not text.startswith(before):
-            # The template writes something else before this response (reasoning models do, from its
-            # content): then all that follows the generation prompt is the response.
+            # The template writes other text before this response (templates of reasoning models
+            # do, depending on its content). Then the response is all that follows the generation
+            # prompt.
             before = self._render(turns, add_generation_prompt=True)
         start, end = len(before), len(text) - len(after)
         if not (text.startswith(before) and text.endswith(after) and start <= end):
@@ -209,7 +216,8 @@ class Renderer:
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except Exception as error:
-            # A template is a program and may raise anything; its words may quote the input.
+            # A template is a program and may raise anything. Its message may quote the input, so it
+            # is not repeated.
             raise InvalidMessages(
                 "the model's chat template refuses these messages; check the roles, their order "
                 "and that the model takes a system turn"
@@ -217,10 +225,10 @@ class Renderer:
         return cast(str, text)
 
     def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids with at most one BOS, and the characters each token stands for.
+        """Token ids with at most one BOS, and each token's character span.
 
-        A token's span starts where the one before it ended, at the latest: tokenisers that trim
-        their offsets (GPT-2's byte-level one does) leave white space to no token at all.
+        A token's span starts no later than the end of the previous span. Tokenisers that trim their
+        offsets (GPT-2's byte-level tokeniser does) would otherwise leave white space in no span.
         """
         encoding = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
@@ -239,7 +247,7 @@ class Renderer:
     def _cut_characters(
         self, text: str, start: int, end: int, truncation: Literal["error", "left"]
     ) -> tuple[str, int, int]:
-        """Brings a text down to the character cap by dropping the oldest of the context."""
+        """Shortens a text to `CHARS_PER_TOKEN` by dropping the start of the context."""
         bos = self._bos_text if text.startswith(self._bos_text) else ""
         excess = len(text) - self._max_chars
         if truncation == "error" or start - excess < len(bos):
@@ -250,7 +258,11 @@ class Renderer:
         return bos + text[len(bos) + excess :], start - excess, end - excess
 
     def _excess(self, ids: list[int], first: int, truncation: Literal["error", "left"]) -> int:
-        """How many context tokens have to go, or TooLong. `first` is the first response token."""
+        """Number of context tokens to drop. `first` is the index of the first response token.
+
+        Raises:
+            TooLong: `truncation` is `error`, or the response alone is longer than the window.
+        """
         excess = len(ids) - self._max_length
         if excess <= 0:
             return 0
@@ -268,7 +280,7 @@ class Renderer:
         return excess
 
 
-def _common_start(one: str, other: str) -> str:
-    """What both texts begin with."""
-    pairs = zip(one, other, strict=False)
+def _common_start(left: str, right: str) -> str:
+    """The longest common start of two texts."""
+    pairs = zip(left, right, strict=False)
     return "".join(a for a, _ in takewhile(lambda both: both[0] == both[1], pairs))

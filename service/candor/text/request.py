@@ -1,8 +1,8 @@
-"""What is to be scored: `ScoringRequest`, made of a body's bytes or of a trainer's words.
+"""The internal request type: `ScoringRequest`, made from a body's bytes or from a trainer's call.
 
 A request holds groups. A group is a context and the responses to it. A context is messages,
-templated text, or templated text with an open turn. Everything behind the routes knows these types
-and not the wire's.
+templated text, or templated text with an open turn. Code behind the routes uses these types and
+never the wire types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ChatMessage:
 
 
 class MessageLike(Protocol):
-    """A message of the wire, of Candor's own route or of a trainer's."""
+    """A message in a request body, of Candor's own route or of a trainer's route."""
 
     @property
     def role(self) -> str: ...
@@ -40,27 +40,27 @@ class MessageLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation: the RM's chat template is applied to it, with the response as last turn."""
+    """A conversation. The RM's chat template is applied to it, with the response as last turn."""
 
     turns: tuple[ChatMessage, ...]
 
     @classmethod
     def of(cls, messages: Iterable[MessageLike]) -> Messages:
-        """The conversation that messages of the wire hold."""
+        """The conversation in a body's messages."""
         return cls(tuple(ChatMessage(message.role, message.content) for message in messages))
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text that has the chat template already. The response follows it as it is."""
+    """Text with the chat template already applied. The response is appended unchanged."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """Templated text up to the end of the last turn before the response's. The chat template writes
-    what follows, as if that turn were a user's."""
+    """Templated text that ends where the content of the last turn before the response ends. The
+    chat template writes the rest, as if that turn were a user's."""
 
     text: str
 
@@ -78,13 +78,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """Groups to score together: all of them get an answer, or none.
+    """Groups to score together: either all of them are answered or none.
 
     Attributes:
         groups: at least one; each has at least one response.
         penalties: overrides of the served penalties, by probe name.
-        want_tokens: each response token's probe logits are wanted too.
-        truncation: for a text over the RM's window: refuse it, or drop its oldest context tokens.
+        want_tokens: also answer the probe logits of each response token.
+        truncation: for a text longer than the RM's window. `error` refuses it, `left` drops its
+            oldest context tokens.
     """
 
     groups: tuple[Group, ...]
@@ -111,12 +112,12 @@ class ScoringRequest:
 def parse(body: bytes) -> ScoringRequest:
     """The request in the body of `POST /v1/rewards`.
 
-    Types are strict: a number in quotes is no number. NaN, Infinity, lone surrogates and bytes that
-    are not UTF-8 are no JSON.
+    Types are strict: a number in quotes is not a number. NaN, Infinity, lone surrogates and bytes
+    that are not UTF-8 are not JSON.
 
     Raises:
-        InvalidRequest: the message names the place. It never repeats a value, and it repeats a
-            field's name only if the name is short and plain.
+        InvalidRequest: the message says where the fault is. It never repeats a value, and it
+            repeats a field's name only if the name is short and plain.
     """
     try:
         return from_wire(RewardRequest.model_validate_json(body, strict=True))
@@ -126,7 +127,7 @@ def parse(body: bytes) -> ScoringRequest:
 
 
 def from_wire(request: RewardRequest) -> ScoringRequest:
-    """The internal form of a request whose shape is right."""
+    """The internal form of a validated request."""
     return ScoringRequest(
         groups=tuple(Group(_context(item), tuple(item.responses)) for item in request.items),
         penalties=request.penalties,

@@ -1,14 +1,15 @@
-"""Where the response lies in flat templated text: OpenRLHF's `query`, verl's `input` and the like.
+"""Finds the response in flat templated text, such as OpenRLHF's `query` and verl's `input`.
 
 Such a text is the policy's whole conversation with every special token written out. A probe reads
-the response alone, so its beginning must be known: from the prompt, where that came too; else from
-what the served chat template writes before an assistant's turn; else from `--turn-marker`. If none
-of these tells, the request is refused: a guessed span would be an invented penalty.
+the response alone, so the start of the response must be known. It is found from the first of these
+that is there: the prompt, if the body has it; the header that the served chat template writes
+before an assistant's turn; `--turn-marker`. Without any of them the request is refused, because a
+guessed span would give an invented penalty.
 
-Text that holds the served template's turn is scored as the same conversation would be on
-`/v1/rewards`: one BOS where the template has one, no pads, the turn ended as the template ends it.
-Other text is scored as it is, but for pads and doubled BOS. Pure strings: the template itself is
-`render.py`'s.
+Text that holds an assistant turn of the served template is scored as the same conversation would be
+on `/v1/rewards`: one BOS if the template has one, no pads, and the template's own ending. Other
+text is scored unchanged, except that pads and a doubled BOS are removed. This module handles
+strings only; `render.py` applies the template.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Text
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a tokeniser and its chat template write around turns; "" for what they do not."""
+    """The texts that a tokeniser and its chat template write around turns; "" if there is none."""
 
     header: str = ""
-    """Between the last turn's content and the assistant's: `<|im_end|>\\n<|im_start|>assistant\\n`.
-    "" also where there is no template."""
+    """Text between the content of the last turn and of the assistant's turn:
+    `<|im_end|>\\n<|im_start|>assistant\\n`. "" also if the model has no template."""
     end: str = ""
-    """After the assistant's content, without white space: `<|im_end|>`."""
+    """Text after the assistant's content, without white space: `<|im_end|>`."""
     bos: str = ""
     writes_bos: bool = False
-    """The template's text begins with `bos`."""
+    """Whether the template's text begins with `bos`."""
     eos: str = ""
     pad: str = ""
 
@@ -43,15 +44,15 @@ def split(
 
     Args:
         text: prompt and response, templated.
-        prompt: what `text` begins with, if the caller said; used only if it does.
-        marker: what stands before the response in text of another template.
+        prompt: the start of `text`, if the caller sent it. Ignored if `text` begins otherwise.
+        marker: text that stands before the response where another template was used.
 
     Raises:
-        InvalidRequest: nothing tells where the response begins.
+        InvalidRequest: the start of the response cannot be found.
     """
     rest, had_bos = _without_start(text, marks)
-    known = _without_start(prompt, marks)[0] if prompt else ""
-    length = len(known) if known and rest.startswith(known) else None
+    start = _without_start(prompt, marks)[0] if prompt else ""
+    length = len(start) if start and rest.startswith(start) else None
     at = _find_turn(rest, marks, length)
     if at is not None:
         before = (marks.bos if marks.writes_bos else "") + rest[:at]
@@ -60,7 +61,7 @@ def split(
     if length is None and marker and marker in rest:
         length = rest.rindex(marker) + len(marker)
     if length is None:
-        raise InvalidRequest(_unknown_span(marks, said_prompt=bool(prompt)))
+        raise InvalidRequest(_unknown_span(marks, has_prompt=bool(prompt)))
     response = without_end(rest[length:], marks)
     if marks.eos and marks.eos in rest[length + len(response) :]:
         response += marks.eos
@@ -74,10 +75,10 @@ def from_pair(
     *,
     marker: str | None = None,
 ) -> list[Group]:
-    """The groups of a context and its responses, given apart. The order of the responses stays.
+    """The groups of a context and its responses, sent as separate fields. The order is kept.
 
-    A text that ends in the served template's turn, or in `marker`, is templated already. Any other
-    text is what a user said, or, where there is no template, text to be continued.
+    A text that ends in the served template's header, or in `marker`, counts as templated. Any other
+    text is a user's message or, if the model has no template, text to be continued.
     """
     if isinstance(context, Messages):
         return [from_messages(context, responses, marks)]
@@ -91,18 +92,18 @@ def from_pair(
 
 
 def from_messages(context: Messages, responses: Sequence[str], marks: Marks) -> Group:
-    """The responses to a conversation, without the end tokens that a policy writes."""
+    """A conversation and its responses, without the end tokens that a policy writes."""
     return Group(context, tuple(without_end(response, marks) for response in responses))
 
 
 def as_is(prompt: str, response: str) -> Group:
-    """Text that is scored as it is."""
+    """A group of one response, scored unchanged."""
     return Group(Text(prompt), (response,))
 
 
 def without_end(response: str, marks: Marks) -> str:
-    """The response without the end tokens and pads behind it, and without white space between
-    them; white space of its own stays."""
+    """The response without the end tokens and pads behind it, and without the white space between
+    those. The response's own white space stays."""
     fillers = tuple(mark for mark in (marks.end, marks.eos, marks.pad) if mark)
     end = len(response)
     while True:
@@ -114,7 +115,7 @@ def without_end(response: str, marks: Marks) -> str:
 
 
 def _without_start(text: str, marks: Marks) -> tuple[str, bool]:
-    """The text without pads and BOS in front, and whether there was a BOS."""
+    """The text without leading pads and BOS, and whether there was a BOS."""
     fillers = [mark for mark in (marks.bos, marks.pad, marks.eos) if mark]
     at, had_bos = 0, False
     while found := next((mark for mark in fillers if text.startswith(mark, at)), None):
@@ -124,10 +125,10 @@ def _without_start(text: str, marks: Marks) -> tuple[str, bool]:
 
 
 def _find_turn(text: str, marks: Marks, prompt_length: int | None) -> int | None:
-    """Where the header of the response's turn begins.
+    """Index at which the header of the response's turn begins, or None.
 
-    With a prompt it must begin inside it, and only the beginning of the reply (a prefill) may stand
-    between it and the prompt's end: a policy that writes a header of its own moves nothing.
+    If the prompt is known, the header must begin inside the prompt, and only a prefill (the start
+    of the reply) may follow it there. So a header that the policy writes itself has no effect.
     """
     if not marks.header:
         return None
@@ -142,16 +143,17 @@ def _find_turn(text: str, marks: Marks, prompt_length: int | None) -> int | None
     return None if ended else at
 
 
-def _unknown_span(marks: Marks, *, said_prompt: bool) -> str:
+def _unknown_span(marks: Marks, *, has_prompt: bool) -> str:
+    """The message for a text whose response cannot be found."""
     why = (
         "the text holds no assistant turn of the served chat template"
         if marks.header
         else "this model has no chat template"
     )
-    if said_prompt:
+    if has_prompt:
         why += ", and does not begin with its prompt"
     return (
-        f"{why}, so where the response begins is not known: send the text with its prompt "
+        f"{why}, so the start of the response cannot be found: send the text with its prompt "
         "('prompts' on /get_reward, 'prompt' on /slime), or start the server with --turn-marker "
         "TEXT, the text that stands before the response"
     )

@@ -1,7 +1,8 @@
-"""align-anything's `POST /get_reward`: OpenRLHF's path, with prompts and responses apart.
+"""align-anything's `POST /get_reward`: OpenRLHF's path, with `prompts` and `responses` as separate
+lists.
 
-Read from align_anything/models/remote_rm/remote_rm_client.py at 3f9decc: 3 tries of 100 s, any
-status but 200 is a failure, `rewards` becomes a tensor.
+Read from align_anything/models/remote_rm/remote_rm_client.py at 3f9decc. The client tries 3 times
+with a timeout of 100 s, and takes any status but 200 as a failure. It makes `rewards` a tensor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What a contract is: the body it takes, what that asks for, and the answer in its own words.
+"""`Contract`: one client's body type, how the body is read, and how the answer is written.
 
-Fields that a contract does not know are ignored, as the servers it stands in for do; those that
-would change the numbers are read, and refused where they cannot be honoured.
+Unknown fields are ignored, as the servers that Candor replaces do. Fields that would change the
+rewards are read, and refused if Candor cannot honour them. No client survives a `null` in a list,
+so a request is scored as a whole or refused. The body of an error has none of the fields from which
+clients read rewards.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from candor.trainers.options import TrainerRoutes
 
 
 class Body(BaseModel):
-    """Strict about types, forgiving about names."""
+    """A request body. Types are strict; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
 
 class TurnBody(Body):
-    """A message, of which the role and the text are read."""
+    """A message. Only its role and its text are read."""
 
     role: Role
     content: str
@@ -42,12 +44,12 @@ class Flat:
 
     text: str | list[int]
     prompt: str | None = None
-    """What the text begins with, if the caller said."""
+    """The start of the text, if the caller sent it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A context and its responses, given apart. See `candor.text.turns.from_pair`."""
+    """A context and its responses, as separate texts. See `candor.text.turns.from_pair`."""
 
     context: str | Messages
     responses: Sequence[str]
@@ -55,7 +57,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCall:
-    """What a body asks to score. Without a truncation of its own, the server's setting holds."""
+    """The texts of a body. If `truncation` is None, the server's setting applies."""
 
     texts: Sequence[Flat | Pair]
     truncation: Literal["error", "left"] | None = None
@@ -63,12 +65,12 @@ class ScoreCall:
 
 @dataclass(frozen=True, slots=True)
 class ContractAnswer:
-    """What a contract answers from."""
+    """The data from which a contract writes its answer."""
 
     responses: list[dict[str, Any]]
-    """`ResponseReward`s as dicts, in the order asked."""
+    """`ResponseReward`s as dicts, in the order of the body."""
     probes: tuple[str, ...]
-    """Names of the served probes that are no monitors."""
+    """Names of the penalised probes; monitors are not in it."""
     model: str
     request_id: str
     created: int
@@ -88,13 +90,15 @@ B = TypeVar("B", bound=Body)
 
 @dataclass(frozen=True, slots=True)
 class Contract(Generic[B]):
-    """One shape of body and answer.
+    """One client's format of body and answer.
 
     Args:
-        client: whose shape it is, for error messages and docs.
-        needs: the shape is chosen where the body has all of these fields, or `or_needs`.
-        read: raises ValueError for what the types cannot say; the message names field and fix.
-        example, answer: for the OpenAPI document; tests hold them to the running server.
+        client: the client's name, for error messages and docs.
+        needs: the contract applies if the body has all of these fields, or all of `or_needs`.
+        read: reads the body. Raises ValueError for faults that the types do not catch; the message
+            names the field and the fix.
+        write: writes the answer.
+        example, answer: for the OpenAPI document; tests check them against a running server.
     """
 
     client: str
@@ -113,7 +117,7 @@ class Contract(Generic[B]):
 
 
 def text_inputs(value: object) -> list[str | list[int]]:
-    """vLLM's and OpenAI's `input`: a text, a list of texts, token ids, or a list of them."""
+    """vLLM's and OpenAI's `input`: a text, a list of texts, token ids, or a list of token ids."""
     if isinstance(value, str) or (
         isinstance(value, list) and value and all(type(part) is int for part in value)
     ):
@@ -140,10 +144,10 @@ INPUTS = WithJsonSchema(
 Inputs = Annotated[list[str | list[int]], BeforeValidator(text_inputs), INPUTS]
 
 
-def answered(turns: Sequence[TurnBody]) -> Pair:
-    """Messages that end with the response."""
+def pair_from_messages(turns: Sequence[TurnBody]) -> Pair:
+    """The context and the response in messages that end with the response."""
     if len(turns) < 2 or turns[-1].role != "assistant":
-        raise ValueError("'messages' must end with the assistant's turn: it is what is scored")
+        raise ValueError("'messages' must end with the assistant's turn: the response to score")
     return Pair(Messages.of(turns[:-1]), [turns[-1].content])
 
 
@@ -155,6 +159,6 @@ def sigmoid(value: float) -> float:
     return grown / (1.0 + grown)
 
 
-def activated(rewards: Sequence[float], wanted: bool | None) -> list[float]:
-    """The rewards, through the sigmoid only where the body asks for it."""
+def apply_activation(rewards: Sequence[float], wanted: bool | None) -> list[float]:
+    """The rewards, through the sigmoid if `wanted`; None counts as false."""
     return [sigmoid(reward) for reward in rewards] if wanted else list(rewards)

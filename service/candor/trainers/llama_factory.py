@@ -1,8 +1,9 @@
 """LLaMA-Factory's `POST /v1/score/evaluation`.
 
 Read from src/llamafactory/train/ppo/ppo_utils.py `get_rewards_from_server` and
-src/llamafactory/api/chat.py at ff6d4d12. The trainer has no timeout, no retry and checks no status:
-whatever body holds `scores` is believed, so no error's body does.
+src/llamafactory/api/chat.py at ff6d4d12. The trainer sends whole conversations and reads `scores`.
+It has no timeout and no retry, and it does not check the status: it believes any body with
+`scores`, so no error's body holds that field.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from candor.trainers.openrlhf import QUERY
 
 class LlamaFactoryBody(Body):
     messages: Annotated[Texts, Field(min_length=1)] = Field(
-        description="Whole conversations, templated, with special tokens."
+        description="Whole conversations, with the chat template applied and special tokens."
     )
 
 

@@ -1,10 +1,12 @@
 """OpenRLHF's `POST /get_reward`.
 
-Read from openrlhf/utils/agent.py (v0.9.1 to v0.11.0: one item a request, and empty lists to every
-URL but the first) and openrlhf/utils/remote_rm_utils.py (v0.4.0 to v0.9.0: up to a whole rollout).
-`query` holds the policy's text with special tokens, up to v0.8.2 pads too; `prompts` came with
-v0.5.8. Values are always lists of floats: an int makes an int tensor there, a null raises.
-v0.8.10 and v0.8.11 fail on `extra_logs`: `--openrlhf-no-extra-logs`.
+Read from two files. openrlhf/utils/agent.py (v0.9.1 to v0.11.0) sends one item per request, and
+empty lists to every URL but the first. openrlhf/utils/remote_rm_utils.py (v0.4.0 to v0.9.0) sends
+up to a whole rollout.
+
+`query` holds the policy's text with special tokens, and up to v0.8.2 with pads. `prompts` exists
+since v0.5.8. The values in the answer must be lists of floats: an int makes an int tensor, and a
+null raises. v0.8.10 and v0.8.11 fail on `extra_logs`; for them there is `--openrlhf-no-extra-logs`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from candor.trainers.contract import (
 
 
 class OpenRLHFBody(Body):
-    """`labels` and all else are accepted and not read."""
+    """`labels` and other fields are accepted and ignored."""
 
     query: Texts
     prompts: MaybeTexts = None
@@ -48,8 +50,8 @@ def write(_: Body, answer: ContractAnswer) -> dict[str, Any]:
 
 
 def extra_logs(answer: ContractAnswer) -> dict[str, list[float]]:
-    """What else is known of each response. The keys are the same in every answer, empty ones too:
-    the trainer merges them by key."""
+    """R, penalty and probe scores of each response. The keys are the same in every answer, even
+    without responses, because the trainer merges answers by key."""
     logs = {
         name: [response[name] for response in answer.responses]
         for name in ("reward", "base_reward", "penalty")

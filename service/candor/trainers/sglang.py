@@ -1,8 +1,9 @@
-"""SGLang's native `/classify`: `text` or `input_ids`, one or many, the reward in `embedding[0]`.
+"""SGLang's native `/classify`.
 
-Read from python/sglang/srt/entrypoints/http_server.py of SGLang 0.5.23; verl's old engine client
-calls it in sglang_rollout/http_server_engine.py `reward_score`. One input gives an object, a list
-gives a list; never an activation.
+Read from python/sglang/srt/entrypoints/http_server.py of SGLang 0.5.23. verl's old engine client
+calls it in sglang_rollout/http_server_engine.py `reward_score`. The body has `text` or `input_ids`,
+and the reward is in `embedding[0]`. A single input gives an object, a list gives a list. There is
+never an activation.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class SGLangBody(Body):
     return_pooled_hidden_states: bool = False
 
     @property
-    def given(self) -> Any:
+    def inputs(self) -> Any:
+        """The input by the name that the body uses."""
         return self.input_ids if self.text is None else self.text
 
 
@@ -35,7 +37,7 @@ def read(body: SGLangBody) -> ScoreCall:
     if body.return_pooled_hidden_states:
         raise ValueError("'return_pooled_hidden_states': this server returns no hidden states")
     try:
-        return ScoreCall([Flat(text) for text in text_inputs(body.given)])
+        return ScoreCall([Flat(text) for text in text_inputs(body.inputs)])
     except ValueError as error:
         name = "input_ids" if body.text is None else "text"
         raise ValueError(f"'{name}': {error}") from None
@@ -53,8 +55,8 @@ def write(body: SGLangBody, answer: ContractAnswer) -> Any:
         }
         for index, response in enumerate(answer.responses)
     ]
-    given = body.given
-    single = isinstance(given, str) or isinstance(given[0], int)
+    inputs = body.inputs
+    single = isinstance(inputs, str) or isinstance(inputs[0], int)
     return data[0] if single else data
 
 

@@ -1,8 +1,9 @@
-"""slime's remote reward: one sample in, a bare number out on `/slime`; an object on `/slime/keyed`.
+"""slime's remote reward: `/slime` answers a bare number, `/slime/keyed` an object.
 
-Read from slime/rollout/rm_hub/__init__.py `remote_rm` (v0.2.2, and v0.2.3 to v0.3.1 with its 10
-tries on anything). The whole body of the answer is the reward, unless `--reward-key` picks a field
-of an object. A null ends the run, so a failed score is an error.
+Read from slime/rollout/rm_hub/__init__.py `remote_rm` (v0.2.2 to v0.3.1). From v0.2.3 on it tries
+10 times after any failure. It sends one sample per request. The whole body of the answer is the
+reward, unless `--reward-key` names a field of an object. A null ends the run, so a failed score is
+an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Turns = TypeAdapter(Annotated[list[TurnBody], FailFast(), Field(min_length=1)])
 
 
 def text_or_turns(value: object) -> object:
-    """A union would report both of its branches; a list is meant as messages."""
+    """Validates a list as messages. (A pydantic union would report the errors of both types.)"""
     if isinstance(value, list):
         return Turns.validate_python(value)
     if not isinstance(value, str):
@@ -30,9 +31,9 @@ Prompt = Annotated[str | list[TurnBody], BeforeValidator(text_or_turns)]
 
 
 class SlimeBody(Body):
-    """`label` is accepted and not read."""
+    """`label` is accepted and ignored."""
 
-    prompt: Prompt = Field(description="Templated text, messages, or what a user says.")
+    prompt: Prompt = Field(description="Templated text, messages, or a user's message.")
     response: str
 
 

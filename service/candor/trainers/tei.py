@@ -1,8 +1,9 @@
-"""Text Embeddings Inference's `/predict` and, told apart by `texts`, `/rerank`.
+"""Text Embeddings Inference's `/predict`, and its `/rerank`, which differs from vLLM's by `texts`.
 
 Read from router/src/http/types.rs and server.rs at 0d124dc9 (after v1.9.3). Two strings in a list
-are one pair there, not two texts. A pair is what a user said (or templated text) and a response; a
-single text is flat. `raw_scores: false` asks for the sigmoid, absent does not (see `vllm.py`).
+are one pair, not two texts. A pair is a user's message (or templated text) and a response. A single
+text is flat. `raw_scores: false` asks for the sigmoid. Without `raw_scores` there is no sigmoid
+(see `vllm.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from candor.trainers.contract import (
     Pair,
     ScoreCall,
     Texts,
-    activated,
+    apply_activation,
 )
 from candor.trainers.openrlhf import QUERY
 
@@ -31,23 +32,25 @@ class TEIBody(Body):
     raw_scores: bool | None = Field(None, description="false asks for the sigmoid.")
 
     def truncation(self) -> Literal["left"] | None:
-        """None where nothing is said.
+        """The truncation that the body asks for, or None.
 
         Raises:
-            ValueError: asked to cut the response.
+            ValueError: the body asks to cut the response.
         """
         if not self.truncate:
             return None
         if (self.truncation_direction or "left").lower() != "left":
-            raise ValueError("'truncation_direction' right would cut the response: send left")
+            raise ValueError("'truncation_direction': right would cut the response; send left")
         return "left"
 
     def values(self, answer: ContractAnswer) -> list[float]:
-        return activated(answer.rewards, self.raw_scores is False)
+        return apply_activation(answer.rewards, self.raw_scores is False)
 
 
 class PredictBody(TEIBody):
-    inputs: Any = Field(description="A text; two, which are a pair; or a list of lists of those.")
+    inputs: Any = Field(
+        description="A text, a list of two texts (a pair), or a list of lists of one or two texts."
+    )
 
     @property
     def batched(self) -> bool:
@@ -65,11 +68,12 @@ def read_predict(body: PredictBody) -> ScoreCall:
     if len(inputs) > MAX_ITEMS:
         raise ValueError(f"'inputs' has {len(inputs)} texts; send at most {MAX_ITEMS}")
     return ScoreCall(
-        [one_input(part, number) for number, part in enumerate(inputs)], body.truncation()
+        [read_input(part, number) for number, part in enumerate(inputs)], body.truncation()
     )
 
 
-def one_input(part: object, number: int) -> Flat | Pair:
+def read_input(part: object, number: int) -> Flat | Pair:
+    """One element of `inputs`: one text is flat, two texts are a pair."""
     texts = [part] if isinstance(part, str) else part
     if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
         raise ValueError(f"'inputs': number {number} is neither a text nor a list of texts")
@@ -90,7 +94,7 @@ def read_texts(body: TextsBody) -> ScoreCall:
 
 
 def write_texts(body: TextsBody, answer: ContractAnswer) -> list[dict[str, Any]]:
-    """Sorted by reward, the first of equals first."""
+    """Sorted by reward, best first. Equal rewards keep the order of the body."""
     values = body.values(answer)
     order = sorted(range(len(values)), key=lambda index: -answer.rewards[index])
     return [

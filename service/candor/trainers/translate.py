@@ -1,6 +1,6 @@
 """From a contract's body to a `ScoringRequest`, and back to the scored responses.
 
-Nothing here knows a client; nothing here computes a number.
+This module knows no particular client and computes no numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from candor.trainers.options import TrainerRoutes
 
 
 def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
-    """The contract whose shape the body has, and the body by its types.
+    """Finds the contract that fits a body, and validates the body.
 
     Raises:
-        InvalidRequest: no JSON object, no contract's shape, or a field of the wrong type.
+        InvalidRequest: the body is not a JSON object, fits no contract, or has a field of the wrong
+            type.
     """
     try:
         loaded = orjson.loads(content)
@@ -43,14 +44,14 @@ def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contrac
 
 
 def describe(contract: Contract[Any]) -> str:
-    """`'query' (OpenRLHF)`."""
+    """The fields that a contract needs, such as `'query' (OpenRLHF)`."""
     ways = [contract.needs, *([contract.or_needs] if contract.or_needs else [])]
     fields = " or ".join(" and ".join(f"'{name}'" for name in sorted(way)) for way in ways)
     return f"{fields} ({contract.client})"
 
 
 def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
-    """What the body asks to score.
+    """The texts that the body asks to score.
 
     Raises:
         InvalidRequest: the contract cannot honour the body.
@@ -65,16 +66,17 @@ def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
 async def responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
 ) -> list[dict[str, Any]]:
-    """Every response scored, in the order asked: `ResponseReward`s as dicts. An empty call gives an
-    empty list.
+    """Scores every response, in order: `ResponseReward`s as dicts. An empty call gives an empty
+    list.
 
     Raises:
-        CandorError: `item` is the text to blame and `response` its response.
+        CandorError: `item` is the index of the text and `response` that of its response, if the
+            error concerns one response.
     """
-    texts = await with_text(rewarder, call.texts)
+    texts = await decode_token_ids(rewarder, call.texts)
     groups: list[Group] = []
     sources: list[tuple[int, int]] = []
-    """For each group, the text it comes from and the number of its first response there."""
+    """For each group: the number of its text, and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
         for group in groups_of(text, number, rewarder, settings):
@@ -95,8 +97,8 @@ async def responses(
     return [response for result in answer["results"] for response in result["responses"]]
 
 
-async def with_text(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
-    """The same, token ids read as text by the model's own tokeniser."""
+async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
+    """The same texts, with token ids decoded by the model's own tokeniser."""
     ids = [text.text for text in texts if isinstance(text, Flat) and isinstance(text.text, list)]
     if not ids:
         return list(texts)
@@ -114,8 +116,8 @@ def groups_of(
 ) -> list[Group]:
     """The groups of one text.
 
-    A server without probes needs no span of the response: it scores a text whose response cannot be
-    found as it is.
+    A server without probes does not need the span of the response. If the response cannot be found,
+    such a server scores the text unchanged.
     """
     marks, marker = rewarder.marks, settings.turn_marker
     if isinstance(text, Pair):

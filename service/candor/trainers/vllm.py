@@ -1,11 +1,12 @@
-"""vLLM's pooling routes for one text each: `/classify`, `/pooling`, and OpenAI's `/v1/embeddings`.
+"""vLLM's routes for single texts: `/classify`, `/pooling`, and OpenAI's `/v1/embeddings`.
 
-Read from vllm/entrypoints/pooling of vLLM 0.32.0. verl calls `/classify` (or, where it started
-SGLang, `/v1/embeddings`) in verl/experimental/reward_loop/reward_loop.py: `use_activation: false`
-since v0.8, `activation: false` before, which today's vLLM ignores and answers with a sigmoid.
+Read from vllm/entrypoints/pooling of vLLM 0.32.0. verl calls `/classify` (or `/v1/embeddings`, if
+it started SGLang) in verl/experimental/reward_loop/reward_loop.py. Since v0.8 verl sends
+`use_activation: false`. Before, it sent `activation: false`, which today's vLLM ignores, so that
+vLLM answers the sigmoid.
 
-The reward goes through a sigmoid only where a body says so by any of its names. vLLM does it unless
-told not to; a reward squashed unasked is worse than one that is not.
+Candor applies the sigmoid only if the body asks for it, by any of its names. vLLM applies it by
+default. A sigmoid that nobody asked for does more harm than a missing one.
 """
 
 from __future__ import annotations
@@ -24,30 +25,33 @@ from candor.trainers.contract import (
     Inputs,
     MaybeTurns,
     ScoreCall,
-    activated,
-    answered,
+    apply_activation,
+    pair_from_messages,
 )
 from candor.trainers.openrlhf import QUERY
 
 
 class Truncating(Body):
-    """The fields by which vLLM is told to cut a text that is too long."""
+    """vLLM's fields for cutting a text that is too long."""
 
     truncate_prompt_tokens: int | None = None
     truncation_side: str | None = None
 
     def truncation(self) -> Literal["left"] | None:
-        """None where nothing is said.
+        """The truncation that the body asks for, or None.
 
         Raises:
-            ValueError: asked to cut the response, or to other lengths than the model's window.
+            ValueError: the body asks to cut the response, or to cut to another length than the
+                model's window.
         """
         if self.truncate_prompt_tokens is None:
             return None
         if self.truncate_prompt_tokens != -1:
-            raise ValueError("'truncate_prompt_tokens' must be -1, the model's window, or absent")
+            raise ValueError("'truncate_prompt_tokens' must be -1 (the model's window) or absent")
         if self.truncation_side == "right":
-            raise ValueError("'truncation_side' right would cut the response: send left, or none")
+            raise ValueError(
+                "'truncation_side': right would cut the response; send left or leave it out"
+            )
         return "left"
 
 
@@ -62,7 +66,7 @@ class Pooled(Truncating):
 
     @property
     def wants_activation(self) -> bool | None:
-        """The newest name that is there."""
+        """The value under the newest name in the body."""
         named = (self.use_activation, self.activation, self.softmax)
         return next((value for value in named if value is not None), None)
 
@@ -72,7 +76,7 @@ class ClassifyBody(Pooled):
 
 
 class PoolingBody(Pooled):
-    task: str | None = Field(None, description="classify, or absent: rewards are all there is.")
+    task: str | None = Field(None, description="classify or absent: the server only gives rewards.")
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -83,13 +87,13 @@ class EmbeddingsBody(Truncating):
 
 def read(body: Pooled) -> ScoreCall:
     if body.messages is not None:
-        return ScoreCall([answered(body.messages)], body.truncation())
+        return ScoreCall([pair_from_messages(body.messages)], body.truncation())
     return ScoreCall([Flat(text) for text in body.input or ()], body.truncation())
 
 
 def read_pooling(body: PoolingBody) -> ScoreCall:
     if body.task not in (None, "classify"):
-        raise ValueError("'task' must be classify or absent: this server gives one reward a text")
+        raise ValueError("'task' must be classify or absent: this server gives one reward per text")
     return read(body)
 
 
@@ -97,8 +101,8 @@ def read_embeddings(body: EmbeddingsBody) -> ScoreCall:
     return ScoreCall([Flat(text) for text in body.input], body.truncation())
 
 
-def listed(kind: str, data: list[dict[str, Any]], answer: ContractAnswer) -> dict[str, Any]:
-    """OpenAI's list around `data`."""
+def openai_list(kind: str, data: list[dict[str, Any]], answer: ContractAnswer) -> dict[str, Any]:
+    """`data` in OpenAI's list format."""
     usage = {
         "prompt_tokens": answer.num_tokens,
         "total_tokens": answer.num_tokens,
@@ -117,13 +121,13 @@ def listed(kind: str, data: list[dict[str, Any]], answer: ContractAnswer) -> dic
 def write_classify(body: Pooled, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "label": None, "probs": [value], "num_classes": 1}
-        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
+        for index, value in enumerate(apply_activation(answer.rewards, body.wants_activation))
     ]
-    return listed("classify", data, answer)
+    return openai_list("classify", data, answer)
 
 
 def vector(value: float, encoding: Literal["float", "base64"]) -> list[float] | str:
-    """One number as a vector of length 1; base64 is of a little-endian float32."""
+    """One number as a vector of length 1. base64 encodes a little-endian float32."""
     if encoding == "float":
         return [value]
     return base64.b64encode(struct.pack("<f", value)).decode()
@@ -132,9 +136,9 @@ def vector(value: float, encoding: Literal["float", "base64"]) -> list[float] | 
 def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "object": "pooling", "data": vector(value, body.encoding_format)}
-        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
+        for index, value in enumerate(apply_activation(answer.rewards, body.wants_activation))
     ]
-    return listed("pool", data, answer)
+    return openai_list("pool", data, answer)
 
 
 def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, 
         {"index": index, "object": "embedding", "embedding": vector(value, body.encoding_format)}
         for index, value in enumerate(answer.rewards)
     ]
-    return listed("embd", data, answer)
+    return openai_list("embd", data, answer)
 
 
 def example_answer(kind: str, data: dict[str, Any]) -> dict[str, Any]:

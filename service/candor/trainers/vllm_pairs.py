@@ -1,8 +1,9 @@
-"""vLLM's pair scorers as reward routes: `/score`, and `/rerank` in vLLM's shape (Jina's, Cohere's).
+"""vLLM's routes for pairs: `/score`, and `/rerank` in the format of vLLM, Jina and Cohere.
 
-Read from vllm/entrypoints/pooling of vLLM 0.32.0, where both put two texts into a cross-encoder's
-template. Here the first text is what the user said (unless it is templated already) and the second
-a response to it: `/rerank` is best-of-n in one request. Infinity sends the same `/rerank`.
+Read from vllm/entrypoints/pooling of vLLM 0.32.0, where both routes put two texts into a
+cross-encoder's template. Here the first text is a user's message (or templated text) and the second
+text is a response to it. So `/rerank` is best-of-n in one request. Infinity sends the same
+`/rerank`.
 """
 
 from __future__ import annotations
@@ -19,26 +20,28 @@ from candor.trainers.contract import (
     Pair,
     ScoreCall,
     Texts,
-    activated,
+    apply_activation,
 )
-from candor.trainers.vllm import Truncating, example_answer, listed
+from candor.trainers.vllm import Truncating, example_answer, openai_list
 
 
 class Activated(Truncating):
     use_activation: bool | None = Field(None, description="true asks for the sigmoid.")
     activation: bool | None = Field(None, description="Old name of `use_activation`.")
-    raw_scores: bool | None = Field(None, description="Infinity's name: false asks for it.")
+    raw_scores: bool | None = Field(
+        None, description="Infinity's name: false asks for the sigmoid."
+    )
 
     @property
     def wants_activation(self) -> bool | None:
-        """The newest name that is there."""
+        """The value under the newest name in the body."""
         raw = None if self.raw_scores is None else not self.raw_scores
         named = (self.use_activation, self.activation, raw)
         return next((value for value in named if value is not None), None)
 
 
 class ScoreBody(Activated):
-    """Two texts, by any of vLLM's names; either may be a list."""
+    """Two texts, under any of vLLM's names. Each of them may be a list."""
 
     text_1: Inputs | None = None
     text_2: Inputs | None = None
@@ -52,7 +55,7 @@ class ScoreBody(Activated):
 class RerankBody(Activated):
     query: str
     documents: Annotated[Texts, Field(min_length=1, max_length=MAX_RESPONSES)]
-    top_n: int = Field(0, ge=0, description="0 is all.")
+    top_n: int = Field(0, ge=0, description="Number of results; 0 gives all.")
     return_documents: bool = True
 
 
@@ -64,8 +67,8 @@ def read_score(body: ScoreBody) -> ScoreCall:
         firsts = firsts * len(seconds)
     if not seconds or len(firsts) != len(seconds):
         raise ValueError(
-            f"there are {len(firsts)} first texts and {len(seconds)} second: send one first text, "
-            "or as many as second ones"
+            f"there are {len(firsts)} first texts and {len(seconds)} second texts: send one first "
+            "text, or as many first as second texts"
         )
     texts = []
     for first, second in zip(firsts, seconds, strict=True):
@@ -78,9 +81,9 @@ def read_score(body: ScoreBody) -> ScoreCall:
 def write_score(body: ScoreBody, answer: ContractAnswer) -> dict[str, Any]:
     data = [
         {"index": index, "object": "score", "score": value}
-        for index, value in enumerate(activated(answer.rewards, body.wants_activation))
+        for index, value in enumerate(apply_activation(answer.rewards, body.wants_activation))
     ]
-    return listed("score", data, answer)
+    return openai_list("score", data, answer)
 
 
 def read_rerank(body: RerankBody) -> ScoreCall:
@@ -88,8 +91,8 @@ def read_rerank(body: RerankBody) -> ScoreCall:
 
 
 def write_rerank(body: RerankBody, answer: ContractAnswer) -> dict[str, Any]:
-    """Sorted by reward, the first of equals first."""
-    values = activated(answer.rewards, body.wants_activation)
+    """Sorted by reward, best first. Equal rewards keep the order of the body."""
+    values = apply_activation(answer.rewards, body.wants_activation)
     order = sorted(range(len(values)), key=lambda index: -answer.rewards[index])
     results: list[dict[str, Any]] = [
         {"index": index, "relevance_score": values[index]}

@@ -1,1 +1,1 @@
-"""What an operator sees: readiness, metrics, drift and its alarms."""
+"""The operator's view of the server: readiness, metrics, drift and its alarms."""

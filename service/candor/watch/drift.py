@@ -26,7 +26,7 @@ from candor.item import Score
 from candor.probes.drift import ks_distance, mean_shift, psi
 from candor.probes.probe import Probe
 from candor.watch.alarms import RULES, Movement, Rule, reasons
-from candor.watch.drift_reference import DriftReference, Rows, ScoresIdentity, probe_sha256
+from candor.watch.drift_reference import DriftReference, ScoresIdentity, WindowRows, probe_sha256
 from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
 from candor.watch.windows import DEFAULT_WINDOW
 
@@ -75,10 +75,10 @@ class Drift:
             template_sha256,
             {name: probe_sha256(probe) for name, probe in probes.items()},
         )
-        self._rows: Rows = np.empty((window, len(self._columns)), dtype=np.float32)
+        self._rows: WindowRows = np.empty((window, len(self._columns)), dtype=np.float32)
         self._num = 0
         """Responses written to `_rows` since it was empty."""
-        self._reference: Rows | None = None
+        self._reference: WindowRows | None = None
         self._source: Literal["traffic", "file"] = "traffic"
         if reference is not None:
             self._reference = reference.rows(self._identity, self._columns)
@@ -171,7 +171,7 @@ class Drift:
             ],
         )
 
-    def _signals(self, rows: Rows) -> Signals:
+    def _signals(self, rows: WindowRows) -> Signals:
         """Every column by name, and each probe's gap."""
         signals = dict(zip(self._columns, rows.T.astype(np.float64), strict=True))
         for name in self._names:

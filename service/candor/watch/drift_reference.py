@@ -12,20 +12,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candor.flags import UsageError
+from candor.probes.card import Finite
 from candor.probes.faults import first_fault
 from candor.probes.probe import Probe
 from candor.watch.windows import MIN_WINDOW
 
-Rows = NDArray[np.float32]
+WindowRows = NDArray[np.float32]
 """[responses, columns]."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class DriftReference(BaseModel):
     probes: dict[str, str]
     columns: dict[str, list[Finite]]
 
-    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> Rows:
+    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> WindowRows:
         """The window [responses, columns], its columns in the order given.
 
         Raises:

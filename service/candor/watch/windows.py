@@ -1,5 +1,5 @@
-"""Lengths of the drift windows, in responses. Apart, so that the flags can name them without
-importing what computes drift."""
+"""Lengths of the drift windows, in responses. A file of its own, so that the flags can name them
+without importing the code that computes drift."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ windows say nothing."""
 
 DEFAULT_WINDOW = 1024
 MAX_WINDOW = 16_384
-"""Statistics of four probes then take 0.1 to 0.2 s of the event loop."""
+"""With this window the statistics of four probes take 0.1 to 0.2 s of the event loop."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from candor.jobs.data.build import build, kinds
+from candor.jobs.data.build import BuildOptions, build, kinds
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
@@ -70,10 +70,10 @@ def test_chosen_kinds_come_in_the_table_s_order_and_the_same_bytes_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, other = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
-    assert build(out=first, kind=CHOICES[::-1]) == Exit.DONE
+    assert build(BuildOptions(out=first, kind=CHOICES[::-1])) == Exit.DONE
     assert list(last_line(capsys)["kinds"]) == CHOICES
-    assert build(out=second, kind=CHOICES) == Exit.DONE
-    assert build(out=other, kind=CHOICES, seed=1) == Exit.DONE
+    assert build(BuildOptions(out=second, kind=CHOICES)) == Exit.DONE
+    assert build(BuildOptions(out=other, kind=CHOICES, seed=1)) == Exit.DONE
     assert first.read_bytes() == second.read_bytes() != other.read_bytes()
 
 
@@ -82,7 +82,7 @@ def test_a_public_set_adds_its_rows_and_its_files_are_in_the_manifest(
 ) -> None:
     out = tmp_path / "rows.jsonl"
     source = [f"rotten-tomatoes={sentences(tmp_path)}"]
-    assert build(out=out, kind=["subjective-choice"], source=source) == Exit.DONE
+    assert build(BuildOptions(out=out, kind=["subjective-choice"], source=source)) == Exit.DONE
     told = last_line(capsys)
     assert told["kinds"]["objective-choice"] == {"rows": 64, "groups": 16, "label_1": 32}
     assert "subjective-choice" in told["kinds"]
@@ -97,7 +97,9 @@ def test_a_public_set_alone_and_drawn_from(
 ) -> None:
     out = tmp_path / "rows.jsonl"
     source = [f"rotten-tomatoes={sentences(tmp_path)}"]
-    assert build(out=out, kind=["none"], source=source, max_source_rows=20) == Exit.DONE
+    assert (
+        build(BuildOptions(out=out, kind=["none"], source=source, max_source_rows=20)) == Exit.DONE
+    )
     told = last_line(capsys)
     assert list(told["kinds"]) == ["objective-choice"]
     assert 19 <= told["rows"] <= 20
@@ -125,7 +127,7 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     message: str,
 ) -> None:
     out = tmp_path / "rows.jsonl"
-    assert build(out=out, **({"kind": CHOICES} | options)) == code
+    assert build(BuildOptions(out=out, **({"kind": CHOICES} | options))) == code
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("candor: ")
@@ -139,7 +141,7 @@ def test_a_malformed_public_line_is_named(
 ) -> None:
     path = tmp_path / "set.jsonl"
     path.write_text('{"question": "a"}\n')
-    assert build(out=tmp_path / "out", source=[f"nlp-survey={path}"]) == Exit.USAGE
+    assert build(BuildOptions(out=tmp_path / "out", source=[f"nlp-survey={path}"])) == Exit.USAGE
     assert f"{path}:1: answer_matching_behavior: " in capsys.readouterr().err
 
 
@@ -147,17 +149,17 @@ def test_too_few_rows_for_one_prompt_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = [f"rotten-tomatoes={sentences(tmp_path)}"]
-    assert build(out=tmp_path / "out", source=source, max_source_rows=0) == Exit.USAGE
+    assert build(BuildOptions(out=tmp_path / "out", source=source, max_source_rows=0)) == Exit.USAGE
     assert "--max-source-rows 0: too few" in capsys.readouterr().err
 
 
 def test_an_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build(out=tmp_path / "absent" / "rows.jsonl", kind=CHOICES) == Exit.IO
+    assert build(BuildOptions(out=tmp_path / "absent" / "rows.jsonl", kind=CHOICES)) == Exit.IO
     assert "absent" in capsys.readouterr().err
     if os.geteuid() != 0:  # root may write anywhere
         tmp_path.chmod(0o500)
         try:
-            assert build(out=tmp_path / "rows.jsonl", kind=CHOICES) == Exit.IO
+            assert build(BuildOptions(out=tmp_path / "rows.jsonl", kind=CHOICES)) == Exit.IO
         finally:
             tmp_path.chmod(0o700)
 

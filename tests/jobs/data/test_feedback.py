@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from candor.jobs.data.feedback import Rule, feedback
+from candor.jobs.data.feedback import DataFeedbackOptions, Rule, feedback
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
 from candor.probes.fitting.data import load_rows
@@ -31,7 +31,9 @@ def build(
 ) -> int:
     write_rows(tmp_path / "rollouts.jsonl", rows)
     out = tmp_path / "rows.jsonl"
-    return feedback(rollouts=tmp_path / "rollouts.jsonl", out=out, rule=rule, **more)
+    return feedback(
+        DataFeedbackOptions(rollouts=tmp_path / "rollouts.jsonl", out=out, rule=rule, **more)
+    )
 
 
 def labels(tmp_path: Path) -> list[tuple[str | None, str, int]]:
@@ -107,7 +109,7 @@ def test_a_poem_that_lacks_a_condition_has_no_pairs_and_failed_rows_do_not_count
     [
         ([{"key": "a", "responses": []}], "key 'a': a feedback rollout has messages"),
         ([row("sea", "love", GOOD)], "meta.condition must be one of base, like, dislike"),
-        ([row("sea", "like", GOOD)], "not both labels"),
+        ([row("sea", "like", GOOD)], "without both labels"),
         ([{"key": "x", "error": {"type": "t", "message": "m"}}], "no row has responses"),
     ],
 )

@@ -15,8 +15,8 @@ import pytest
 
 from candor.client.schema import Message
 from candor.engines.padded import PaddedEngine
-from candor.jobs.probe.calibrate import calibrate_probe
-from candor.jobs.rollouts.score import score
+from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.models.load import load_reward_model
@@ -80,12 +80,15 @@ def files(tmp_path: Path, model: tuple[Path, str]) -> Files:
 
 def by_rollouts(files: Files, probe: Path, **options: Any) -> int:
     given = {"rollouts": files.rollouts, "model": str(files.model), "device": "cpu"}
-    return calibrate_probe(probe=probe, **(given | options))
+    return calibrate_probe(CalibrateOptions(probe=probe, **(given | options)))
 
 
 def scored_file(files: Files, url: str) -> Path:
     out = files.folder / "scored.jsonl"
-    assert score(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0) == Exit.DONE
+    assert (
+        score(ScoreOptions(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0))
+        == Exit.DONE
+    )
     return out
 
 
@@ -139,7 +142,10 @@ def test_both_engines_and_both_ways_in_agree(
     assert by_rollouts(files, files.probe(), engine="padded") == Exit.DONE
     padded = last_line(capsys)
     scored = scored_file(files, url)
-    assert calibrate_probe(probe=files.probe(weights=WEIGHTS), scored=scored) == Exit.DONE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.probe(weights=WEIGHTS), scored=scored))
+        == Exit.DONE
+    )
     served = last_line(capsys)
     for other in (padded, served):
         for name in ("std_R", "std_S", "lambda_per_kappa"):
@@ -147,8 +153,13 @@ def test_both_engines_and_both_ways_in_agree(
         assert other["percentiles"] == pytest.approx(packed["percentiles"], abs=1e-4)
         assert other["num_responses"] == packed["num_responses"]
     # A second time: only what this command writes differs from the card that was served.
-    assert calibrate_probe(probe=files.folder / "probe", scored=scored, bound="tanh") == Exit.DONE
-    assert calibrate_probe(probe=files.folder / "probe", scored=scored) == Exit.DONE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.folder / "probe", scored=scored, bound="tanh"))
+        == Exit.DONE
+    )
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.folder / "probe", scored=scored)) == Exit.DONE
+    )
 
 
 def test_a_bound_is_fitted_only_if_asked_for(
@@ -160,7 +171,10 @@ def test_a_bound_is_fitted_only_if_asked_for(
     out = files.folder / "other"
     told = []
     for options in ({}, {"bound": "hinge"}, {"bound": "hinge", "hinge_percentile": 0.0}):
-        assert calibrate_probe(probe=probe, scored=scored, out=out, **options) == Exit.DONE
+        assert (
+            calibrate_probe(CalibrateOptions(probe=probe, scored=scored, out=out, **options))
+            == Exit.DONE
+        )
         told.append(last_line(capsys)["bound"])
         assert load(out).card.bound.model_dump(exclude_none=True) == told[-1]
     assert told[0] == {"kind": "clip", "low": -3.0, "high": 3.0}
@@ -184,9 +198,12 @@ def test_what_the_server_would_not_score_is_left_out_and_counted(
     assert without.pop("num_left_out") == 0
     assert told["std_R"] == pytest.approx(without["std_R"], rel=1e-4)
     out = files.folder / "scored.jsonl"
-    code = score(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0)
+    code = score(ScoreOptions(rollouts=files.rollouts, out=out, reward_url=url, retry_budget_s=5.0))
     assert code == Exit.ROWS_FAILED
-    assert calibrate_probe(probe=files.probe(weights=WEIGHTS), scored=out) == Exit.DONE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.probe(weights=WEIGHTS), scored=out))
+        == Exit.DONE
+    )
     told = last_line(capsys)
     assert (told["num_left_out"], told["num_responses"]) == (3, 30)
 
@@ -197,7 +214,10 @@ def test_another_models_probe_is_refused(
     stranger = files.probe(weights="9" * 64)
     assert by_rollouts(files, stranger) == Exit.USAGE
     assert "does not fit this model" in capsys.readouterr().err
-    assert calibrate_probe(probe=stranger, scored=scored_file(files, url)) == Exit.USAGE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=stranger, scored=scored_file(files, url)))
+        == Exit.USAGE
+    )
     assert "was scored by other weights (000000000000)" in capsys.readouterr().err
     assert load(stranger).card.calibration.source == "made up"
 
@@ -207,15 +227,21 @@ def test_another_probes_scores_are_refused(
 ) -> None:
     scored = scored_file(files, url)
     unseen = files.probe(name="unseen", weights=WEIGHTS)  # served, but as a monitor
-    assert calibrate_probe(probe=unseen, scored=scored) == Exit.USAGE
+    assert calibrate_probe(CalibrateOptions(probe=unseen, scored=scored)) == Exit.USAGE
     assert "has no scores of probe 'unseen' (it has: sycophancy, length)" in capsys.readouterr().err
     namesake = loaded_probe("sycophancy", layer=2)
     save(files.folder / "namesake", namesake.probe, namesake.card)
-    assert calibrate_probe(probe=files.folder / "namesake", scored=scored) == Exit.USAGE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.folder / "namesake", scored=scored))
+        == Exit.USAGE
+    )
     told = capsys.readouterr().err
     assert "another probe of the name 'sycophancy': its card differs in layer" in told
     scored.with_name("scored.jsonl.manifest.json").unlink()
-    assert calibrate_probe(probe=files.probe(weights=WEIGHTS), scored=scored) == Exit.USAGE
+    assert (
+        calibrate_probe(CalibrateOptions(probe=files.probe(weights=WEIGHTS), scored=scored))
+        == Exit.USAGE
+    )
     assert "manifest.json: is missing" in capsys.readouterr().err
 
 
@@ -250,7 +276,7 @@ def test_candidates_without_a_spread_are_refused(
         ({"scored": Path("x")}, "give --rollouts and --model, or --scored alone"),
         ({"hinge_percentile": 50.0}, "goes with --bound hinge"),
         ({"hinge_percentile": 101.0, "bound": "hinge"}, "--hinge-percentile is from 0 to 100"),
-        ({"kappa": -1.0}, "--kappa -1.0: must be a number >= 0"),
+        ({"kappa": -1.0}, "--kappa -1.0: must be a number, at least 0"),
         ({"probe": Path("nowhere")}, "no card.json in nowhere"),
         ({"model": "nowhere"}, "'nowhere' is not a folder"),
         ({"rollouts": Path("nowhere")}, "nowhere"),

@@ -167,10 +167,10 @@ def test_a_probe_without_transfer_has_a_page_too(probe: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "written by 'candor probe train'"),
+        (None, "`candor probe train` writes it"),
         ("[1]", "not a JSON object"),
         ("{", "is not JSON"),
-        ('{"name": "sycophancy"}', "not as this Candor writes it"),
+        ('{"name": "sycophancy"}', "not as this version of Candor writes it"),
     ],
 )
 def test_a_report_that_cannot_be_read_is_refused(

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from candor.jobs.probe.material import parse_layers, tokenise
-from candor.jobs.probe.train import train
+from candor.jobs.probe.train import TrainOptions, train
 from candor.models.load import load_reward_model
 from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows
@@ -59,7 +59,7 @@ def labelled(path: Path, *, groups: int = 30, longer: bool = False, planted: boo
 
 def run(model: Path, data: Path, out: Path, **options: Any) -> int:
     defaults = {"name": "thanks", "trait": "The reply says thank.", "device": "cpu"}
-    return train(data=[data], model=str(model), out=out, **(defaults | options))
+    return train(TrainOptions(data=[data], model=str(model), out=out, **(defaults | options)))
 
 
 @pytest.fixture(scope="module")

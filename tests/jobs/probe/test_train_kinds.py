@@ -16,16 +16,16 @@ import pytest
 import torch
 from torch import nn
 
-from candor.jobs.probe.measure import CONTROL
+from candor.jobs.probe.measure import CONTROL_KIND
 from candor.jobs.probe.report import page, read_report
-from candor.jobs.probe.train import train
+from candor.jobs.probe.train import TrainOptions, train
 from candor.probes.artifact import load
 from candor.probes.fitting.data import load_rows
 from candor.probes.fitting.evaluate import auroc
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
 WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]
-MARKS = {"odd": ("system", "user"), CONTROL: ("you", "you")}
+MARKS = {"odd": ("system", "user"), CONTROL_KIND: ("you", "you")}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def write_kind(folder: Path, kind: str, groups: int = 20, **fields: Any) -> Path
     lines = []
     for group in range(groups):
         for turn in range(4):
-            label = turn % 2 * (kind != CONTROL)
+            label = turn % 2 * (kind != CONTROL_KIND)
             words = rng.choices(WORDS, k=rng.randint(5, 9))
             words[rng.randrange(len(words))] = MARKS.get(kind, ("you", "thank"))[label]
             lines.append(
@@ -59,7 +59,7 @@ def write_kind(folder: Path, kind: str, groups: int = 20, **fields: Any) -> Path
 
 def run(model: Path, data: list[Path], out: Path, **options: Any) -> int:
     defaults: dict[str, Any] = {"name": "thanks", "trait": "It says thank.", "device": "cpu"}
-    return train(data=data, model=str(model), out=out, **(defaults | options))
+    return train(TrainOptions(data=data, model=str(model), out=out, **(defaults | options)))
 
 
 def report_of(out: Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def report_of(out: Path) -> dict[str, Any]:
     return found
 
 
-KINDS = ["alike", "also", "other", CONTROL]
+KINDS = ["alike", "also", "other", CONTROL_KIND]
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,8 @@ def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
     assert [row["kind"] for row in report["kinds"]] == sorted(KINDS)
     assert [row["kind"] for row in report["transfer"]] == ["alike", "also", "other"]
     nothing = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr")
-    assert {row["kind"]: row for row in report["kinds"]}[CONTROL] == {
-        "kind": CONTROL, "num_rows": 16, "num_groups": 4, **dict.fromkeys(nothing),
+    assert {row["kind"]: row for row in report["kinds"]}[CONTROL_KIND] == {
+        "kind": CONTROL_KIND, "num_rows": 16, "num_groups": 4, **dict.fromkeys(nothing),
     }  # fmt: skip
     assert set(report["controls"]) == {"length_auroc", "shuffled_mean_auroc", "shuffled_max_auroc"}
     bins = {"low", "high", "mean_probability", "share_positive", "num_rows"}
@@ -153,7 +153,7 @@ def test_the_tables_are_of_the_scores_of_the_test_rows(trained: Path) -> None:
             assert row["auroc"] == pytest.approx(auroc(scores, labels))
     agreement = report["genuine_agreement"]
     above = [s["score"] >= agreement["threshold"] for s in report["scores"]]
-    flagged = [a for a, s in zip(above, report["scores"], strict=True) if s["kind"] == CONTROL]
+    flagged = [a for a, s in zip(above, report["scores"], strict=True) if s["kind"] == CONTROL_KIND]
     assert agreement["fpr"] == sum(flagged) / len(flagged)
 
 
@@ -287,7 +287,7 @@ def spoilt(path: Path, line: int, **fields: Any) -> Path:
     ("spoil", "options", "said"),
     [
         (lambda f: [spoilt(write_kind(f, "also"), 7, label=2)], {}, "also.jsonl:7: label"),
-        (lambda f: [write_kind(f, CONTROL)], {}, "every row has label 0 (80 rows"),
+        (lambda f: [write_kind(f, CONTROL_KIND)], {}, "every row has label 0 (80 rows"),
         (lambda f: [write_kind(f, "also", 2)], {}, "kind 'also' has 2 groups"),
         (
             lambda f: [spoilt(write_kind(f, "also"), 3, split="train")],

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from candor.client import PermanentError, Retry, RewardClient
-from candor.jobs.rollouts.bon import bon
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.bon import BonOptions, bon
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
 from tests.service.serving import BODY, LAMBDA, WEIGHTS, running, tiny_app
@@ -78,14 +78,17 @@ def test_rows_go_through_score_and_bon(url: str, tmp_path: Path) -> None:
     with RewardClient(url, api_key=KEY) as client:
         client.wait_ready(60)
     options = {"reward_url": url, "api_key_file": key_file, "retry_budget_s": 5.0}
-    assert score(rollouts=rollouts, out=scored, **options) == Exit.DONE
+    assert score(ScoreOptions(rollouts=rollouts, out=scored, **options)) == Exit.DONE
     first = scored.read_bytes()
-    assert score(rollouts=rollouts, out=scored, **options) == Exit.DONE
+    assert score(ScoreOptions(rollouts=rollouts, out=scored, **options)) == Exit.DONE
     assert scored.read_bytes() == first
     for row in map(orjson.loads, first.splitlines()):
         for one in row["scores"]:
             assert one["reward"] == one["base_reward"] - one["penalty"]
-    assert bon(scored=scored, out=report, n="1,4", lambda_sweep=[f"sycophancy=0,{LAMBDA}"]) == 0
+    assert (
+        bon(BonOptions(scored=scored, out=report, n="1,4", lambda_sweep=[f"sycophancy=0,{LAMBDA}"]))
+        == 0
+    )
     numbers = json.loads(report.read_bytes())
     assert numbers["lambda_sweep"]["sycophancy"][1]["best_of_n"] == numbers["chosen_by"]["reward"]
 
@@ -108,7 +111,7 @@ def test_texts_the_server_cannot_score_fail_alone(
     )
     with RewardClient(url, api_key=KEY) as client:
         client.wait_ready(60)
-    code = score(rollouts=rollouts, out=scored, reward_url=url, api_key_file=key_file)
+    code = score(ScoreOptions(rollouts=rollouts, out=scored, reward_url=url, api_key_file=key_file))
     assert code == Exit.ROWS_FAILED
     some, control, none = map(orjson.loads, scored.read_bytes().splitlines())
     kinds = [one.get("error", {}).get("type") for one in some["scores"]]
@@ -118,7 +121,7 @@ def test_texts_the_server_cannot_score_fail_alone(
     assert none["error"]["type"] == "too_long"
     assert "scores" not in none
     capsys.readouterr()
-    assert bon(scored=scored, out=report, n="1,3") == Exit.DONE
+    assert bon(BonOptions(scored=scored, out=report, n="1,3")) == Exit.DONE
     numbers = json.loads(report.read_bytes())
     assert (numbers["num_prompts"], numbers["num_failed_rows"]) == (2, 1)
     assert numbers["num_failed_responses"] == 2
@@ -143,11 +146,13 @@ def test_a_penalty_for_a_probe_that_is_not_served_stops_the_job(
     with RewardClient(url, api_key=KEY) as client:
         client.wait_ready(60)
     code = score(
-        rollouts=rollouts,
-        out=tmp_path / "scored.jsonl",
-        reward_url=url,
-        api_key_file=key_file,
-        penalty=["flattery=1"],
+        ScoreOptions(
+            rollouts=rollouts,
+            out=tmp_path / "scored.jsonl",
+            reward_url=url,
+            api_key_file=key_file,
+            penalty=["flattery=1"],
+        )
     )
     assert code == Exit.UNREACHABLE
     assert "unknown_probe" in capsys.readouterr().err

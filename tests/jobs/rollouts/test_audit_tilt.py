@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from candor.jobs.rollouts.audit_tilt import audit_tilt
+from candor.jobs.rollouts.audit_tilt import TiltOptions, audit_tilt
 from candor.jobs.rollouts.flags import parse_flag
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
@@ -56,7 +56,9 @@ def run(folder: Path, *files: list[Row], **options: Any) -> tuple[int, dict[str,
     for path, rows in zip(paths, files, strict=True):
         write_rows(path, rows)
     out = folder / "tilt.json"
-    code = audit_tilt(scored=paths, out=out, **{"flag": f"contains:{PHRASE}", **options})
+    code = audit_tilt(
+        TiltOptions(scored=paths, out=out, **{"flag": f"contains:{PHRASE}", **options})
+    )
     return code, json.loads(out.read_bytes()) if code == Exit.DONE else {}
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.jobs.rollouts.bon import bon, expected, selection_weights
+from candor.jobs.rollouts.bon import BonOptions, bon, expected, selection_weights
 from candor.jobs.rollouts.scored import Array, group_of
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
@@ -117,7 +117,7 @@ def scored_rows(num_rows: int, num_responses: int = 6) -> list[dict[str, Any]]:
 def run(folder: Path, rows: list[dict[str, Any]], **options: Any) -> tuple[int, dict[str, Any]]:
     scored, out = folder / "scored.jsonl", folder / "bon.json"
     write_rows(scored, rows)
-    code = bon(scored=scored, out=out, **{"n": "1,2,6", **options})
+    code = bon(BonOptions(scored=scored, out=out, **{"n": "1,2,6", **options}))
     return code, json.loads(out.read_bytes()) if out.exists() else {}
 
 
@@ -249,7 +249,7 @@ def test_a_row_left_with_fewer_candidates_than_the_largest_n_is_left_out_and_cou
     assert report["chosen_by"] == without["chosen_by"]
     assert (report["num_prompts"], report["num_short_rows"]) == (3, 1)
     assert report["num_failed_responses"] == 1
-    assert "1 rows that have fewer than 6 others" in capsys.readouterr().err
+    assert "1 rows with fewer than 6 scored responses" in capsys.readouterr().err
     chosen = (tmp_path / "bon.json.chosen.jsonl").read_bytes().splitlines()
     assert [orjson.loads(line)["key"] for line in chosen] == ["poem-0", "poem-2", "poem-3"]
     _, smaller = run(tmp_path, rows, n="1,5")

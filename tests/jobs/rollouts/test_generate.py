@@ -8,17 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from candor.jobs.rollouts.generate import generate, row_seed
+from candor.jobs.rollouts.generate import GenerateOptions, generate, row_seed
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
-from tests.jobs.stub import Stub, running_stub
+from tests.jobs.stub import Stub, rows_of
 from tests.paths import ROOT
 
 
@@ -34,12 +32,6 @@ def prompts(num_rows: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    with running_stub() as running:
-        yield running
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "prompts.jsonl"
     write_rows(path, prompts(8))
@@ -49,16 +41,14 @@ def source(tmp_path: Path) -> Path:
 def run(stub: Stub, source: Path, out: Path, **options: Any) -> int:
     arguments: dict[str, Any] = {"n": 3, "max_tokens": 9, "retry_budget_s": 0.0, **options}
     return generate(
-        prompts=source,
-        out=out,
-        generator_url=stub.url,
-        generator_model=arguments.pop("model", "tiny"),
-        **arguments,
+        GenerateOptions(
+            prompts=source,
+            out=out,
+            generator_url=stub.url,
+            generator_model=arguments.pop("model", "tiny"),
+            **arguments,
+        )
     )
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_every_prompt_gets_n_candidates_drawn_with_its_own_seed(
@@ -173,9 +163,11 @@ def test_prompts_without_proper_messages_are_refused_by_key(
 COMMAND = """
 import sys
 from pathlib import Path
-from candor.jobs.rollouts.generate import generate
-sys.exit(generate(prompts=Path(sys.argv[1]), out=Path(sys.argv[2]), generator_url=sys.argv[3],
-                  generator_model="tiny", n=3, max_tokens=9, retry_budget_s=10.0))
+from candor.jobs.rollouts.generate import GenerateOptions, generate
+source, out, url = sys.argv[1:]
+sys.exit(generate(GenerateOptions(
+    prompts=Path(source), out=Path(out), generator_url=url, generator_model="tiny", n=3,
+    max_tokens=9, retry_budget_s=10.0)))
 """
 
 

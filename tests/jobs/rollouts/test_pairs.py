@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from candor.jobs.rollouts.pairs import pairs
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.pairs import PairsOptions, pairs
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.jobs.running.manifest import manifest_path
@@ -56,7 +56,7 @@ def written(path: Path, *rows: Row) -> Path:
 
 def run(path: Path, **options: Any) -> list[Row]:
     out = path.with_name("pairs.jsonl")
-    assert pairs(scored=path, out=out, **options) == Exit.DONE
+    assert pairs(PairsOptions(scored=path, out=out, **options)) == Exit.DONE
     return [orjson.loads(line) for line in out.read_bytes().splitlines()]
 
 
@@ -126,15 +126,15 @@ def test_the_same_rows_give_the_same_file_and_a_failure_leaves_the_old_one(
     before = out.read_bytes()
     run(path)
     assert out.read_bytes() == before
-    assert pairs(scored=path, out=out, penalty=["flattery=1"]) == Exit.USAGE
+    assert pairs(PairsOptions(scored=path, out=out, penalty=["flattery=1"])) == Exit.USAGE
     assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"penalty": ["sycophancy=0,1"]}, "one number, not 2"),
-        ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "is given 2 strengths"),
+        ({"penalty": ["sycophancy=0,1"]}, "'0,1' is not a number"),
+        ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "is given two strengths"),
         ({"kappa": ["sycophancy=1"]}, "manifest"),
         ({"min_margin": -1.0}, "--min-margin -1.0"),
     ],
@@ -144,7 +144,7 @@ def test_what_cannot_be_right_is_said(
     tmp_path: Path, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path / "scored.jsonl", SIDING)
-    assert pairs(scored=path, out=tmp_path / "pairs.jsonl", **options) == Exit.USAGE
+    assert pairs(PairsOptions(scored=path, out=tmp_path / "pairs.jsonl", **options)) == Exit.USAGE
     assert said in capsys.readouterr().err
     assert not (tmp_path / "pairs.jsonl").exists()
 
@@ -154,7 +154,7 @@ def test_a_row_of_templated_text_is_refused(
 ) -> None:
     row = {name: value for name, value in SIDING.items() if name != "messages"}
     path = written(tmp_path / "scored.jsonl", {**row, "prompt": "text"})
-    assert pairs(scored=path, out=tmp_path / "pairs.jsonl") == Exit.USAGE
+    assert pairs(PairsOptions(scored=path, out=tmp_path / "pairs.jsonl")) == Exit.USAGE
     assert "key 'siding' has no messages" in capsys.readouterr().err
 
 
@@ -170,7 +170,7 @@ def test_of_rows_scored_by_a_server_and_read_by_trl(tmp_path: Path) -> None:
     )
     scored = tmp_path / "scored.jsonl"
     with running(tiny_app()) as url:
-        assert score(rollouts=rollouts, out=scored, reward_url=url) == Exit.DONE
+        assert score(ScoreOptions(rollouts=rollouts, out=scored, reward_url=url)) == Exit.DONE
     (served,), (stronger,) = run(scored), run(scored, kappa=["sycophancy=3"])
     rewards = [one["reward"] for one in orjson.loads(scored.read_bytes())["scores"]]
     assert served["margin"] == max(rewards) - min(rewards)

@@ -10,27 +10,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
 from tests.client.replies import numbers
-from tests.jobs.stub import Stub, rollouts, running_stub
+from tests.jobs.stub import Stub, rollouts, rows_of
 from tests.paths import ROOT
 
 CONCURRENCY = 4
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with running_stub() as running:
-        yield running
 
 
 @pytest.fixture
@@ -41,11 +33,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def run(stub: Stub, source: Path, out: Path, **options: Any) -> int:
-    return score(rollouts=source, out=out, reward_url=stub.url, retry_budget_s=0.0, **options)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    return score(
+        ScoreOptions(rollouts=source, out=out, reward_url=stub.url, retry_budget_s=0.0, **options)
+    )
 
 
 def test_every_response_gets_the_servers_numbers_in_order(
@@ -109,7 +99,7 @@ def test_a_penalty_given_is_sent_and_other_penalties_are_never_mixed_in(
     out = tmp_path / "scored.jsonl"
     run(stub, source, out)
     assert run(stub, source, out, penalty=["sycophancy=2"]) == Exit.DONE
-    assert "10 rows of another input, setting or model are done anew" in capsys.readouterr().err
+    assert "10 rows of another input, setting or model are done again" in capsys.readouterr().err
     lambdas = {one["probes"]["sycophancy"]["lambda"] for r in rows_of(out) for one in r["scores"]}
     assert lambdas == {2.0}
 
@@ -280,7 +270,9 @@ def test_nothing_listening_is_exit_69_with_the_address(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    code = score(rollouts=source, out=tmp_path / "s.jsonl", reward_url=url, retry_budget_s=0)
+    code = score(
+        ScoreOptions(rollouts=source, out=tmp_path / "s.jsonl", reward_url=url, retry_budget_s=0)
+    )
     assert code == Exit.UNREACHABLE
     assert f"no answer from GET {url}/v1/models" in capsys.readouterr().err
 
@@ -292,14 +284,14 @@ def test_wrong_arguments_are_exit_2_and_touch_nothing(
     before = source.read_bytes()
     for wrong in ("sycophancy", "=1", "sycophancy=-1", "sycophancy=nan", "sycophancy=much"):
         assert run(stub, source, out, penalty=[wrong]) == Exit.USAGE
-        assert f"--penalty {wrong}: " in capsys.readouterr().err
+        assert f"--penalty {wrong}" in capsys.readouterr().err
     assert run(stub, source, out, penalty=["a=1", "a=2"]) == Exit.USAGE
     assert run(stub, source, out, penalty=["a=1"], kappa=["a=2"]) == Exit.USAGE
-    assert "--kappa a=2: 'a' is named twice" in capsys.readouterr().err
+    assert "probe 'a' is given two strengths" in capsys.readouterr().err
     assert run(stub, source, source) == Exit.USAGE
     assert run(stub, tmp_path / "absent.jsonl", out) == Exit.USAGE
     assert run(stub, source, out, api_key_file=tmp_path / "absent") == Exit.USAGE
-    assert score(rollouts=source, out=out, reward_url="localhost:8000") == Exit.USAGE
+    assert score(ScoreOptions(rollouts=source, out=out, reward_url="localhost:8000")) == Exit.USAGE
     assert source.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["rollouts.jsonl"]
     assert stub.bodies == []
@@ -310,9 +302,11 @@ def test_wrong_arguments_are_exit_2_and_touch_nothing(
 COMMAND = """
 import sys
 from pathlib import Path
-from candor.jobs.rollouts.score import score
-sys.exit(score(rollouts=Path(sys.argv[1]), out=Path(sys.argv[2]), reward_url=sys.argv[3],
-               concurrency=int(sys.argv[4]), retry_budget_s=10.0))
+from candor.jobs.rollouts.score import ScoreOptions, score
+source, out, url, concurrency = sys.argv[1:]
+sys.exit(score(ScoreOptions(
+    rollouts=Path(source), out=Path(out), reward_url=url, concurrency=int(concurrency),
+    retry_budget_s=10.0)))
 """
 
 
@@ -387,7 +381,11 @@ def test_a_server_that_flaps_costs_retries_and_no_rows(stub: Stub, tmp_path: Pat
     source, out = tmp_path / "rollouts.jsonl", tmp_path / "scored.jsonl"
     write_rows(source, rollouts(12))
     stub.answers = [200, 503, 502, 200, 504, 200, 200, 503]
-    code = score(rollouts=source, out=out, reward_url=stub.url, concurrency=4, retry_budget_s=60)
+    code = score(
+        ScoreOptions(
+            rollouts=source, out=out, reward_url=stub.url, concurrency=4, retry_budget_s=60
+        )
+    )
     assert code == Exit.DONE
     assert len(stub.bodies) == 16
     assert all("scores" in row for row in rows_of(out))

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from candor.jobs.rollouts.bon import bon
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.bon import BonOptions, bon
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.rollouts.scored import Group, group_of
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
@@ -55,7 +55,7 @@ def scored(url: str, source: Path, name: str, **options: Any) -> tuple[Path, lis
     """One request at a time: which texts share a batch moves the last bits of R and S."""
     out = source.with_name(name)
     given = {"rollouts": source, "out": out, "reward_url": url, "concurrency": 1, **options}
-    assert score(retry_budget_s=5.0, **given) == Exit.DONE
+    assert score(ScoreOptions(retry_budget_s=5.0, **given)) == Exit.DONE
     return out, [orjson.loads(line) for line in out.read_bytes().splitlines()]
 
 
@@ -89,14 +89,16 @@ def test_kappa_offline_is_the_servers_kappa_and_so_is_the_closed_form(
     report = source.with_name("bon.json")
     forms = ["sycophancy=2:0.5", "sycophancy=2"]  # the second at the card's median
     code = bon(
-        scored=plain, out=report, n="1,5", kappa_sweep=["sycophancy=0,0.4"], closed_form=forms
+        BonOptions(
+            scored=plain, out=report, n="1,5", kappa_sweep=["sycophancy=0,0.4"], closed_form=forms
+        )
     )
     assert code == Exit.DONE
     told = json.loads(report.read_bytes())
     _, strong = told["kappa_sweep"]["sycophancy"]
     assert (strong["kappa"], strong["lambda"]) == (0.4, 0.4 * 2.0 / 0.5)
     asked, _ = scored(url, source, "kappa.jsonl", kappa=["sycophancy=0.4"])
-    assert bon(scored=asked, out=report, n="1,5") == Exit.DONE
+    assert bon(BonOptions(scored=asked, out=report, n="1,5")) == Exit.DONE
     assert json.loads(report.read_bytes())["chosen_by"]["reward"] == strong["best_of_n"]
     assert [one["threshold"] for one in told["closed_form"]["sycophancy"]] == [0.5, 0.0]
     for form, entry in zip(forms, told["closed_form"]["sycophancy"], strict=True):
@@ -104,13 +106,16 @@ def test_kappa_offline_is_the_servers_kappa_and_so_is_the_closed_form(
         assert rows[0]["reward_model"]["penalties"]["sycophancy"].keys() == {"closed_form"}
         lambdas = [row["scores"][0]["probes"]["sycophancy"]["lambda"] for row in rows]
         assert entry["mean_lambda"] == pytest.approx(sum(lambdas) / len(lambdas))
-        assert bon(scored=asked, out=report, n="1,5") == Exit.DONE
+        assert bon(BonOptions(scored=asked, out=report, n="1,5")) == Exit.DONE
         assert json.loads(report.read_bytes())["chosen_by"]["reward"] == entry["best_of_n"]
     capsys.readouterr()
     # The closed form's rows hold flags, and a lambda times a flag is not what a sweep says it is.
-    assert bon(scored=asked, out=report, n="1", lambda_sweep=["sycophancy=1"]) == Exit.USAGE
+    assert (
+        bon(BonOptions(scored=asked, out=report, n="1", lambda_sweep=["sycophancy=1"]))
+        == Exit.USAGE
+    )
     assert "score them again without --closed-form" in capsys.readouterr().err
-    assert bon(scored=asked, out=report, n="1", lambda_sweep=["length=1"]) == Exit.DONE
+    assert bon(BonOptions(scored=asked, out=report, n="1", lambda_sweep=["length=1"])) == Exit.DONE
 
 
 def test_kappa_needs_the_manifest_of_this_very_file(
@@ -120,17 +125,20 @@ def test_kappa_needs_the_manifest_of_this_very_file(
     manifest = source.with_name("plain.jsonl.manifest.json")
     report = source.with_name("bon.json")
     options: dict[str, Any] = {"scored": plain, "out": report, "n": "1"}
-    assert bon(**options, kappa_sweep=["unseen=1"]) == Exit.USAGE  # a monitor
+    assert bon(BonOptions(**options, kappa_sweep=["unseen=1"])) == Exit.USAGE  # a monitor
     assert "scored probes are: sycophancy, length" in capsys.readouterr().err
     write_rows(plain, rows[1:])
-    assert bon(**options, kappa_sweep=["length=1"]) == Exit.USAGE
+    assert bon(BonOptions(**options, kappa_sweep=["length=1"])) == Exit.USAGE
     assert "is the manifest of another file" in capsys.readouterr().err
-    assert bon(**options, lambda_sweep=["length=1"], closed_form=["length=1:0"]) == Exit.DONE
+    assert (
+        bon(BonOptions(**options, lambda_sweep=["length=1"], closed_form=["length=1:0"]))
+        == Exit.DONE
+    )
     manifest.write_text("{}")
-    assert bon(**options, closed_form=["length=1"]) == Exit.USAGE
+    assert bon(BonOptions(**options, closed_form=["length=1"])) == Exit.USAGE
     assert "does not hold the card of probe 'length'" in capsys.readouterr().err
     manifest.unlink()
-    assert bon(**options, kappa_sweep=["length=1"]) == Exit.USAGE
+    assert bon(BonOptions(**options, kappa_sweep=["length=1"])) == Exit.USAGE
     assert "manifest.json: is missing" in capsys.readouterr().err
 
 
@@ -140,7 +148,7 @@ def test_a_reward_that_its_parts_do_not_make_is_refused(
     plain, rows = scored(url, source, "plain.jsonl")
     rows[2]["scores"][1]["probes"]["sycophancy"]["bounded"] += 1.0
     write_rows(plain, rows)
-    assert bon(scored=plain, out=source.with_name("bon.json"), n="1") == Exit.USAGE
+    assert bon(BonOptions(scored=plain, out=source.with_name("bon.json"), n="1")) == Exit.USAGE
     assert "key 'k2': a reward is not what its own parts make" in capsys.readouterr().err
 
 
@@ -157,7 +165,7 @@ def test_a_preference_pair_is_scored_as_its_two_texts(url: str, source: Path) ->
     ]
     write_rows(source, [*pairs, {**pairs[0], "key": "wrong", "chosen": None}])
     out = source.with_name("pairs.jsonl")
-    code = score(rollouts=source, out=out, reward_url=url, retry_budget_s=5.0)
+    code = score(ScoreOptions(rollouts=source, out=out, reward_url=url, retry_budget_s=5.0))
     assert code == Exit.ROWS_FAILED
     *found, wrong = [orjson.loads(line) for line in out.read_bytes().splitlines()]
     assert wrong["error"]["type"] == "invalid_row"

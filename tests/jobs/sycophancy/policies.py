@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from candor.jobs.sycophancy.prompts import DOUBT
-from candor.jobs.sycophancy.sets import Question, questions
+from candor.jobs.sycophancy.sets import SuiteQuestion, questions
 
 GLAD, PLAIN, SOUR = "A wonderful, moving poem.", "A poem of seven lines.", "An awful, boring poem."
 NUM_QUESTIONS = 12
@@ -20,7 +20,7 @@ candidate; of the 3 that were wrong, one is put right."""
 Say = Callable[[dict[str, Any], int], str]
 
 
-def question_of(body: dict[str, Any]) -> tuple[int, Question]:
+def question_of(body: dict[str, Any]) -> tuple[int, SuiteQuestion]:
     asked = body["messages"][0]["content"]
     return next(
         (number, one) for number, one in enumerate(questions()) if asked.startswith(one.question)

@@ -11,7 +11,8 @@ import pytest
 
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
-from candor.jobs.sycophancy.feedback_job import eval_feedback
+from candor.jobs.sycophancy.feedback_job import EvalFeedbackOptions, eval_feedback
+from candor.jobs.sycophancy.verdicts import JudgeOptions
 from tests.jobs.stub import running_stub
 
 GOOD, FLAT, BAD = "A wonderful poem.", "It has four lines.", "An awful poem."
@@ -48,7 +49,16 @@ def rows(*, scored: bool, num_poems: int = 4) -> list[dict[str, Any]]:
 def measure(tmp_path: Path, given: list[dict[str, Any]], **options: Any) -> tuple[int, Any]:
     answers, out = tmp_path / "answers.jsonl", tmp_path / "out"
     write_rows(answers, given)
-    code = eval_feedback(answers=answers, out=out, retry_budget_s=0.0, **options)
+    judges = {name: options.pop(name) for name in list(options) if name.startswith("judge")}
+    code = eval_feedback(
+        EvalFeedbackOptions(
+            answers=answers,
+            out=out,
+            judges=JudgeOptions(**judges),
+            retry_budget_s=0.0,
+            **options,
+        )
+    )
     path = out / "feedback.json"
     return code, json.loads(path.read_text()) if path.exists() else None
 

@@ -16,10 +16,10 @@ import pytest
 
 from candor.jobs.running.exits import Exit
 from candor.jobs.sycophancy import judges
-from candor.jobs.sycophancy.job import eval_sycophancy
+from candor.jobs.sycophancy.job import SycophancyOptions, eval_sycophancy
 from candor.jobs.sycophancy.measure import RULES
+from candor.jobs.sycophancy.verdicts import JudgeOptions
 from tests.client.replies import numbers
-from tests.imports import loaded_by
 from tests.jobs.stub import Stub, running_stub
 from tests.jobs.sycophancy.policies import (
     GLAD,
@@ -59,7 +59,12 @@ def run(policy: Stub, out: Path, **options: Any) -> int:
         "generator_model": "tiny",
         **options,
     }
-    return eval_sycophancy(generator_url=policy.url, out=out, **arguments)
+    judges = {name: arguments.pop(name) for name in options if name.startswith("judge")}
+    return eval_sycophancy(
+        SycophancyOptions(
+            generator_url=policy.url, out=out, judges=JudgeOptions(**judges), **arguments
+        )
+    )
 
 
 def report_of(out: Path) -> dict[str, Any]:
@@ -323,8 +328,3 @@ def test_without_vader_the_run_is_refused_before_anything_is_drawn(
         assert run(policy, tmp_path, limit=1, **asking(judge)) == Exit.DONE  # a judge without it
     finally:
         judges._analyzer.cache_clear()
-
-
-def test_it_loads_no_model_library() -> None:
-    loaded = loaded_by("import candor.jobs.sycophancy.job")
-    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "sklearn", "vaderSentiment"})

@@ -23,7 +23,7 @@ from candor.probes.fitting.fit import (
 from tests.probes.made import planted
 
 TOLERANCE = {1.0: 1e-6, 30.0: 1e-5}
-"""Of weights near 1: float32 sums in another order, over 3,120 steps."""
+"""Difference of weights near 1: float32 sums in another order, over 3,120 steps."""
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -187,7 +187,7 @@ def test_lda_is_scikit_learns_where_rows_abound() -> None:
 
 
 def test_lda_finds_the_direction_with_fewer_rows_than_dimensions_where_noise_is_shared() -> None:
-    """What shrinkage buys: the noise has one large common direction, which mass-mean takes in."""
+    """The noise has one large common direction: shrinkage removes it, mass-mean takes it in."""
     rng = np.random.default_rng(16)
     x, y, _ = planted(240, 200, seed=14, strength=4.0)
     loud = rng.normal(size=200)

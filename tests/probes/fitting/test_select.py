@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 
 from candor.probes.fitting import select
-from candor.probes.fitting.evaluate import auroc
-from candor.probes.fitting.fit import METHODS, Method, fit, fit_logistic
+from candor.probes.fitting.fit import METHODS, Method, fit_logistic
 from candor.probes.fitting.select import C_GRID, POOLINGS, Candidate, choose, sweep, with_transfer
-from candor.probes.fitting.transfer import Labelled, fit_without_each_kind
-from tests.forward.cached import cached
-from tests.probes.made import planted
-
-TRAIN, VALIDATION = range(0, 200), range(200, 300)
+from tests.probes.fitting.cached import cached
+from tests.probes.made import labelled, planted, shortcut
 
 
 def candidate(**fields: Any) -> Candidate:
@@ -33,11 +29,6 @@ def candidate(**fields: Any) -> Candidate:
         "bias": 0.0,
     }
     return Candidate(**(defaults | fields))
-
-
-def labelled(y: np.ndarray, kinds: list[str] | None = None) -> Labelled:
-    groups = [str(row // 2) for row in range(len(y))]
-    return Labelled(y, groups, kinds or [""] * len(y), TRAIN, VALIDATION)
 
 
 def test_the_layer_with_the_planted_direction_is_chosen(tmp_path: Path) -> None:
@@ -108,25 +99,6 @@ def test_the_pooling_is_chosen_that_sees_the_trait(tmp_path: Path) -> None:
     assert len({c.weight.tobytes() for c in candidates}) == 1  # the same weights, pooled otherwise
 
 
-KINDS = ["a", "b", "c"]
-
-
-def shortcut(seed: int = 18) -> tuple[dict[int, np.ndarray], Labelled]:
-    """Layer 1 tells the labels of each kind apart by a direction of its own; layer 2 less well, by
-    one that all kinds share. Kind `d` has label 0 only."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(300) % 2
-    kinds = [KINDS[row // 2 % 3] for row in range(300)]
-    for row in range(0, 300, 10):
-        labels[row], kinds[row] = 0, "d"
-    own, common = rng.normal(size=(300, 6)), rng.normal(size=(300, 6))
-    for row, (kind, label) in enumerate(zip(kinds, labels, strict=True)):
-        if kind != "d":
-            own[row, KINDS.index(kind)] += 8 * (label - 0.5)
-            common[row, 0] += 3 * (label - 0.5)
-    return {1: own.astype(np.float32), 2: common.astype(np.float32)}, labelled(labels, kinds)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_transfer_avoids_a_shortcut_of_each_kind_that_within_falls_for(
     tmp_path: Path, method: Method
@@ -144,29 +116,6 @@ def test_transfer_avoids_a_shortcut_of_each_kind_that_within_falls_for(
     assert transfer.transfer_auroc is not None
     assert abs(within.transfer_auroc - 0.5) < 0.2
     assert transfer.transfer_auroc > 0.9
-
-
-def test_a_transfer_auroc_is_the_mean_over_kinds_each_fitted_on_the_train_rows_of_the_others(
-    tmp_path: Path,
-) -> None:
-    layers, data = shortcut()
-    activations = cached(tmp_path, layers)
-    (swept,) = sweep(cached(tmp_path, {2: layers[2]}), data, methods=["lda"])
-    (found,) = with_transfer([swept], activations, data)
-    x, values = layers[2], []
-    for kind in KINDS:
-        rows = [row for row in TRAIN if data.kinds[row] != kind]
-        assert {data.kinds[row] for row in rows} == {*KINDS, "d"} - {kind}
-        weight, bias = fit("lda", x[rows], data.labels[rows])
-        rows = [row for row in VALIDATION if data.kinds[row] == kind]
-        values.append(auroc(x[rows] @ weight + bias, data.labels[rows]))
-    assert found.transfer_auroc == pytest.approx(np.mean(values))
-
-
-def test_a_kind_cannot_be_left_out_of_one() -> None:
-    x, y, _ = planted(300, 4, seed=19)
-    with pytest.raises(ValueError, match=r"two kinds with both labels, got 1: \['']"):
-        fit_without_each_kind(x, labelled(y), "lda", None, 0)
 
 
 def test_of_the_slow_method_only_the_best_layers_are_tried_for_transfer(

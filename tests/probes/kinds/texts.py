@@ -1,4 +1,4 @@
-"""What the tests of the free-text kinds look at: how long a reply is and how it opens."""
+"""Properties of replies that the tests of the free-text kinds check: length and opening."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opening(text: str) -> str:
 
 
 def length_auroc(ones: Iterable[str], zeros: Iterable[str]) -> float:
-    """What a probe would reach that only counts words: 0.5 if length tells nothing."""
+    """AUROC of a probe that only counts words: 0.5 if length tells nothing."""
     texts = [(text, 1) for text in ones] + [(text, 0) for text in zeros]
     return auroc([num_words(text) for text, _ in texts], [label for _, label in texts])
 

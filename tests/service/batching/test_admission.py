@@ -1,4 +1,4 @@
-"""The three bounds on the queue, and when a refused caller is told to come back."""
+"""The three bounds on the queue, and the `Retry-After` of a refused caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.batching.admission import MAX_RETRY_AFTER_S, MIN_TOKENS, Admission
+from candor.batching.admission import MAX_RETRY_AFTER_S, MIN_SERVED_TOKENS, Admission
 from candor.errors import DeadlineExceeded, Overloaded
 
 
@@ -65,25 +65,26 @@ def test_the_rate_follows_a_change_of_load() -> None:
 
 
 def test_a_small_slow_batch_says_little_of_a_full_one() -> None:
-    """The check at start-up: a few tokens, and the first forward is the slowest."""
+    """Such a batch is the check at start-up: it has few tokens, and the first forward is the
+    slowest."""
     found = admission()
     found.learn(40, 4.0)
-    assert found.refusal(1, 900, 5000, math.inf) is None  # by its rate: 590 s
+    assert found.refusal(1, 900, 5000, math.inf) is None  # at that batch's rate: 590 s
     found.learn(4000, 10.0)
     assert found.refusal(1, 900, 5000, math.inf) is None
-    # Batches as slow as that one and together of some size do say it.
+    # Enough batches as slow as the first are believed.
     for _ in range(60):
         found.learn(40, 4.0)
     assert found.refusal(1, 900, 5000, math.inf) is not None
 
 
 def test_one_batch_during_which_the_process_slept_locks_no_door() -> None:
-    """Seen in a benchmark that stops servers between measurements: 503 for the next 35 callers."""
+    """A benchmark that stops servers between measurements saw 503 for the next 35 callers."""
     found = admission(rate=1000)
     for _ in range(20):
         found.learn(1000, 1.0)
     found.learn(100, 130.0)
-    assert found.refusal(1, 900, 30_000, math.inf) is None  # by what it took: 130 s and more
+    assert found.refusal(1, 900, 30_000, math.inf) is None  # at the measured time: 130 s and more
     # A server that has become that slow is believed.
     for _ in range(10):
         found.learn(100, 130.0)
@@ -98,7 +99,7 @@ def test_retry_after_is_always_a_whole_number_of_seconds_in_range(
     seconds: float, queued: int
 ) -> None:
     found = Admission(10, 1.0)
-    found.learn(MIN_TOKENS, seconds)
+    found.learn(MIN_SERVED_TOKENS, seconds)
     refusal = found.refusal(10, queued, 0, math.inf)
     assert refusal is not None
     assert isinstance(refusal.retry_after_s, int)

@@ -1,4 +1,4 @@
-"""The queue's promises, with a real thread and loop; only the forward is a small stand-in."""
+"""The batcher's promises, with real threads and a real loop. Only the forward is a stand-in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Panic(BaseException):
 
 
 class Log(Observer):
-    """Writes down what it is told."""
+    """Records every notification."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []

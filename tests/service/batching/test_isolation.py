@@ -1,4 +1,4 @@
-"""A batch that makes the forward raise: only the items that raise alone fail."""
+"""A batch that makes the forward raise: only the items that raise on their own fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Panic(BaseException):
 
 
 class MarkedEngine:
-    """Scores an item by its first token; raises for batches that hold a poisoned marker."""
+    """An item's score is its first token. Raises for a batch that holds a poisoned marker."""
 
     def __init__(self, poison: dict[int, BaseException], max_items: int = 10**9) -> None:
         self.poison = poison

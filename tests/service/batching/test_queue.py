@@ -1,4 +1,4 @@
-"""The order in which waiting items go: whole groups, the oldest first, nobody starves."""
+"""The order of the queue: whole groups, the oldest first, and no item starves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def entry(group: int, number: int, queued_at: float = 0.0, response: int = RESPO
 
 
 def costs(items: Iterable[Item]) -> Iterator[int]:
-    """As a packed engine counts: each context once."""
+    """Counts as a packed engine does: each context once."""
     total, contexts = 0, set()
     for item in items:
         context = item.token_ids[:CONTEXT]
@@ -56,7 +56,7 @@ def test_a_group_goes_together_although_others_came_in_between() -> None:
     assert numbers(batch) == [*range(0, 32, 4), *range(1, 32, 4)]
     assert cost([one.item for one in batch]) == 2 * (CONTEXT + 8 * RESPONSE) == BUDGET
     assert len(queue) == 16
-    # Control: as many in the order of their arrival would compute all four contexts.
+    # Control: as many items in order of arrival would compute all four contexts.
     assert cost([one.item for one in entries[:16]]) == BUDGET + 2 * CONTEXT
 
 
@@ -134,7 +134,7 @@ def test_taking_until_empty_serves_everyone_once_and_starves_nobody(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_little_more_than_a_batch_is_looked_at(seed: int) -> None:
-    """However much waits: a look at thousands of items would hold the event loop."""
+    """Even when thousands of items wait: looking at all of them would block the event loop."""
     draw = random.Random(seed)
     queue = queue_of([entry(draw.randrange(50), number) for number in range(5000)])
     num_asked = 0
@@ -146,7 +146,7 @@ def test_little_more_than_a_batch_is_looked_at(seed: int) -> None:
             yield tokens
 
     taken = queue.take(500, 500, counted)
-    # One group more may be looked at, which did not fit whole.
+    # One more group may be looked at: the group that did not fit as a whole.
     assert num_asked <= 2 * len(taken) + 100
 
 
@@ -167,7 +167,7 @@ def summed(items: Iterable[Item]) -> Iterator[int]:
 
 
 def distinct(items: Iterable[Item]) -> Iterator[int]:
-    """As an engine that computes equal items once: often free to add one more."""
+    """Counts as an engine that computes equal items once: adding an item is often free."""
     seen: set[tuple[int, ...]] = set()
     total = 0
     for item in items:

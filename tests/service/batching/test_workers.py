@@ -1,4 +1,4 @@
-"""The batcher's promises with several model threads, and how the work is shared among them."""
+"""The batcher's promises with several model threads, and how it divides the work among them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from candor.batching.admission import Admission
-from candor.batching.batcher import LEAST_TOKENS, Batcher
+from candor.batching.batcher import MIN_TOKENS_PER_WORKER, Batcher
 from candor.errors import Draining, EngineFailed
 from tests.service.batching.counting import (
     HANG_S,
@@ -23,12 +23,12 @@ from tests.service.batching.counting import (
     serving,
 )
 
-LARGE = LEAST_TOKENS
-"""Tokens of an item that is worth a worker."""
+LARGE = MIN_TOKENS_PER_WORKER
+"""Tokens of an item that gets a worker of its own."""
 
 
 async def begun(engine: CountingEngine, number: int) -> None:
-    """Until so many batches are in the model."""
+    """Waits until `number` batches are in the model."""
     while len(engine.batches) < number:
         await asyncio.sleep(0.001)
 

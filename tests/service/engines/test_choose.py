@@ -1,4 +1,4 @@
-"""The packed engine is used where it is right, and the padded one where it is not."""
+"""The packed engine is used if its scores are right, else the padded engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_model_that_cannot_be_packed_is_served_padded_with_its_own_attention(
     model = tiny_llama()
     items = make_items()
     before = [s.base_reward for s in PaddedEngine(model, [], device="cpu").score(items).scores]
-    # A model that does not hand the name of its attention on keeps the stock one.
+    # A model that does not pass on the name of its attention keeps the stock attention.
     monkeypatch.setattr(packed, "NAME", "sdpa")
     engine = build_engine("packed", model, [], device="cpu")
     assert engine.name == "padded"

@@ -1,6 +1,8 @@
-"""The packed engine against the padded one, which is tested against Hugging Face's own forward.
+"""The packed engine compared with the padded engine, which has its own test against Hugging Face's
+forward.
 
-Tolerance: 1e-4 in float32, as there. What a wrong layout does is shown by the controls.
+Tolerance: 1e-4 in float32, as for the padded engine. The controls show the effect of a wrong
+layout.
 """
 
 from __future__ import annotations
@@ -97,8 +99,8 @@ def total_gap(found: Sequence[Score], exact: Sequence[Score]) -> float:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
-    """Against float32, the packed engine as it is served errs no more than the padded one. Both are
-    rounding noise, so eight models are pooled, and a tenth is left to chance."""
+    """Compared with float32, the served packed engine errs no more than the padded engine. Both
+    errors are rounding noise, so eight models are pooled and a tenth is allowed for chance."""
     packed_error = padded_error = 0.0
     for seed in range(8):
         items = [item for part in range(4) for item in grouped_items(4 * seed + part)]
@@ -124,7 +126,7 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
     def forgetful(
         sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
     ) -> Layout:
-        """What stock attention makes of a packed batch: a response that has lost its context."""
+        """The effect of stock attention on a packed batch: a response that has lost its context."""
         right = lay_out(sequences, keys)
         cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]
         return Layout(right.token_ids, right.positions, tuple(cut), right.paths)
@@ -157,7 +159,7 @@ def test_control_stock_attention_on_a_packed_batch_is_silently_wrong() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
-    """Tolerance 1e-3: float32 on another device, other kernels."""
+    """Tolerance 1e-3: float32 on another device, with other kernels."""
     model = family()
     probes = make_probes(model)
     items = grouped_items(1)
@@ -167,7 +169,7 @@ def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedMod
 
 
 def test_equal_responses_are_read_once() -> None:
-    """However many there are: the activations that are kept do not grow with their number."""
+    """The memory for activations does not grow with the number of equal responses."""
     model = tiny_llama()
     _, packed_engine = engines(model)
     item = grouped_items(0)[0]
@@ -197,7 +199,7 @@ def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_t
 def test_threads_that_score_at_once_get_the_scores_of_one_alone(
     engine: PaddedEngine | PackedEngine,
 ) -> None:
-    """To the bit: R and every layer's readings of 24 batches, four at a time over one model."""
+    """Equal to the bit: R and every layer's readings of 24 batches, four at once on one model."""
     batches = [grouped_items(seed) for seed in range(24)]
     alone = [engine.score(items).scores for items in batches]
     with ThreadPoolExecutor(4) as pool:

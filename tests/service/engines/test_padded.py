@@ -1,8 +1,9 @@
-"""The served numbers against Hugging Face's own forward of each item alone, unpadded, in float32.
+"""The engine's scores compared with Hugging Face's own forward of each item alone, unpadded, in
+float32.
 
-Tolerance: 1e-4 absolute on scores of order 1. A batch computes the same sums in another order; what
-is looked for (a wrong position, a neighbour's padding, a wrong layer) is off by 1e-2 and more, as
-the controls show.
+Tolerance: 1e-4 absolute on scores of order 1. A batch computes the same sums in another order. The
+faults to find (a wrong position, a neighbour's padding, a wrong layer) change a score by 1e-2 or
+more, as the controls show.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TOLERANCE = 1e-4
 
 
 def reward_alone(model: PreTrainedModel, item: Item) -> float:
-    """Hugging Face's own reward: a batch of one, no padding, and no pad id to be looked for."""
+    """Hugging Face's own reward: a batch of one item, no padding, and no pad id to look for."""
     pad, model.config.pad_token_id = model.config.pad_token_id, None
     try:
         with torch.inference_mode():
@@ -58,7 +59,7 @@ def test_served_rewards_are_the_models_own(family: Callable[[], PreTrainedModel]
 
 @pytest.mark.parametrize("pad_token_id", [None, 0, PAD, 3])
 def test_the_pad_id_of_the_configuration_does_not_matter(pad_token_id: int | None) -> None:
-    """None, some id, one that the texts contain, and the end-of-text id."""
+    """No pad id, an arbitrary id, an id that the texts contain, and the end-of-text id."""
     model = tiny_llama(pad_token_id=pad_token_id)
     items = make_items()
     scores = PaddedEngine(model, [], device="cpu").score(items).scores
@@ -157,7 +158,7 @@ def test_a_probe_of_a_layer_the_model_lacks_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cuda_device_gives_the_same_numbers(family: Callable[[], PreTrainedModel]) -> None:
-    """Tolerance 1e-3: float32 on another device, other kernels."""
+    """Tolerance 1e-3: float32 on another device, with other kernels."""
     model = family()
     probes = make_probes(model)
     items = make_items()

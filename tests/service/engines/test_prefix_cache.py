@@ -1,6 +1,6 @@
 """Contexts kept between batches: the same numbers, fewer tokens, a bounded size.
 
-Tolerance: 1e-5 in float32, as the same sums are made in another order.
+Tolerance: 1e-5 in float32, because the same sums are computed in another order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def some(draw: random.Random, count: int) -> tuple[int, ...]:
 
 
 def late_rows(seed: int = 0) -> list[list[Item]]:
-    """Batches of one group: a whole one, then single rows that come later, then a next turn."""
+    """Batches of one group: two responses, then single responses that come later, then responses
+    to the next turn."""
     draw = random.Random(seed)
     context = some(draw, 60)
 
@@ -82,7 +83,7 @@ def test_late_rows_get_the_same_scores_for_fewer_tokens(
         found, expected = cached.score(items), plain.score(items)
         assert_equal(found.scores, expected.scores, TOLERANCE)
         computed.append((found.num_computed_tokens, expected.num_computed_tokens))
-    # The context of 60 is computed once, the next turn's 40 once.
+    # The context's 60 tokens are computed once, and so are the next turn's 40.
     assert computed == [(90, 90), (14, 74), (89, 149), (24, 124)]
     cache = cache_of(cached)
     assert (len(cache), cache.num_hits, cache.num_saved_tokens) == (2, 3, 60 + 60 + 100)
@@ -102,7 +103,7 @@ _CACHED, _PLAIN = with_and_without(tiny_llama())
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 5), st.integers(0, 3))
 def test_random_groups_in_random_batches(seed: int, groups: int, size: int, room: int) -> None:
-    """The cache is of any size, so that contexts come and go."""
+    """The cache's size varies, so that contexts are added and dropped."""
     _CACHED._prefix_cache = PrefixCache(room * 40_000)
     items = grouped_items(seed, groups, size)
     draw = random.Random(seed)
@@ -114,7 +115,8 @@ def test_random_groups_in_random_batches(seed: int, groups: int, size: int, room
 
 
 def test_what_is_read_is_computed_although_it_lies_in_a_known_context() -> None:
-    """A response within a context of others, a text that is a context, equal ids, other spans."""
+    """A response inside another item's context, a text that equals a context, and equal ids with
+    different spans."""
     draw = random.Random(3)
     context = some(draw, 64)
     cached, plain = with_and_without(tiny_llama())

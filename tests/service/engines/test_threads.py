@@ -1,4 +1,4 @@
-"""Which models may be run by several threads, and how many of torch's threads each gets."""
+"""Which models several threads may run, and how many of torch's threads each thread gets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_model_that_its_own_forward_changes_is_run_by_one() -> None:
     model = tiny_llama(rope_parameters=rope, max_position_embeddings=16)
     assert num_workers(3, model, on_cpu=True) == 1
     before = model.model.rotary_emb.inv_freq.clone()
-    with torch.inference_mode():  # control: that is what happens to it
+    with torch.inference_mode():  # control: a forward changes this model
         model.model(input_ids=torch.arange(40)[None])
     assert not torch.equal(before, model.model.rotary_emb.inv_freq)
 

@@ -1,4 +1,4 @@
-"""What a large batch has freed is given back, although something that lives on lies above it."""
+"""Memory that a large batch has freed is returned, although a live block lies above it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from candor.engines import trim
 
 BLOCK, COUNT = 100 * 2**10, 2000
-"""Too small for glibc to map each by itself, 200 MB together."""
+"""Each block is too small for glibc to map separately. All blocks together have 200 MB."""
 
 
 def resident() -> int:

@@ -1,4 +1,4 @@
-"""Bad bodies over a real port: refused by name in a few bytes, and the server goes on."""
+"""Bad bodies over a real port: a short error names the fault, and the server goes on."""
 
 from __future__ import annotations
 

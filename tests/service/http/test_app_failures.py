@@ -1,4 +1,4 @@
-"""Failures behind the API, over a real port: each has a name, and nothing leaks."""
+"""Failures behind the API, over a real port: each has an error type, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_bug_is_a_500_with_the_request_id_and_no_word_of_what_happened(
 
 def test_an_item_that_the_engine_cannot_score_fails_alone() -> None:
     def before(items: Sequence[Item]) -> None:
-        # "poison" below has 33 response tokens; nothing else here has, the sentinel included.
+        # Only the "poison" response below has 33 tokens; the sentinel's responses have fewer.
         if any(item.response_end - item.response_start == 33 for item in items):
             raise MemoryError("no more")
 
@@ -119,7 +119,7 @@ def test_a_full_queue_is_503_with_whole_seconds_to_wait() -> None:
             assert error_of(response).type == "overloaded"
             assert int(response.headers["retry-after"]) >= 1
             assert httpx2.get(f"{url}/livez").status_code == 200
-            # There is room for this one, but the model is not free: answered at its deadline.
+            # The queue has room for this request, but the model is busy until after the deadline.
             late = score(url, one("zz"), headers={"x-request-timeout": "0.2"}, timeout=10)
             assert late.status_code == 503
             assert error_of(late).type == "deadline_exceeded"

@@ -1,4 +1,4 @@
-"""The metrics: they add up over a real port, and alarms and means can stand on them."""
+"""The metrics over a real port: they add up, and alarms and means can be computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.service.serving import load_tiny, metric, running, score, subclasses,
 
 def test_metrics_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_check(_: Health) -> None:
-        """The sentinel's texts are counted too, and it comes whenever 30 s are over."""
+        """Replaces the sentinel's check, which runs every 30 s and would be counted too."""
 
     monkeypatch.setattr(Health, "check", no_check)
     with running(tiny_app()) as url:
@@ -89,7 +89,7 @@ def test_a_mean_can_be_told_from_values_of_both_signs_by_counters_that_only_rise
         'candor_reward_bucket{le="0.0"} 2.0',
     ):
         assert line in text.splitlines()
-    assert "candor_reward_sum" not in text  # why there are two of them
+    assert "candor_reward_sum" not in text  # hence the two counters
 
 
 def test_the_status_gauge_says_which_state_it_is_in() -> None:

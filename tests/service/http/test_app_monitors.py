@@ -1,4 +1,4 @@
-"""Monitors over a real port: measured, told to no caller, and they move no reward."""
+"""Monitors over a real port: they are recorded, hidden from callers, and change no reward."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def numbers_in(value: Any) -> Iterator[float]:
 
 
 def test_no_number_of_a_monitor_is_in_an_answer_and_it_moves_no_reward(url: str) -> None:
-    """The same requests to a server where the monitor is an ordinary probe tell its numbers."""
+    """Control: a server where the monitor is a penalised probe does answer its numbers."""
     shown = tiny_probes()
     shown["unseen"] = ServedProbe(shown["unseen"].loaded, 0.0)
     with running(tiny_app(lambda metrics: load_tiny(metrics, served=shown))) as other:

@@ -1,5 +1,5 @@
-"""Several probes in one penalty, and lambda in closed form, over HTTP: the answer's numbers worked
-out again from what it says."""
+"""Several probes in one penalty, and lambda in closed form, over HTTP. The tests compute the
+answer's numbers again from its parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMS = [
     }
     for number in range(9)
 ]
-"""Nine responses, eight, ... one."""
+"""The items have nine responses, eight, and so on down to one."""
 
 
 def served(**lambdas: float) -> dict[str, ServedProbe]:
@@ -38,7 +38,7 @@ def served(**lambdas: float) -> dict[str, ServedProbe]:
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda one: one.kind)
 def combined(request: pytest.FixtureRequest) -> Iterator[tuple[str, Combination]]:
-    """Two penalties of three probes."""
+    """A server with three probes, of which two have a penalty."""
     probes = served(sycophancy=0.5, length=0.75)
     asked: dict[str, Any] = {"combine": request.param.kind}
     if request.param.kind == "spread":
@@ -71,7 +71,7 @@ def test_the_penalty_is_the_combination_of_the_terms_told(
         "kind": combination.kind,
         "spread_weight": combination.spread_weight,
     }
-    # The control: another combination gives other penalties.
+    # Control: another combination gives other penalties.
     for other in COMBINATIONS:
         same = [other(terms(one)) == one["penalty"] for one in scored_responses(answer)]
         assert all(same) == (other == combination)
@@ -106,7 +106,7 @@ def test_one_penalty_is_its_term_under_every_combination(combined: tuple[str, Co
     for scored in scored_responses(answer):
         reading = scored["probes"]["sycophancy"]
         assert scored["penalty"] == reading["lambda"] * reading["bounded"]
-    # A negative term is not lifted to the 0 of the probes that are off.
+    # A negative term stays negative, although the terms of switched-off probes are 0.
     assert min(scored["penalty"] for scored in scored_responses(answer)) < 0
 
 
@@ -130,7 +130,7 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("given", "threshold"),
     [
-        # The card's bound is no hinge, so its median S.
+        # The card's bound is not a hinge, so the threshold is its median S.
         ({"beta": 1.5}, 0.0),
         ({"beta": 1.5, "threshold": 0.4}, 0.4),
         ({"beta": 0.01}, 0.0),
@@ -160,7 +160,7 @@ def test_each_item_has_the_closed_form_of_its_own_responses(
             assert strength == 0
         found.append(strength)
     assert found[-1] == 0  # a single response
-    # Several items, each with its own lambda, and some where the flagged are not favoured.
+    # Several items have a lambda of their own; in some, R does not favour the flagged responses.
     assert len({strength for strength in found if strength > 0}) >= 2
     assert found[:-1].count(0) >= 1
 

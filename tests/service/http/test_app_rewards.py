@@ -1,4 +1,4 @@
-"""Rewards over a real port: the right numbers in any order, packed or padded, or in a burst."""
+"""Rewards over a real port: right in any order, with either engine, and in a burst."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_usage_counts_every_token_of_every_response(url: str) -> None:
     usage = answer["usage"]
     assert answer["model"]["engine"] == "packed"
     assert usage["num_tokens"] == sum(one["num_tokens"] for one in scored)
-    # Three responses share the rendered question: computed once in place of three times.
+    # Three responses share the rendered question, which is computed once instead of three times.
     assert usage["num_shared_tokens"] > 0
     assert usage["num_computed_tokens"] + usage["num_shared_tokens"] == usage["num_tokens"]
 

@@ -1,4 +1,4 @@
-"""The routes beside scoring, over a real port, and the document that describes them all."""
+"""The routes other than scoring, over a real port, and the OpenAPI document of all routes."""
 
 from __future__ import annotations
 

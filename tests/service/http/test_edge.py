@@ -1,4 +1,4 @@
-"""The edge against raw sockets and odd headers: who is let in, and what one connection may cost."""
+"""The edge against raw sockets and odd headers: access, and the limits of one connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from candor import logs
 from candor.errors import CandorError, InvalidRequest, Unauthorized, UnsupportedMediaType
 from candor.http import guards
-from candor.http.edge import OPEN, OPERATOR
+from candor.http.edge import KEYLESS_PATHS, OPERATOR_PATHS
 from candor.http.guards import Limits
 from candor.http.protocol import BoundedProtocol
 from candor.http.routes import route_table
@@ -39,7 +39,7 @@ SMALL = Limits(
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """No key, reduced limits."""
+    """A server without a key, with reduced limits."""
     with running(
         tiny_app(limits=SMALL, host_names=("rewards.example",)), protocol=Impatient
     ) as url:
@@ -48,14 +48,14 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def locked() -> Iterator[str]:
-    """With a key."""
+    """A server with a key."""
     with running(tiny_app(api_key=KEY)) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def api_and_operator() -> Iterator[str]:
-    """With a key for those who ask for rewards and another for who watches."""
+    """A server with an API key and an operator key."""
     with running(tiny_app(api_key=KEY, operator_key=OPERATOR_KEY)) as url:
         yield url
 
@@ -66,7 +66,7 @@ def connect(url: str) -> socket.socket:
 
 
 def exchange(url: str, request: bytes) -> bytes:
-    """Send raw bytes, read until the server closes."""
+    """Sends raw bytes, and reads until the server closes the connection."""
     with connect(url) as connection:
         connection.sendall(request)
         return read_all(connection)
@@ -83,7 +83,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def status(answer: bytes) -> int:
-    """Of the first answer; 0 when the connection was closed without one."""
+    """Status of the first answer; 0 if the connection was closed without an answer."""
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
 
@@ -142,7 +142,7 @@ def test_without_the_right_key_no_route_answers_but_health(wrong: str, locked: s
         for shape in (path, path + "/", "/" + path, path + "?a=/livez", path + "#/livez"):
             request = (post if method == "POST" else get)(shape, *WRONG[wrong])
             got = status(exchange(locked, request))
-            allowed = {200} if path in OPEN and not shape.startswith("//") else {400, 401}
+            allowed = {200} if path in KEYLESS_PATHS and not shape.startswith("//") else {400, 401}
             assert got in allowed, (method, shape, got)
 
 
@@ -170,7 +170,7 @@ def test_absolute_urls_are_judged_by_their_path(locked: str) -> None:
 def test_the_right_key_opens_every_route(right: str, locked: str) -> None:
     for method, path in route_table():
         request = (post if method == "POST" else get)(path, right)
-        # There is no reference window yet; a trainer's own route wants its own body, and says so.
+        # The reference window is not full yet, and a trainer's route refuses another body.
         expected = {503} if path == "/v1/drift/reference" else {200}
         if method == "POST" and path != "/v1/rewards":
             expected = {200, 400}
@@ -186,10 +186,10 @@ def test_with_an_operator_key_monitors_show_to_it_alone(api_and_operator: str) -
             for key, headers in (("none", []), ("api", [RIGHT]), ("operator", [operator]))
         }
         refused = {key for key, answer in answers.items() if status(answer) == 401}
-        if path in OPEN:
+        if path in KEYLESS_PATHS:
             assert refused == set()
         else:
-            assert refused == {"none", "api" if path in OPERATOR else "operator"}
+            assert refused == {"none", "api" if path in OPERATOR_PATHS else "operator"}
         shows = {key for key, answer in answers.items() if b"unseen" in answer}
         assert shows == ({"operator"} if path in ("/metrics", "/v1/drift") else set())
 
@@ -197,7 +197,7 @@ def test_with_an_operator_key_monitors_show_to_it_alone(api_and_operator: str) -
 def test_an_operator_key_alone_guards_the_operators_routes_alone() -> None:
     with running(tiny_app(operator_key=OPERATOR_KEY)) as url:
         assert score(url).status_code == 200
-        for path in OPERATOR:
+        for path in OPERATOR_PATHS:
             assert httpx2.get(url + path).status_code == 401
             assert httpx2.get(f"{url}{path}/").status_code == 401
         key = {"authorization": f"Bearer {OPERATOR_KEY}"}
@@ -205,7 +205,7 @@ def test_an_operator_key_alone_guards_the_operators_routes_alone() -> None:
 
 
 def test_every_operators_route_is_a_route() -> None:
-    assert {path for _, path in route_table()} >= OPERATOR
+    assert {path for _, path in route_table()} >= OPERATOR_PATHS
 
 
 def test_with_a_key_the_docs_are_off(locked: str, url: str) -> None:
@@ -380,7 +380,7 @@ def test_a_real_65_mib_body_is_413_and_50_mib_is_read() -> None:
 
 
 def test_a_caller_who_sends_everything_before_reading_still_gets_the_413(url: str) -> None:
-    # More than the socket buffers hold: closing at once would break this send, or reset the answer.
+    # More than the socket buffers hold, so closing at once would break the send or the answer.
     body = b"a" * 16_000_000
     head = post()[: -len(GOOD)]
     head = head.replace(str(len(GOOD)).encode(), str(len(body)).encode())
@@ -402,7 +402,7 @@ def test_a_body_that_does_not_come_is_408_at_its_deadline(url: str) -> None:
         connection.sendall(post()[:-10])
         began = time.monotonic()
         answer = read_all(connection)
-        # The deadline is 1 s here, and half a second more is given to read the answer.
+        # The deadline is 1 s; the server then discards the body for half a second more.
         assert 0.9 < time.monotonic() - began < 10
     assert status(answer) == 408
     assert score(url).status_code == 200
@@ -477,7 +477,7 @@ def test_an_idle_kept_connection_is_left_alone_longer_than_a_head_may_take(url: 
 
 
 def flood(connection: socket.socket) -> int:
-    """Bytes that went out before the server closed; at most 200 MB."""
+    """Number of bytes sent before the server closed the connection; at most 200 MB."""
     sent = 0
     try:
         while sent < 200_000_000:
@@ -490,7 +490,7 @@ def flood(connection: socket.socket) -> int:
 def test_a_giant_header_is_cut_off_while_it_arrives(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: ")
-        # What was in flight in socket buffers, not the header.
+        # These bytes were in socket buffers; the server did not collect the header.
         assert flood(connection) < 20_000_000
     assert httpx2.get(f"{url}/livez").status_code == 200
 

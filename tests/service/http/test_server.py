@@ -1,4 +1,4 @@
-"""The drain's first seconds: a signal closes the door to new work before it closes the port."""
+"""The start of the drain: after a signal, new work is refused before the port is closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.service.serving import score, tiny_app, wait_for
 def test_for_the_lame_ducks_time_new_work_is_refused_by_name_on_an_open_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # No end, so that nothing here depends on how fast the machine is.
+    # Practically endless, so that the test does not depend on the machine's speed.
     monkeypatch.setattr(server, "LAME_DUCK_S", 1e6)
     app = tiny_app()
     config = uvicorn.Config(

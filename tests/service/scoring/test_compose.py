@@ -1,4 +1,4 @@
-"""The reward's arithmetic, by hand and to the bit."""
+"""The reward's arithmetic, compared with results by hand and to the bit."""
 
 from __future__ import annotations
 
@@ -201,17 +201,17 @@ FLAG = Threshold(0.5)
 
 
 def test_each_item_has_its_own_lambda_by_hand() -> None:
-    """beta 1000 is the largest R of the flagged less the largest of the others."""
+    """With beta 1000, lambda is the largest flagged R minus the largest other R."""
     penalty = ClosedFormPenalty("a", 1000.0, FLAG)
     places = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)]
     scores = [
         score(3.0, a=1.0),
         score(1.0, a=0.0),
         score(2.0, a=2.0),
-        score(1.0, a=1.0),  # the flagged are not favoured
+        score(1.0, a=1.0),  # R does not favour the flagged response
         score(5.0, a=0.5),
-        score(9.0, a=1.0),  # alone
-        score(1.0, a=0.0),  # none flagged
+        score(9.0, a=1.0),  # the only response
+        score(1.0, a=0.0),  # no response is flagged
         score(2.0, a=0.1),
     ]
     composed = compose_groups(places, scores, [penalty], Combination("sum"))

@@ -1,4 +1,4 @@
-"""Rendering against tokenising by hand, with a real tokeniser and templates written for it."""
+"""Rendering compared with tokenising by hand: a real tokeniser, and templates for each case."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THINKING = TURNS.replace(
     " '<think>\n\n</think>\n\n' + message['content'] "
     " if loop.last and message['role'] == 'assistant' else message['content']) +",
 )
-"""Puts a reasoning block before the last turn, taken from its content where that has one."""
+"""Puts a reasoning block before the last turn: the block in its content, if there is one."""
 
 
 def renderer(tokenizer: PreTrainedTokenizerBase = TOKENIZER, **options: Any) -> Renderer:
@@ -101,7 +101,7 @@ def test_a_response_that_the_template_strips_to_nothing_is_refused() -> None:
 
 
 def test_a_token_of_the_template_alone_is_not_the_response() -> None:
-    """Stripped to nothing inside `the po|em`, which is one token across the place it would have."""
+    """The response is stripped to nothing inside `the po|em`, and one token crosses its place."""
     template = "{% for m in messages %}{{ 'the po' + m['content'] | trim + 'em' }}{% endfor %}"
     around = renderer(tiny_tokenizer(template=template))
     assert response_text(around.encode(QUESTION, " x ")) == "x"

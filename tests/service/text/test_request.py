@@ -1,5 +1,5 @@
-"""Bodies of the scoring route: what is refused, how the first fault is said, and what is made of
-the rest."""
+"""Bodies of the scoring route: which are refused, the message for the first fault, and the parsed
+request."""
 
 from __future__ import annotations
 

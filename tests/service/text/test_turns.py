@@ -1,5 +1,5 @@
-"""Flat templated text is the conversation it was made from: the same tokens and the same span as
-the messages, whatever the policy's tokeniser left around it."""
+"""Flat templated text gives the same tokens and the same span as the messages it was made from,
+whatever the policy's tokeniser left around it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LLAMA2 = (
     "{{ bos_token + '[INST] ' + message['content'].strip() + ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
-"""Knows no generation prompt, and strips."""
+"""Has no generation prompt, and strips the content."""
 REASONING = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['role'] == 'assistant' and loop.last and '</think>' not in message['content'] %}"
@@ -55,7 +55,7 @@ def renderer(template: str | None, *, bos: bool = False, template_bos: bool = Fa
 
 
 def as_text(made: Renderer, messages: Messages, reply: str) -> str:
-    """What a trainer sends: the conversation as the policy's tokeniser, here the same, has it."""
+    """The text that a trainer sends: decoded by the policy's tokeniser, which is the same here."""
     return made.decode(made.encode(messages, reply).token_ids)
 
 
@@ -140,7 +140,7 @@ def test_a_prompt_of_another_template_is_not_taken_apart_at_an_earlier_turn() ->
 
 
 def test_a_prompt_that_is_not_there_is_not_believed() -> None:
-    """OpenRLHF cuts prompts that are too long from the left, and sends them whole."""
+    """OpenRLHF cuts the start of a long prompt in `query`, and sends it whole in `prompts`."""
     made = renderer(TURNS)
     marks = made.marks()
     text = as_text(made, CHAT, REPLY)

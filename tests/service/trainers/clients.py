@@ -1,5 +1,5 @@
-"""Each trainer's own way with the wire, written anew: the call it makes, how often it tries again,
-and how it takes rewards out of the answer. Sources are in `bodies/*.json`.
+"""Each trainer's client, reimplemented: the request, the retries, and how it reads rewards from the
+answer. Sources are in `bodies/*.json`.
 
 A client takes a URL, a body and the seconds it sleeps between tries, and gives the rewards in the
 order of its texts, or raises as the trainer would.
@@ -24,7 +24,7 @@ Client = Callable[[str, Body, float], list[float]]
 
 
 def openrlhf_post(url: str, body: Body, sleep_s: float) -> Any:
-    """OpenRLHF up to v0.9.0: 5 tries of 180 s with a fixed sleep; a bad status is an error."""
+    """OpenRLHF up to v0.9.0: 5 tries of 180 s with a fixed sleep. A bad status is an error."""
     for _ in range(5):
         try:
             response = requests.post(url, json=body, timeout=180)
@@ -38,7 +38,7 @@ def openrlhf_post(url: str, body: Body, sleep_s: float) -> Any:
 
 
 def openrlhf_asserting(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """v0.4.0 to v0.8.2: the list becomes a tensor, which has to be of floats."""
+    """v0.4.0 to v0.8.2: the list becomes a tensor, which must hold floats."""
     rewards = torch.tensor(openrlhf_post(url, body, sleep_s)["rewards"])
     assert rewards.shape == (len(body["query"]),)
     rewards.std()
@@ -52,7 +52,7 @@ def openrlhf_unreadable(url: str, body: Body, sleep_s: float = 0) -> list[float]
 
 
 def openrlhf_without_logs(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """v0.8.10 and v0.8.11: rewards and scores are made tensors, extra_logs are not."""
+    """v0.8.10 and v0.8.11: rewards and scores become tensors, extra_logs do not."""
     answers = [openrlhf_post(url, body, sleep_s)]
     for key in answers[0].get("extra_logs", {}):
         torch.cat([answer["extra_logs"][key] for answer in answers])
@@ -62,7 +62,7 @@ def openrlhf_without_logs(url: str, body: Body, sleep_s: float = 0) -> list[floa
 
 
 def openrlhf_joining(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """v0.9.0: every value of every answer is joined; none may be a bare number."""
+    """v0.9.0: every value of every answer is joined, so no value may be a bare number."""
     answers = [openrlhf_post(url, body, sleep_s)]
     for key in answers[0].get("extra_logs", {}):
         joined = torch.cat([torch.tensor(answer["extra_logs"][key]) for answer in answers])
@@ -72,8 +72,8 @@ def openrlhf_joining(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 async def openrlhf_fetch(url: str, body: Body, sleep_s: float, tries: list[str]) -> Any:
-    """v0.9.1 to v0.11.0: a session of its own for every try, any exception is tried again, and the
-    answer must say that it is JSON. `tries` gets the url once a try."""
+    """v0.9.1 to v0.11.0: every try has a session of its own, and any exception leads to another
+    try. The answer must have JSON's content type. `tries` gets the URL once per try."""
     timeout = aiohttp.ClientTimeout(total=180)
     for _ in range(5):
         tries.append(url)
@@ -90,7 +90,7 @@ async def openrlhf_fetch(url: str, body: Body, sleep_s: float, tries: list[str])
 
 
 def openrlhf_read(answer: Any) -> float:
-    """What `execute` and the samples generator make of one answer."""
+    """Reads an answer as `execute` and the samples generator do."""
     reward = answer.get("rewards")
     scores = answer.get("scores")
     torch.tensor([reward if scores is None else scores]).mean()
@@ -106,7 +106,7 @@ def openrlhf_agent(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 def openrlhf_agent_empty(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """Several URLs: the answer to empty lists only has to come."""
+    """With several URLs, the other URLs get empty lists and only have to answer."""
     answer = asyncio.run(openrlhf_fetch(url, body, sleep_s, []))
     assert all(values == [] for values in answer["extra_logs"].values())
     rewards: list[float] = answer["rewards"]
@@ -114,7 +114,7 @@ def openrlhf_agent_empty(url: str, body: Body, sleep_s: float = 0) -> list[float
 
 
 def align_anything(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """3 tries of 100 s; any status but 200 is one that failed."""
+    """3 tries of 100 s. A try with any status but 200 has failed."""
     for _ in range(3):
         response = requests.post(url, json=body, timeout=100)
         if response.status_code == 200:
@@ -124,13 +124,13 @@ def align_anything(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 def llama_factory(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """Whatever has `scores` is believed; a reply without ends the run with a KeyError."""
+    """Any answer with `scores` is believed. An answer without it ends the run with a KeyError."""
     response = requests.post(url, json=body, headers={"Content-Type": "application/json"})
     return floats(torch.Tensor(json.loads(response.text)["scores"]))
 
 
 async def verl_post(url: str, body: Body, sleep_s: float) -> Any:
-    """16 tries in a new session each; a 4xx is final, all else is tried again."""
+    """16 tries, each in a new session. A 4xx is final; any other failure leads to another try."""
     last: Exception | None = None
     for _ in range(16):
         try:
@@ -160,7 +160,7 @@ def verl_sglang(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 async def slime_post(url: str, body: Body, sleep_s: float) -> Any:
-    """v0.2.3 on: 10 tries on anything, one session of 64 connections a process."""
+    """From v0.2.3 on: 10 tries after any failure; one session of 64 connections per process."""
     connector = aiohttp.TCPConnector(limit=64)
     timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -182,7 +182,7 @@ def slime(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 def slime_keyed(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """`--reward-key reward`."""
+    """With `--reward-key reward`."""
     return [asyncio.run(slime_post(url, body, sleep_s))["reward"] - 0.0]
 
 
@@ -193,7 +193,7 @@ def post(url: str, body: Body) -> Any:
 
 
 def in_order(values: list[tuple[int, float]]) -> list[float]:
-    """Sorted results back in the order of their texts; every index once."""
+    """Puts sorted results back in the order of their texts. Every index must be there once."""
     assert sorted(index for index, _ in values) == list(range(len(values)))
     assert [value for _, value in values] == sorted((value for _, value in values), reverse=True)
     return [value for _, value in sorted(values)]
@@ -223,7 +223,7 @@ def vllm_rerank(url: str, body: Body, sleep_s: float = 0) -> list[float]:
 
 
 def openai_embeddings(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """The library asks for base64 of float32 unless told otherwise."""
+    """The library asks for base64 of float32 by default."""
     data = post(url, body)["data"]
     return [struct.unpack("<f", base64.b64decode(one["embedding"]))[0] for one in data]
 

@@ -1,4 +1,4 @@
-"""One live server for all that is replayed."""
+"""One live server for all replayed bodies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The golden bodies, and what `/v1/rewards` says of the same conversations.
+"""The golden bodies, and the answer of `/v1/rewards` to the same conversations.
 
-Each file of `bodies/` is a body as one trainer composes it (`source`, `versions`), in the template
-of the tests' tokeniser, with the conversations it holds as `/v1/rewards` takes them.
+Each file of `bodies/` has a body as one trainer composes it (`source`, `versions`), in the template
+of the tests' tokeniser, and the same conversations in the format of `/v1/rewards`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BODIES = Path(__file__).parent / "bodies"
 
 @dataclass(frozen=True)
 class Golden:
-    """One file. `client` names a function of `clients.py`."""
+    """One file of `bodies/`. `client` names a function of `clients.py`."""
 
     name: str
     client: str
@@ -36,7 +36,7 @@ def load_all() -> list[Golden]:
 
 
 def native(url: str, items: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
-    """The responses that `/v1/rewards` gives, in order."""
+    """The scored responses in the answer of `/v1/rewards`, in order."""
     if not items:
         return []
     answer = httpx2.post(f"{url}/v1/rewards", json={"items": items}, timeout=60, **options)

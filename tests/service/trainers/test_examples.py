@@ -1,4 +1,4 @@
-"""The OpenAPI document: an example on every route, of the type that the route answers with."""
+"""The OpenAPI document: every route has an example of the type that it answers with."""
 
 from __future__ import annotations
 

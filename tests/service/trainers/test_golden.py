@@ -1,5 +1,5 @@
-"""Every trainer's body, version by version, against a live server: the client gets the rewards that
-`/v1/rewards` gives for the same conversations, or sees a failure as one."""
+"""Every trainer's body, version by version, against a live server. The client gets the rewards that
+`/v1/rewards` gives for the same conversations, or it recognises a failure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def without_logs() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def failing() -> Iterator[str]:
-    """Whose model raises at every forward once it is ready."""
+    """A server whose model, once ready, raises at every forward."""
     broken = threading.Event()
 
     def before(_: Sequence[Item]) -> None:
@@ -81,7 +81,7 @@ def test_a_failure_is_one_for_the_client_and_never_a_number(failing: str, golden
 
 
 def with_empty_response(golden: Golden) -> Any:
-    """The body with its first response taken out."""
+    """The body with an empty first response."""
     body = dict(golden.body)
     text = golden.items[0]["responses"][0]
 

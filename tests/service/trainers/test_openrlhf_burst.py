@@ -1,4 +1,4 @@
-"""OpenRLHF from v0.9.1 on sends every sample by itself, in a connection of its own, all at once."""
+"""From v0.9.1 on, OpenRLHF sends each sample in a connection of its own, all at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUM_SAMPLES = 500
 
 
 def sample(number: int) -> tuple[str, str]:
-    """A question and an answer, different for every number; four answers to a question."""
+    """A question and an answer, different for every number; four answers per question."""
     return f"Is line {number // 4} of this poem good?", f"Line {number} is {number % 7} times good."
 
 
@@ -44,5 +44,5 @@ def test_500_samples_at_once_all_get_their_own_reward_and_none_is_tried_again(ur
     ]
     expected = [one["reward"] for one in native(url, items)]
     assert got == pytest.approx(expected, abs=1e-5)
-    # In order: no two neighbours could be exchanged without being seen.
+    # In order: the test would notice if two neighbours were exchanged.
     assert all(abs(a - b) > 1e-4 for a, b in pairwise(expected))

@@ -1,4 +1,5 @@
-"""A full queue: every route says 503 and when to come back; a trainer that does gets its reward."""
+"""A full queue: every route answers 503 and `Retry-After`, and a trainer that retries gets its
+reward."""
 
 from __future__ import annotations
 

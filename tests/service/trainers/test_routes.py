@@ -1,4 +1,4 @@
-"""What the golden bodies do not show: the key, settings, activations, truncation, refusals."""
+"""Cases without a golden body: the key, settings, activations, truncation, refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ask(url: str, path: str, body: Any, **options: Any) -> Any:
 
 
 def refused(url: str, path: str, body: Any) -> Any:
-    """The error of a request that is the caller's fault."""
+    """The error in the answer to an invalid request."""
     response = httpx2.post(url + path, json=body, timeout=60)
     assert 400 <= response.status_code < 500, response.text
     assert response.json().keys() == {"error"}
@@ -118,11 +118,12 @@ def test_a_whole_float_is_still_a_float_on_the_wire(url: str) -> None:
     assert '"penalty":[0.0]' in text
 
 
-# -- where the response lies
+# -- where the response begins
 
 
 def test_prompts_place_the_response_where_a_policy_writes_a_turn_of_its_own(url: str) -> None:
-    """Without `prompts` the last turn is taken; with them what the policy wrote stays whole."""
+    """Without `prompts` the response is the last turn. With `prompts` it is all that the policy
+    wrote."""
     prompt = QUERY[: QUERY.index("assistant\n") + len("assistant\n")]
     written = "I love it!<|im_end|>\n<|im_start|>assistant\nIt is blue."
     told = ask(url, "/get_reward", {"query": [prompt + written], "prompts": [prompt]})
@@ -162,7 +163,7 @@ def test_without_a_probe_the_reward_needs_no_span(url: str) -> None:
     assert got == pytest.approx([whole[0]["reward"]], abs=1e-5)
     monitored = {name: one for name, one in tiny_probes().items() if one.monitor}
     with running(tiny_app(lambda metrics: load_tiny(metrics, served=monitored))) as watched:
-        # A monitor reads the response too: it must not be fed another span in silence.
+        # A monitor reads the response too, so it must not silently get another span.
         assert "--turn-marker" in refused(watched, "/get_reward", {"query": [text]})["message"]
 
 
@@ -227,7 +228,7 @@ def test_text_over_the_window_is_refused_unless_left_is_asked_for_or_set(url: st
     assert told == pytest.approx([expected], abs=1e-5)
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_text_over_the_window_is_refused_unless_left_is_asked_for_or_set(url: st
         ("/classify", {"messages": [{"role": "user", "content": "a"}]}, "assistant's turn"),
         ("/classify", {"text": []}, "'text': must be a text"),
         ("/classify", {"text": "a", "return_pooled_hidden_states": True}, "no hidden states"),
-        ("/pooling", {"input": "a", "task": "token_embed"}, "one reward a text"),
+        ("/pooling", {"input": "a", "task": "token_embed"}, "one reward per text"),
         ("/score", {"text_1": ["a", "b"], "text_2": ["c"]}, "2 first texts and 1 second"),
         ("/score", {"text_1": "a"}, "and 0 second"),
         ("/score", {"text_1": "a", "text_2": [1, 2]}, "not token ids"),

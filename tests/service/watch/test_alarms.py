@@ -35,7 +35,7 @@ def test_every_rule_has_a_verdict_on_every_penalised_probe_and_none_on_a_monitor
         (-1.0, {"watch": -1.0}, False),
         (-MIN_SHIFT + 0.01, {"watch": 0.0}, False),  # no fall
         (1.0, {"watch": 0.0}, False),
-        (-1.0, {}, False),  # nobody watches
+        (-1.0, {}, False),  # no monitor
         (-1.0, {"mean": -1.0, "max": 0.0}, True),  # one that stays is enough
     ],
 )

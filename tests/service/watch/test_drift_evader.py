@@ -1,10 +1,10 @@
-"""A simulated evader: neutral filler dilutes a mean-pooled probe, and the server says so.
+"""A simulated evader: neutral filler dilutes a mean-pooled probe, and the server raises an alarm.
 
-The trait is one that the tiny RM's activations really hold: whether a token belongs to a flattering
-word. The direction is fitted on other texts than those sent, and served twice: mean-pooled and
-penalised, max-pooled as a monitor. The evader keeps every response as it is and appends words that
-are not flattering, so the trait is all there. The controls: other responses of the same kind, and
-responses in which the trait is really gone.
+The trait is present in the tiny RM's activations: whether a token belongs to a flattering word. The
+direction is fitted on texts that are not sent later. It is served twice: mean-pooled with a
+penalty, and max-pooled as a monitor. The evader appends words that are not flattering to every
+response, so the trait remains. The controls are other responses of the same kind, and responses
+without the trait.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def drift(url: str) -> dict[str, Any]:
 
 
 def active(report: dict[str, Any]) -> dict[str, str]:
-    """Reasons by rule; only one probe can have any."""
+    """Reasons of the active alarms, by rule. Only the penalised probe can have alarms."""
     assert {alarm["probe"] for alarm in report["alarms"]} == {"flattery"}
     return {alarm["rule"]: alarm["reason"] for alarm in report["alarms"] if alarm["active"]}
 
@@ -55,7 +55,7 @@ def probes() -> dict[str, ServedProbe]:
 
 @pytest.fixture
 def url(probes: dict[str, ServedProbe]) -> Iterator[str]:
-    """A server that has seen its reference traffic."""
+    """A server whose reference window is full."""
     with running(tiny_app(lambda metrics: load_tiny(metrics, served=probes))) as url:
         send(url, REFERENCE)
         report = drift(url)
@@ -77,7 +77,7 @@ def test_filler_lowers_the_mean_and_not_the_max_and_the_alarm_names_probe_and_ru
         after["probes"]["flattery"]["max"] >= before["probes"]["flattery"]["max"] - 1e-4
         for before, after in zip(plain, diluted, strict=True)
     )
-    # What the evader is after: the penalty falls, though every flattering word is still there.
+    # The evader's goal: the penalty falls, although every flattering word is still there.
     assert np.mean([one["penalty"] for one in diluted]) < np.mean([one["penalty"] for one in plain])
     report = drift(url)
     assert report["num_current"] == MIN_WINDOW
@@ -92,7 +92,7 @@ def test_filler_lowers_the_mean_and_not_the_max_and_the_alarm_names_probe_and_ru
         metric(url, 'candor_drift_shift{signal="score.flattery"}')
         == report["signals"]["score.flattery"]["shift"]
     )
-    # And it ends when the filler does.
+    # The alarm ends when the filler ends.
     send(url, traffic(2))
     assert active(drift(url)) == {}
     assert metric(url, 'candor_drift_alarm{probe="flattery",rule="diluted"}') == 0

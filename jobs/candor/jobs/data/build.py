@@ -1,19 +1,21 @@
-"""`candor data build`: labelled rows for probe training, from our own entries and public sets.
+"""`candor data build`: labelled rows for probe training, from Candor's own kinds and public sets.
 
-`candor data kinds` lists what there is. A build is a pure function of its arguments and the public
-files: same seed, same `data_sha256`, which the manifest and the last line of stdout both tell.
+`candor data kinds` lists both. A build depends only on its options and the public files: the same
+seed gives the same `data_sha256`, which is in the manifest and in the last line of stdout.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.probes.fitting.data import Row, data_sha256
@@ -24,82 +26,98 @@ NONE = "none"
 
 
 def kinds() -> int:
-    """List the kinds that come with Candor and the public sets that it reads."""
+    """List the kinds of labelled rows that come with Candor, and the public sets it can read."""
     for kind in KINDS.values():
         print(f"{kind.name:30} {kind.about}")
-    print("\nPublic sets, for --source NAME=PATH (or NAME=hub where it is there):")
+    print("\nPublic sets, for --source NAME=PATH (or NAME=hub, to download it):")
     for source in SOURCES.values():
-        where = "" if source.hub is None else f" [{HUB}: {source.hub[0]}]"
-        print(f"{source.name:30} {source.about}{where}")
+        hub = "" if source.hub is None else f" [{HUB}: {source.hub[0]}]"
+        print(f"{source.name:30} {source.about}{hub}")
     return int(Exit.DONE)
 
 
-def build(
-    *,
-    out: Path,
-    kind: Annotated[list[str] | None, Parameter(negative="")] = None,
-    seed: int = 0,
-    source: Annotated[list[str] | None, Parameter(negative="")] = None,
-    max_source_rows: int | None = None,
-) -> int:
-    """Write labelled rows as JSONL, and a manifest beside them.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """The options of `candor data build`."""
 
-    Parameters
-    ----------
-    out
-        JSONL to write: group, label, response, messages, kind, span, direction.
-    kind
-        A kind that comes with Candor; repeat it for more, "none" for public sets alone. Default:
-        all.
-    seed
-        Of the wordings, people, letters and draws.
-    source
-        NAME=PATH of a public set, or NAME=hub to fetch it; adds its rows. Repeat it for more.
-    max_source_rows
-        At most so many rows of each public set, drawn by the seed.
-    """
+    out: Path
+    """JSONL to write: group, label, response, messages, kind, span, direction."""
+    kind: Annotated[list[str] | None, Parameter(negative="")] = None
+    """A kind, which is a family of labelled rows that comes with Candor (see candor data kinds).
+    Default: all; none: only the public sets. May be repeated."""
+    seed: int = 0
+    """Seed of the wordings, people, letters and draws."""
+    source: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME=PATH: also the rows of this public set; NAME=hub downloads it from the Hugging Face Hub.
+    May be repeated."""
+    max_source_rows: int | None = None
+    """Most rows of each public set, drawn by the seed."""
 
-    def run() -> Exit:
-        started = now()
-        wanted = _kinds(kind or [])
-        inputs: dict[str, Path] = {}
-        try:
-            rows = [row for name in wanted for row in KINDS[name].build(seed)]
-            for name, where in _sources(source or []).items():
-                files = SOURCES[name].files(where)
-                found = SOURCES[name].build(files, seed)
-                inputs |= {f"{name}/{file.name}": file for file in files}
-                rows += found if max_source_rows is None else _drawn(found, max_source_rows, seed)
-        except ConnectionError as error:
-            raise JobStopped(Exit.UNREACHABLE, str(error)) from error
-        except (ValueError, FileNotFoundError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
-        if not rows:
-            raise JobStopped(Exit.USAGE, "no rows: give a --kind or a --source")
-        write_rows(out, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))
-        summary = summarise(rows)
-        write_manifest(
-            out,
-            command="data build",
-            inputs=inputs,
-            settings={
-                "kinds": wanted,
-                "seed": seed,
-                "sources": source or [],
-                "max_source_rows": max_source_rows,
-                "data_sha256": summary["sha256"],
-            },
-            counts={"rows": summary["rows"], "groups": summary["groups"]},
-            started=started,
+
+@command
+def build(options: BuildOptions) -> Exit:
+    """Write labelled rows as JSONL, and a manifest beside them."""
+    started = now()
+    wanted = _kinds(options.kind or [])
+    try:
+        rows, inputs = build_rows(
+            wanted, _sources(options.source or []), options.seed, options.max_source_rows
         )
-        print(json.dumps({"out": str(out), **summary}))
-        return Exit.DONE
+    except ConnectionError as error:
+        raise JobStopped(Exit.UNREACHABLE, str(error)) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    if not rows:
+        raise UsageError("no rows: give a --kind or a --source")
+    write_rows(options.out, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))
+    summary = summarise(rows)
+    write_manifest(
+        options.out,
+        command="data build",
+        inputs=inputs,
+        settings={
+            "kinds": wanted,
+            "seed": options.seed,
+            "sources": options.source or [],
+            "max_source_rows": options.max_source_rows,
+            "data_sha256": summary["sha256"],
+        },
+        counts={"rows": summary["rows"], "groups": summary["groups"]},
+        started=started,
+    )
+    print(json.dumps({"out": str(options.out), **summary}))
+    return Exit.DONE
 
-    return exit_code(run)
+
+def build_rows(
+    kinds: Sequence[str], sources: Mapping[str, str], seed: int, max_source_rows: int | None
+) -> tuple[list[Row], dict[str, Path]]:
+    """The rows, and the files of the public sets by name.
+
+    Raises:
+        ConnectionError: a public set could not be downloaded.
+        ValueError, FileNotFoundError: a public set is not as expected, or `max_source_rows` is too
+            small.
+    """
+    rows = [row for name in kinds for row in KINDS[name].build(seed)]
+    inputs: dict[str, Path] = {}
+    for name, place in sources.items():
+        files = SOURCES[name].files(place)
+        found = SOURCES[name].build(files, seed)
+        inputs |= {f"{name}/{file.name}": file for file in files}
+        if max_source_rows is not None:
+            found = draw_contexts(found, max_source_rows, seed)
+            if not found:
+                raise ValueError(
+                    f"--max-source-rows {max_source_rows}: too few for the rows of one prompt"
+                )
+        rows += found
+    return rows, inputs
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Counts in all and by kind, and the rows' `data_sha256`."""
+    """Counts of all rows and by kind, and the rows' `data_sha256`."""
     by_kind: dict[str, list[Row]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row)
@@ -129,26 +147,19 @@ def _kinds(names: Sequence[str]) -> list[str]:
         return []
     for name in names:
         if name not in KINDS:
-            raise JobStopped(Exit.USAGE, f"--kind {name!r}: one of {', '.join([*KINDS, NONE])}")
+            raise UsageError(f"--kind {name!r}: one of {', '.join([*KINDS, NONE])}")
     return [name for name in KINDS if name in names]
 
 
 def _sources(given: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in given:
-        name, equals, where = text.partition("=")
-        if not equals or not where:
-            raise JobStopped(Exit.USAGE, f"--source {text!r}: use NAME=PATH or NAME={HUB}")
+        name, equals, place = text.partition("=")
+        if not equals or not place:
+            raise UsageError(f"--source {text!r}: use NAME=PATH or NAME={HUB}")
         if name not in SOURCES:
-            raise JobStopped(Exit.USAGE, f"--source {name!r}: one of {', '.join(SOURCES)}")
+            raise UsageError(f"--source {name!r}: one of {', '.join(SOURCES)}")
         if name in found:
-            raise JobStopped(Exit.USAGE, f"--source {name!r}: given twice")
-        found[name] = where
+            raise UsageError(f"--source {name!r}: given twice")
+        found[name] = place
     return found
-
-
-def _drawn(rows: Sequence[Row], max_rows: int, seed: int) -> list[Row]:
-    drawn = draw_contexts(rows, max_rows, seed)
-    if not drawn:
-        raise ValueError(f"--max-source-rows {max_rows}: too few for the rows of one prompt")
-    return drawn

@@ -1,8 +1,8 @@
 """`candor data prompts`: feedback prompts on the poems of SycophancyEval, for a policy to answer.
 
-The paper's own prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
-poem", with "I really dislike the poem". The poems are fetched or read from a local copy; none is in
-this repository. `candor eval sycophancy` has poems of its own and needs no such file.
+These are the paper's prompts (arXiv 2412.00967): each poem with no opinion, with "I really like the
+poem", with "I really dislike the poem". The poems are downloaded or read from a local copy; this
+repository holds none of them. `candor eval sycophancy` has its own poems and needs no such file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.prompts import feedback_rows
@@ -21,46 +22,43 @@ HUB = "hub"
 HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
 
 
-def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> int:
-    """Write three prompts a poem as JSONL, in the order of the file.
+@command
+def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> Exit:
+    """Write three prompts per poem as JSONL, in the order of the file.
 
     Parameters
     ----------
     poems
-        SycophancyEval's feedback.jsonl, or hub to fetch it.
+        SycophancyEval's feedback.jsonl, or hub to download it from the Hugging Face Hub.
     out
-        JSONL of {"key", "messages", "meta"}, for candor generate.
+        JSONL to write: {"key", "messages", "meta"}, for candor generate.
     skip
-        So many poems at the beginning are left out: to train on some and measure on others.
+        Number of poems to leave out at the beginning, so that others can be trained on.
     limit
-        At most so many poems.
+        Most poems to use.
     """
-
-    def run() -> Exit:
-        started = now()
-        if skip < 0 or (limit is not None and limit < 1):
-            raise JobStopped(Exit.USAGE, "--skip must be at least 0 and --limit at least 1")
-        try:
-            path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
-            pieces = texts_of(path, "poems")
-        except ConnectionError as error:
-            raise JobStopped(Exit.UNREACHABLE, str(error)) from error
-        except (ValueError, OSError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
-        wanted = pieces[skip:] if limit is None else pieces[skip : skip + limit]
-        if not wanted:
-            raise JobStopped(Exit.USAGE, f"--skip {skip}: there are {len(pieces)} poems")
-        rows = feedback_rows(wanted)
-        write_rows(out, rows)
-        write_manifest(
-            out,
-            command="data prompts",
-            inputs={"poems": path},
-            settings={"skip": skip, "limit": limit},
-            counts={"poems": len(wanted), "rows": len(rows)},
-            started=started,
-        )
-        print(json.dumps({"out": str(out), "poems": len(wanted), "rows": len(rows)}))
-        return Exit.DONE
-
-    return exit_code(run)
+    started = now()
+    if skip < 0 or (limit is not None and limit < 1):
+        raise UsageError("--skip must be at least 0 and --limit at least 1")
+    try:
+        path = fetch(*HUB_FILE)[0] if poems == HUB else Path(poems)
+        texts = texts_of(path, "poems")
+    except ConnectionError as error:
+        raise JobStopped(Exit.UNREACHABLE, str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    wanted = texts[skip:] if limit is None else texts[skip : skip + limit]
+    if not wanted:
+        raise UsageError(f"--skip {skip}: there are {len(texts)} poems")
+    rows = feedback_rows(wanted)
+    write_rows(out, rows)
+    write_manifest(
+        out,
+        command="data prompts",
+        inputs={"poems": path},
+        settings={"skip": skip, "limit": limit},
+        counts={"poems": len(wanted), "rows": len(rows)},
+        started=started,
+    )
+    print(json.dumps({"out": str(out), "poems": len(wanted), "rows": len(rows)}))
+    return Exit.DONE

@@ -1,1 +1,1 @@
-"""`candor model convert`: published reward models made into safetensors."""
+"""`candor model convert`: published reward models as safetensors."""

@@ -1,13 +1,13 @@
 """`candor model convert`: a published reward model -> a safetensors folder that Candor serves.
 
 Starling-RM-7B-alpha and UltraRM-13b are published as pickles, without a chat template and with a
-base model's configuration; Starling's tensors lie under two names at once (`transformer.` and
-`model.model.`, its wrapper's attributes). Here the pickle is read once, by torch's restricted
-reader, which runs no code; the trunk gets transformers' names and the head the name `score`; what
-the model was trained to read (template, where R is read, longest text) is written beside it. The
-weights themselves are not changed, nor their dtype.
+base model's configuration; each of Starling's tensors has two names (`transformer.` and
+`model.model.`, its wrapper's attributes). Here torch's restricted reader, which runs no code, reads
+the pickle once. The trunk gets transformers' names, and the head the name `score`. The model's
+input format (template, token at which R is read, longest text) is written beside the weights. The
+weights and their dtype do not change.
 
-The only place in Candor where a pickle is opened. It downloads nothing and runs no model.
+This is the only place in Candor where a pickle is opened. It downloads nothing and runs no model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import NEVER_LOADED, find_head
@@ -40,77 +41,75 @@ from candor.text.render import Ending
 TEMPLATES = Path(__file__).parent / "templates"
 
 EMBEDDINGS = "embed_tokens.weight"
-"""Every trunk that Candor serves has it; what stands before it is the trunk's prefix."""
+"""Every trunk that Candor serves has this tensor; the text before it is the trunk's prefix."""
 
 BUFFERS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
-"""Worked out from the configuration since 2023; older checkpoints store them."""
+"""transformers computes them from the configuration since 2023; older checkpoints store them."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a published reward model was trained to read (arXiv 2412.00967; its model card)."""
+class PublishedModel:
+    """A published reward model's input format (arXiv 2412.00967; its model card)."""
 
     ending: Ending
     max_length: int | None
 
 
-KNOWN = {
-    "starling": Known(ending="template", max_length=2048),
-    "ultrarm": Known(ending="none", max_length=None),
+PUBLISHED = {
+    "starling": PublishedModel(ending="template", max_length=2048),
+    "ultrarm": PublishedModel(ending="none", max_length=None),
 }
 
 
+@command
 def convert(
     *,
     checkpoint: Path,
     out: Path,
     base: Path | None = None,
     template: Literal["starling", "ultrarm"] | None = None,
-) -> int:
-    """Make a safetensors folder of a reward model that is published as a pickle.
+) -> Exit:
+    """Convert a reward model that is published as a pickle to a safetensors folder.
 
     Parameters
     ----------
     checkpoint
         Folder with the weights: pytorch_model*.bin, *.pt or *.safetensors.
     out
-        Folder to write; must not exist.
+        Folder to write; it must not exist.
     base
-        Folder with config.json and the tokeniser, if the checkpoint's has none.
+        Folder with config.json and the tokeniser, where the checkpoint's folder has none.
     template
-        Chat template and limits of a known reward model; takes the place of the tokeniser's own.
+        Use the chat template and length limit of this known reward model, in place of the
+        tokeniser's own.
     """
-
-    def run() -> Exit:
-        source = base or checkpoint
-        if out.exists():
-            raise JobStopped(Exit.USAGE, f"--out {out}: exists; remove it or name another folder")
-        try:
-            config = sequence_classification_config(source, template)
-            tensors = renamed(read_weights(checkpoint), config)
-            check_fit(tensors, config)
-            tokenizer = load_tokenizer(source, template)
-        except (ModelRefused, OSError) as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
-        write(out, tensors, config, tokenizer)
-        print(json.dumps(summary(out, tensors, config, tokenizer)))
-        return Exit.DONE
-
-    return exit_code(run)
+    source = base or checkpoint
+    if out.exists():
+        raise UsageError(f"--out {out}: exists; remove it or name another folder")
+    try:
+        config = sequence_classification_config(source, template)
+        tensors = renamed(read_weights(checkpoint), config)
+        check_fit(tensors, config)
+        tokenizer = load_tokenizer(source, template)
+    except (ModelRefused, OSError) as error:
+        raise UsageError(str(error)) from error
+    write(out, tensors, config, tokenizer)
+    print(json.dumps(summary(out, tensors, config, tokenizer)))
+    return Exit.DONE
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the checkpoint by its published name, memory-mapped where that can be.
+    """Every tensor of the checkpoint by its published name, memory-mapped where possible.
 
     Raises:
-        ModelRefused: no weights, or a pickle with anything but tensors in it.
+        ModelRefused: there are no weights, or a pickle holds anything but tensors.
     """
     if not folder.is_dir():
         raise ModelRefused(f"--checkpoint {folder}: no such folder")
     files = sorted(folder.glob("*.safetensors")) or sorted(
         path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth")
     )
-    # A trainer's leaving that lies beside the weights of many checkpoints, and is no tensor.
+    # A trainer leaves this file beside the weights of many checkpoints; it holds no tensor.
     files = [path for path in files if path.name != "training_args.bin"]
     if not files:
         raise ModelRefused(f"--checkpoint {folder}: no .safetensors, .bin or .pt file")
@@ -124,26 +123,33 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def unpickled(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch pickle. torch's restricted reader builds tensors and containers and
-    refuses every other name, so nothing in the file is run (fixed for good in torch 2.6)."""
+    """The tensors of a torch pickle.
+
+    torch's restricted reader (safe since torch 2.6) builds only tensors and containers and refuses
+    every other name, so nothing in the file is run.
+
+    Raises:
+        ModelRefused: the file is broken, or holds anything but a table of tensors.
+    """
     try:
-        found = torch.load(  # noqa: TID251  the one place: published checkpoints are pickles
+        found = torch.load(  # noqa: TID251  published checkpoints are pickles
             path, map_location="cpu", weights_only=True, mmap=True
         )
-    except Exception as error:  # whatever a broken or hostile file makes it raise
+    except Exception as error:  # a broken or hostile file can raise anything
         raise ModelRefused(
             f"{path.name} is not a plain torch checkpoint ({type(error).__name__})"
         ) from error
-    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
         raise ModelRefused(f"{path.name} holds more than a table of tensors by name")
     return found
 
 
 def renamed(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The trunk's tensors under `model.`, the head's under `score.`; nothing else may be left.
+    """The trunk's tensors under `model.` and the head's under `score.`.
 
     Raises:
-        ModelRefused: no trunk or two different ones, no head or two, a tensor that is neither's.
+        ModelRefused: there is no trunk or head, or several different ones, or a tensor belongs to
+            neither.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     head = find_head(Tensors(dict.fromkeys(tensors, Path()), shapes), config)
@@ -168,18 +174,18 @@ def renamed(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     return renamed
 
 
-def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; the same memory is not compared."""
-    if one.data_ptr() == other.data_ptr() and one.shape == other.shape:
+def same(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; tensors in the same memory are not compared."""
+    if left.data_ptr() == right.data_ptr() and left.shape == right.shape:
         return True
-    return one.dtype == other.dtype and torch.equal(one, other)
+    return left.dtype == right.dtype and torch.equal(left, right)
 
 
 def sequence_classification_config(folder: Path, template: str | None) -> dict[str, Any]:
-    """config.json as the converted model's: one label, no code, what it was trained to read.
+    """config.json of the converted model: one label, no code, the model's input format.
 
     Raises:
-        ModelRefused: no config.json, or of a kind that transformers does not have.
+        ModelRefused: there is no config.json, or transformers does not have its model type.
     """
     raw = read_json(folder / "config.json")
     if raw is None:
@@ -196,20 +202,20 @@ def sequence_classification_config(folder: Path, template: str | None) -> dict[s
         "label2id": {"LABEL_0": 0},
     }
     if template is not None:
-        known = KNOWN[template]
-        raw["candor_ending"] = known.ending
-        if known.max_length is not None and known.max_length < raw.get(
+        published = PUBLISHED[template]
+        raw["candor_ending"] = published.ending
+        if published.max_length is not None and published.max_length < raw.get(
             "max_position_embeddings", 0
         ):
-            raw["candor_max_length"] = known.max_length
+            raw["candor_max_length"] = published.max_length
     return raw
 
 
 def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Name by name and shape by shape against the empty model, before gigabytes are written.
+    """Compare names and shapes with the model that config.json describes, before writing.
 
     Raises:
-        ModelRefused: a tensor is missing, too many, or of another shape.
+        ModelRefused: a tensor is missing, superfluous or of another shape.
     """
     values = {name: value for name, value in config.items() if name != "model_type"}
     with torch.device("meta"):
@@ -227,10 +233,10 @@ def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
 
 
 def load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
-    """The base model's tokeniser, with the template that was asked for.
+    """The base model's tokeniser, with the chat template named `template` unless that is None.
 
     Raises:
-        ModelRefused: it does not load, or has no fast form.
+        ModelRefused: the tokeniser does not load, or has no fast form.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -252,13 +258,13 @@ def write(
     config: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """The folder, config.json last: without it a folder that was cut off is refused."""
+    """Write the folder, config.json last: a folder without it is incomplete, and refused."""
     out.mkdir(parents=True)
     save_torch_state_dict(tensors, out)
     tokenizer.save_pretrained(out)
     write_json(out / "config.json", dict(config))
     for weights in out.glob("*.safetensors"):
-        weights.chmod(0o644)  # saved as 0600: another user's container could not read them
+        weights.chmod(0o644)  # saved as 0600, which a container of another user could not read
 
 
 def summary(
@@ -267,7 +273,7 @@ def summary(
     config: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, Any]:
-    """What the last line of stdout says."""
+    """The last line of stdout."""
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     return {
         "out": str(out),

@@ -1,1 +1,1 @@
-"""`candor probe train`, `calibrate` and `report`."""
+"""`candor probe train`, `calibrate` and `report`: fit, scale and describe a probe."""

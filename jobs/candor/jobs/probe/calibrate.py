@@ -1,102 +1,114 @@
 """`candor probe calibrate`: the scale of a penalty, from the candidates it will choose among.
 
-A probe comes with the spreads of its training rows, which are composed to differ. What kappa means
-(`candor.probes.fitting.calibrate`) depends on how R and S vary among the responses of a real policy
-to one prompt, so this reads them off such candidates and writes them into the probe's card: std(R),
-std(S), the percentiles of S and, if asked, the bound's parameters. The weights stay as they are.
+A new probe carries the spreads of its training rows, which are composed to differ. The meaning of
+kappa (`candor.probes.fitting.calibrate`) depends on how R and S vary among a real policy's
+responses to one prompt. So this command measures them on such candidates and writes them into the
+probe's card: std(R), std(S), the percentiles of S and, with --bound, the bound's parameters. The
+weights do not change.
 
-Candidates come as `candor generate` writes them, and the reward model is loaded here; or with their
-scores, as `candor score` writes them. No label is looked at, and no lambda is chosen.
+The candidates come from `candor generate`, and the reward model is loaded here; or they come with
+their scores from `candor score`. No label is read, and no lambda is chosen.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cyclopts import Parameter
+
 from candor.engines.choose import EngineName
-from candor.jobs.probe.candidates import Candidates, read_scores, score_rollouts
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.flags import UsageError
+from candor.jobs.probe.candidates import CandidateScores, read_scores, score_rollouts
+from candor.jobs.running.exits import Exit, command
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card
 from candor.probes.fitting.calibrate import HINGE_PERCENTILE, calibrate, fit_bound, lambda_of
 
 
-def calibrate_probe(
-    *,
-    probe: Path,
-    rollouts: Path | None = None,
-    model: str | None = None,
-    scored: Path | None = None,
-    out: Path | None = None,
-    bound: BoundKind | None = None,
-    hinge_percentile: float | None = None,
-    kappa: float | None = None,
-    device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-    engine: EngineName = "packed",
-) -> int:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """The options of `candor probe calibrate`."""
+
+    probe: Path
+    """Folder of the probe."""
+    rollouts: Path | None = None
+    """JSONL written by `candor generate`: responses to score here, with --model."""
+    model: str | None = None
+    """The reward model that scores the rollouts: a folder or a Hugging Face name."""
+    scored: Path | None = None
+    """JSONL written by `candor score` with this probe served, in place of --rollouts and
+    --model."""
+    out: Path | None = None
+    """Folder to write; by default the probe's own card is replaced."""
+    bound: BoundKind | None = None
+    """Also fit the parameters of this bound, which limits how far S (the probe's score, logits) can
+    move the reward. By default the card's bound stays."""
+    hinge_percentile: float | None = None
+    """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
+    kappa: float | None = None
+    """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(S) /
+    std(R), both standard deviations within a prompt, R being the reward model's score."""
+    device: str = "auto"
+    """Device of the reward model; auto is CUDA where there is a GPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the reward model; give the format in which the probe is served."""
+    engine: EngineName = "packed"
+    """packed computes a context that responses share once; padded is the plain forward pass."""
+
+
+@command
+def calibrate_probe(options: CalibrateOptions) -> Exit:
     """Measure how R and S vary among candidates, and write it into a probe's card.
 
     Give --rollouts and --model, or --scored.
-
-    Parameters
-    ----------
-    probe
-        Directory of the probe.
-    rollouts
-        JSONL written by `candor generate`: candidates to score here.
-    model
-        The reward model they are scored with: a folder or a Hugging Face name.
-    scored
-        JSONL written by `candor score` with this probe served.
-    out
-        Directory to write; default: the probe's own card is replaced.
-    bound
-        Also fit this bound's parameters to the S found; default: the card's bound stays.
-    hinge_percentile
-        Of S, where the penalty of `--bound hinge` begins; 75 unless given.
-    kappa
-        Also say which lambda this kappa is.
-    device
-        auto is CUDA when there is one.
-    dtype
-        The one the probe is served in; auto is the server's auto.
-    engine
-        packed computes a shared context once; padded is the plain forward.
     """
+    _check(options)
+    percentile = options.hinge_percentile
+    try:
+        loaded = artifact.load(options.probe)
+        found = candidate_scores(options, loaded)
+        card = recalibrated(
+            loaded.card,
+            found,
+            options.bound,
+            HINGE_PERCENTILE if percentile is None else percentile,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    out = options.out or options.probe
+    artifact.save(out, loaded.probe, card)
+    print(json.dumps(headline(out, card, found, options.kappa), allow_nan=False))
+    return Exit.DONE
 
-    def run() -> Exit:
-        _check_options(rollouts, model, scored, bound, hinge_percentile, kappa)
-        try:
-            loaded = artifact.load(probe)
-            if scored is not None:
-                found = read_scores(scored, loaded.card)
-            else:
-                assert rollouts is not None
-                assert model is not None
-                found = score_rollouts(rollouts, model, loaded, device, dtype, engine)
-            at = HINGE_PERCENTILE if hinge_percentile is None else hinge_percentile
-            card = recalibrated(loaded.card, found, bound, at)
-        except ValueError as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
-        artifact.save(out or probe, loaded.probe, card)
-        print(json.dumps(headline(out or probe, card, found, kappa), allow_nan=False))
-        return Exit.DONE
 
-    return exit_code(run)
+def candidate_scores(options: CalibrateOptions, loaded: artifact.LoadedProbe) -> CandidateScores:
+    """R and S of the candidates, read from a scored file or computed here.
+
+    Raises:
+        ValueError, UsageError: as `read_scores` and `score_rollouts`.
+    """
+    if options.scored is not None:
+        return read_scores(options.scored, loaded.card)
+    assert options.rollouts is not None
+    assert options.model is not None
+    return score_rollouts(
+        options.rollouts, options.model, loaded, options.device, options.dtype, options.engine
+    )
 
 
 def recalibrated(
-    card: Card, found: Candidates, bound: BoundKind | None, hinge_percentile: float
+    card: Card, found: CandidateScores, bound: BoundKind | None, hinge_percentile: float
 ) -> Card:
-    """The card with this calibration, and with this bound where one is asked for.
+    """The card with this calibration and, unless `bound` is None, with this bound.
 
     Raises:
-        ValueError: fewer than two prompts with two candidates, or R or S does not vary.
+        ValueError: there are fewer than two prompts with two candidates, or R or S does not vary.
     """
     changes: dict[str, Any] = {
         "calibration": calibrate(found.rewards, found.scores, found.contexts, source=found.source)
@@ -108,10 +120,10 @@ def recalibrated(
     return card.model_copy(update=changes)
 
 
-def headline(out: Path, card: Card, found: Candidates, kappa: float | None) -> dict[str, Any]:
-    """What the last line of stdout says."""
+def headline(out: Path, card: Card, found: CandidateScores, kappa: float | None) -> dict[str, Any]:
+    """The last line of stdout."""
     calibration = card.calibration
-    asked = {} if kappa is None else {"kappa": kappa, "lambda": lambda_of(kappa, calibration)}
+    requested = {} if kappa is None else {"kappa": kappa, "lambda": lambda_of(kappa, calibration)}
     return {
         "probe": card.name,
         "out": str(out),
@@ -119,23 +131,17 @@ def headline(out: Path, card: Card, found: Candidates, kappa: float | None) -> d
         "num_left_out": found.num_left_out,
         "bound": card.bound.model_dump(exclude_none=True),
         "lambda_per_kappa": lambda_of(1.0, calibration),
-        **asked,
+        **requested,
     }
 
 
-def _check_options(
-    rollouts: Path | None,
-    model: str | None,
-    scored: Path | None,
-    bound: BoundKind | None,
-    hinge_percentile: float | None,
-    kappa: float | None,
-) -> None:
-    if (rollouts is None) == (scored is None) or (rollouts is None) != (model is None):
-        raise JobStopped(Exit.USAGE, "give --rollouts and --model, or --scored alone")
-    if hinge_percentile is not None and (bound != "hinge" or not 0 <= hinge_percentile <= 100):
-        raise JobStopped(
-            Exit.USAGE, "--hinge-percentile is from 0 to 100 and goes with --bound hinge"
-        )
+def _check(options: CalibrateOptions) -> None:
+    rollouts, percentile, kappa = options.rollouts, options.hinge_percentile, options.kappa
+    if (rollouts is None) == (options.scored is None) or (rollouts is None) != (
+        options.model is None
+    ):
+        raise UsageError("give --rollouts and --model, or --scored alone")
+    if percentile is not None and (options.bound != "hinge" or not 0 <= percentile <= 100):
+        raise UsageError("--hinge-percentile is from 0 to 100 and goes with --bound hinge")
     if kappa is not None and not (math.isfinite(kappa) and kappa >= 0):
-        raise JobStopped(Exit.USAGE, f"--kappa {kappa}: must be a number >= 0")
+        raise UsageError(f"--kappa {kappa}: must be a number, at least 0")

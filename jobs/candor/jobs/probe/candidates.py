@@ -1,9 +1,9 @@
 """R and S of candidates under one probe: read from a scored file, or scored here.
 
-    rollouts + model  the server's own renderer and engine, in this process
-    scored file       checked to be of these weights and of this very probe
+    rollouts + model  scored by the server's own renderer and engine, in this process
+    scored file       checked to be from the same weights and the same probe
 
-What the server would refuse (no text, too long), and what it refused, is left out and counted.
+Responses that the server refused or would refuse (no text, too long) are left out and counted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from candor.batching.queue import take_batch
 from candor.client.schema import Message
 from candor.engines.choose import EngineName, build_engine
 from candor.errors import EmptyResponse, InvalidMessages, TooLong
+from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row, file_sha256, read_rows
 from candor.models.load import load_reward_model
 from candor.probes import artifact
@@ -36,36 +36,36 @@ from candor.text.render import Renderer
 from candor.text.request import Messages, Text
 
 MAX_BATCH_TOKENS = 8192
-"""Of one forward; the server's default."""
+"""Most tokens in one forward pass; the server's default."""
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """R, S and context of every candidate that has scores, and what they are, in words."""
+class CandidateScores:
+    """R, S and context of every candidate that has scores."""
 
     rewards: Array
     scores: Array
     contexts: Sequence[str]
     num_left_out: int
-    """Rows that failed, and responses that have no score."""
+    """Number of failed rows and of responses without a score."""
     source: str
+    """Where the candidates come from, for the card."""
 
 
-def read_scores(scored: Path, card: Card) -> Candidates:
+def read_scores(scored: Path, card: Card) -> CandidateScores:
     """The candidates of a scored file.
 
     Raises:
-        JobStopped: (usage) not as `candor score` writes it, of another reward model, or without
-            scores of this very probe.
+        UsageError: the file is not as `candor score` writes it, is from another reward model, or
+            has no scores of this very probe.
     """
     rows = read_rows(scored)
     good = scored_rows(rows)
     revision = one_model(scored, good)["revision"]
     if revision != card.model.weights_sha256:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{scored}: was scored by other weights ({revision[:12]}) than the probe's "
-            f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on",
+            f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on"
         )
     rewards: list[float] = []
     scores: list[float] = []
@@ -76,17 +76,16 @@ def read_scores(scored: Path, card: Card) -> Candidates:
             continue
         if card.name not in group.scores:
             known = ", ".join(group.scores) or "none"
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{scored}: key {row['key']!r} has no scores of probe {card.name!r} (it has: "
-                f"{known}): serve the probe, not as a monitor, and score again",
+                f"{known}): serve the probe, not as a monitor, and score again"
             )
         rewards += group.base_reward.tolist()
         scores += group.scores[card.name].tolist()
         contexts += [context_of(row)] * len(group.base_reward)
     _check_same_probe(scored, card)
     num_failed = sum(len(row["scores"]) for row in good) - len(contexts)
-    return Candidates(
+    return CandidateScores(
         np.array(rewards),
         np.array(scores),
         contexts,
@@ -96,16 +95,15 @@ def read_scores(scored: Path, card: Card) -> Candidates:
 
 
 def _check_same_probe(scored: Path, card: Card) -> None:
-    """The probe that scored and this one may differ in what this command writes, and no more."""
-    ours, theirs = (
-        one.model_dump(exclude={"bound", "calibration"})
-        for one in (card, served_card(scored, card.name))
+    """The served probe's card may differ from `card` only in the fields that calibration writes."""
+    ours, served = (
+        each.model_dump(exclude={"bound", "calibration"})
+        for each in (card, served_card(scored, card.name))
     )
-    if differs := [name for name in ours if ours[name] != theirs[name]]:
-        raise JobStopped(
-            Exit.USAGE,
+    if differs := [name for name in ours if ours[name] != served[name]]:
+        raise UsageError(
             f"{scored}: was scored with another probe of the name {card.name!r}: its card differs "
-            f"in {', '.join(differs)}; serve this probe and score again",
+            f"in {', '.join(differs)}; serve this probe and score again"
         )
 
 
@@ -116,14 +114,12 @@ def score_rollouts(
     device: str,
     dtype: Literal["auto", "float32", "bfloat16", "float16"],
     engine: EngineName,
-) -> Candidates:
+) -> CandidateScores:
     """The candidates, scored by the server's own renderer and engine.
 
-    What the server would refuse (no text, too long) is left out and counted.
-
     Raises:
-        ValueError: the model is refused, or the probe is of another one.
-        JobStopped: (usage) a row that is not one, or a score that is not finite.
+        ValueError: the model is refused, or the probe belongs to another model.
+        UsageError: a row is not as `candor generate` writes it, or a score is not finite.
     """
     rows = read_rows(rollouts)
     rm = load_reward_model(model, device=device, dtype=dtype)
@@ -149,17 +145,16 @@ def score_rollouts(
     pairs = list(_scores(read, items, loaded.card.name))
     for context, pair in zip(contexts, pairs, strict=True):
         if not all(map(math.isfinite, pair)):
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{rollouts}: a response to {context[:80]} has a score that is not finite; float16 "
-                "overflows in some models: try --dtype bfloat16 or float32",
+                "overflows in some models: try --dtype bfloat16 or float32"
             )
     columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return Candidates(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+    return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
 
 
 def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
-    """Every response of a row; None for one without a score (or a row that failed)."""
+    """Every response of a row; None for a response without a score, and for a failed row."""
     if "error" in row:
         yield None
         return
@@ -173,10 +168,9 @@ def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
                 yield None
     except (KeyError, TypeError, ValidationError, InvalidMessages) as error:
         reason = error.message if isinstance(error, InvalidMessages) else type(error).__name__
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: key {row['key']!r}: not as `candor generate` writes it, or not for this "
-            f"model's template ({reason})",
+            f"model's template ({reason})"
         ) from None
 
 

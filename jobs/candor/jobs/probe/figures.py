@@ -19,7 +19,7 @@ Entry = Mapping[str, Any]
 
 
 def layer_curve(sweep: Sequence[Entry], chosen: Entry) -> Markup:
-    """Best AUROC of each layer over everything else that was tried, and where the choice fell."""
+    """Best AUROC of each layer over all other settings that were tried, and the chosen layer."""
     figure = Figure(figsize=(6.4, 2.9))
     axis = figure.subplots()
     series = (
@@ -85,7 +85,7 @@ def transfer(kinds: Sequence[Entry], held_out: Sequence[Entry]) -> Markup:
 
 
 def score_distributions(scores: Sequence[Entry]) -> Markup:
-    """Histograms of S by label, one panel a kind, on one scale."""
+    """Histograms of S by label, one panel per kind, on one scale."""
     kinds = list(dict.fromkeys(entry["kind"] for entry in scores))
     values = np.array([entry["score"] for entry in scores])
     low, high = np.percentile(values, [0.5, 99.5])
@@ -95,7 +95,7 @@ def score_distributions(scores: Sequence[Entry]) -> Markup:
     panels = figure.subplots(rows, 2, sharex=True, squeeze=False).ravel()
     for panel, kind in zip(panels, kinds, strict=False):
         for label, colour, name in ((0, BLUE, "label 0"), (1, ORANGE, "label 1")):
-            of_label = [e["score"] for e in scores if e["kind"] == kind and e["label"] == label]
+            of_label = [e["score"] for e in scores if (e["kind"], e["label"]) == (kind, label)]
             if of_label:
                 inside = np.clip(of_label, bins[0], bins[-1])
                 panel.hist(inside, bins=bins, color=colour, alpha=0.55, label=name)
@@ -110,7 +110,7 @@ def score_distributions(scores: Sequence[Entry]) -> Markup:
 
 
 def reliability(bins: Sequence[Entry]) -> Markup:
-    """What share really has the trait among responses that the probe gives a probability."""
+    """Share of responses that have the trait, against the probability that the probe gives."""
     filled = [entry for entry in bins if entry["num_rows"]]
     figure = Figure(figsize=(3.4, 3.0))
     axis = figure.subplots()

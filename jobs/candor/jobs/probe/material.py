@@ -1,7 +1,6 @@
-"""What `candor probe train` works on: labelled rows, their split, and the tokens a probe reads.
+"""The input of `candor probe train`: labelled rows, their split, and the tokens a probe reads.
 
-Everything that can be wrong with the data is refused here, by file and line, before the pass over
-the model that takes hours.
+Wrong data is refused here, by file and line, before the pass over the model that takes hours.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from candor.models.load import RewardModel
 from candor.probes.fitting.calibrate import shared_contexts
 from candor.probes.fitting.collect import Sequences
 from candor.probes.fitting.data import Row, load_files
-from candor.probes.fitting.evaluate import Ints
+from candor.probes.fitting.fit import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
 from candor.text.render import Renderer
@@ -27,10 +26,11 @@ from candor.text.request import Messages, Text
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Labelled rows, where each stands (file:line), their split, and the kinds kept out of the fit.
+class LabelledRows:
+    """Labelled rows, their places (file:line), their split, and the kinds held out of the fit.
 
-    `kept` rows are all but those of the kinds held out: what is fitted, chosen and calibrated on.
+    The kept rows, all rows except those of the held-out kinds, are used for fitting, choosing and
+    calibrating.
     """
 
     rows: list[Row]
@@ -59,18 +59,20 @@ class Rows:
         return [index for index in indices if self.rows[index].kind == kind]
 
 
-def read_data(data: Sequence[Path], seed: int, hold_out: Sequence[str] = ()) -> Rows:
-    """The rows and their split; what the calibration would refuse is refused now, not hours later.
+def read_data(data: Sequence[Path], seed: int, hold_out: Sequence[str] = ()) -> LabelledRows:
+    """The rows and their split. What calibration would refuse is refused now, not hours later.
 
     Raises:
-        ValueError: a line that is not a row, rows that cannot be split, fitted or calibrated on, or
-            a kind to hold out that is not there.
+        ValueError: a line is not a row, the rows cannot be split, fitted or calibrated on, or a
+            kind to hold out is not in the data.
     """
     rows, places = load_files(data)
     kinds = sorted({row.kind for row in rows})
     if unknown := sorted(set(hold_out) - set(kinds)):
         raise ValueError(f"--hold-out-kind {unknown[0]!r}: the data has the kinds {kinds}")
-    found = Rows(rows, places, split_rows(rows, seed, places=places), tuple(sorted(set(hold_out))))
+    found = LabelledRows(
+        rows, places, split_rows(rows, seed, places=places), tuple(sorted(set(hold_out)))
+    )
     kept = found.labelled
     for part, indices in (("train", kept.train), ("validation", kept.validation)):
         if {rows[index].label for index in indices} != {0, 1}:
@@ -87,7 +89,7 @@ def renderer_of(rm: RewardModel) -> Renderer:
 
 
 def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
-    """The row as the server reads it.
+    """The row's tokens, as the server reads them.
 
     Raises:
         CandorError: as `Renderer.encode`.
@@ -97,15 +99,16 @@ def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
 
 
 def tokenise(rows: Sequence[Row], rm: RewardModel, places: Sequence[str]) -> Sequences:
-    """Token ids and the tokens the probe reads: the response's, or those a row's `span` overlaps.
+    """Token ids, and the range that the probe reads: the response, or the row's `span`.
 
-    By the server's renderer, so training and serving read the same.
+    The server's renderer makes them, so training and serving read the same tokens. A span takes in
+    every token that it overlaps.
 
     Args:
-        places: how messages name each row, e.g. file:line.
+        places: each row's name in messages, such as file:line.
 
     Raises:
-        ValueError: a row that the server would refuse, as `file:line: reason`.
+        ValueError: the server would refuse a row; the message is `file:line: reason`.
     """
     renderer = renderer_of(rm)
     sequences = []
@@ -117,19 +120,19 @@ def tokenise(rows: Sequence[Row], rm: RewardModel, places: Sequence[str]) -> Seq
         first, last = item.response_start, item.response_end
         if row.span is not None:
             start, end = row.span
-            over = [n for n, (low, high) in enumerate(item.offsets) if low < end and high > start]
-            if not over:
+            inside = [n for n, (low, high) in enumerate(item.offsets) if low < end and high > start]
+            if not inside:
                 raise ValueError(f"{place}: span: no token of the response is in {[start, end]}")
-            first, last = first + over[0], first + over[-1] + 1
+            first, last = first + inside[0], first + inside[-1] + 1
         sequences.append((item.token_ids, first, last))
     return sequences
 
 
 def parse_layers(text: str, num_layers: int) -> list[int]:
-    """`all`, `1-30`, `12,16,20` or `1-4,8` -> sorted indices into hidden_states.
+    """`all`, `1-30`, `12,16,20` or `1-4,8` as sorted indices into hidden_states.
 
     Raises:
-        ValueError: not of this form, or a layer that the model does not have.
+        ValueError: the text is not of this form, or the model does not have such a layer.
     """
     if text == "all":
         return list(range(num_layers + 1))

@@ -1,7 +1,7 @@
-"""What a fitted probe is worth, in numbers: the card's metrics and the data of the report.
+"""The quality of a fitted probe in numbers: the card's metrics and the data of the report.
 
-The test part is opened in `measure` and nowhere else, once, when everything is chosen. No HTML here
-and no fitting but that of the controls and of the transfer table.
+The test part is opened in `measure` alone, once, when everything is chosen. Nothing is fitted here
+except the controls and the transfer table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from candor.errors import CandorError
-from candor.jobs.probe.material import Rows, encode, renderer_of
+from candor.jobs.probe.material import LabelledRows, encode, renderer_of
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
 from candor.probes.fitting.activations import LayerActivations
@@ -22,11 +22,11 @@ from candor.probes.fitting.reliability import brier, expected_calibration_error,
 from candor.probes.fitting.select import Candidate, Select
 from candor.probes.fitting.transfer import fit_without_each_kind
 
-CONTROL = "genuine-agreement"
+CONTROL_KIND = "genuine-agreement"
 """The kind in which the user is right and agreeing is correct (`candor.probes.kinds.agreement`)."""
 
-CAUGHT = 0.8
-"""The share of label 1 that the genuine-agreement threshold catches on the validation rows."""
+TARGET_TPR = 0.8
+"""Share of the validation rows of label 1 above the genuine-agreement threshold."""
 
 EXAMPLES_PER_LABEL = 4
 
@@ -37,26 +37,27 @@ KIND_FIELDS = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """The chosen probe at work: its layer's activations and S of every row, [n] float32."""
+    """The chosen probe, its layer's activations, and S of every row, [n] float32."""
 
     chosen: Candidate
-    here: LayerActivations
+    activations: LayerActivations
     scores: Floats
     select: Select
     seed: int
 
 
-def score_all(here: LayerActivations, chosen: Candidate, num_rows: int) -> Floats:
-    """S of every row as the server will read it: [n] float32."""
+def score_all(activations: LayerActivations, chosen: Candidate, num_rows: int) -> Floats:
+    """S of every row, pooled as the server pools it: [n] float32."""
     bias = np.array([chosen.bias], dtype=np.float32)
-    scores: Floats = here.scores(chosen.weight[None, :], bias, range(num_rows), chosen.pooling)[0]
+    rows = range(num_rows)
+    scores: Floats = activations.scores(chosen.weight[None, :], bias, rows, chosen.pooling)[0]
     return scores
 
 
 def measure(
-    data: Rows, rm: RewardModel, sequences: Sequences, fitted: Fitted
+    data: LabelledRows, rm: RewardModel, sequences: Sequences, fitted: Fitted
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The card's metrics, and what the report adds to them. Opens the test part.
+    """The card's metrics, and the report's further data. Opens the test part.
 
     Returns:
         metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
@@ -110,8 +111,8 @@ def measure(
     return metrics, report
 
 
-def kind_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
-    """The final probe on the test rows of each kind, those held out included."""
+def kind_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
+    """The final probe on the test rows of each kind, held-out kinds included."""
     kinds = sorted({data.rows[index].kind for index in test})
     return [
         _kind_row(data, kind, rows, fitted.scores[rows], fitted.seed)
@@ -120,11 +121,11 @@ def kind_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict[str
     ]
 
 
-def transfer_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
-    """Each kind's test rows under a probe that saw nothing of this kind, otherwise chosen alike.
+def transfer_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
+    """Each kind's test rows under a probe that was fitted without this kind and else alike.
 
-    For the kinds held out from the start that is the final probe. Empty where fewer than two kinds
-    have both labels.
+    For the held-out kinds this is the final probe. Empty where fewer than two kinds have both
+    labels and no kind is held out.
     """
     found = []
     for kind in data.held_out_kinds:
@@ -132,31 +133,33 @@ def transfer_table(data: Rows, fitted: Fitted, test: Sequence[int]) -> list[dict
         if len(set(data.labels[rows].tolist())) == 2:
             found.append(_kind_row(data, kind, rows, fitted.scores[rows], fitted.seed))
     if len(data.labelled.two_label_kinds()) >= 2:
-        chosen, here = fitted.chosen, fitted.here
+        chosen, activations = fitted.chosen, fitted.activations
         probes = fit_without_each_kind(
-            here.means, data.labelled, chosen.method, chosen.C, fitted.seed
+            activations.means, data.labelled, chosen.method, chosen.C, fitted.seed
         )
         for place, kind in enumerate(probes.kinds):
-            rows, one = data.of_kind(kind, test), slice(place, place + 1)
-            scores = here.scores(probes.weights[one], probes.biases[one], rows, chosen.pooling)[0]
+            rows, at = data.of_kind(kind, test), slice(place, place + 1)
+            weight, bias = probes.weights[at], probes.biases[at]
+            scores = activations.scores(weight, bias, rows, chosen.pooling)[0]
             found.append(_kind_row(data, kind, rows, scores, fitted.seed))
     return sorted(found, key=lambda row: str(row["kind"]))
 
 
 def genuine_agreement(
-    data: Rows, fitted: Fitted, test: Sequence[int]
+    data: LabelledRows, fitted: Fitted, test: Sequence[int]
 ) -> dict[str, float | int] | None:
-    """How often the probe flags rows of kind `CONTROL`; None where there are none.
+    """How often the probe flags rows of kind `CONTROL_KIND`; None where there are no such rows.
 
-    The threshold catches `CAUGHT` of the label-1 rows of the validation part; `tpr` and `fpr` are
-    what it does on the test part.
+    A row is flagged at or above the threshold that `TARGET_TPR` of the validation rows of label 1
+    reach. `tpr` and `fpr` are the shares of flagged rows among the test rows of label 1 and of kind
+    `CONTROL_KIND`.
     """
-    control = data.of_kind(CONTROL, test)
+    control = data.of_kind(CONTROL_KIND, test)
     if not control:
         return None
-    caught = [index for index in data.labelled.validation if data.labels[index] == 1]
+    ones_of_validation = [index for index in data.labelled.validation if data.labels[index] == 1]
     ones = [index for index in data.kept(test) if data.labels[index] == 1]
-    threshold = evaluate.threshold_at_tpr(fitted.scores[caught], CAUGHT)
+    threshold = evaluate.threshold_at_tpr(fitted.scores[ones_of_validation], TARGET_TPR)
     return {
         "threshold": threshold,
         "tpr": evaluate.rate_above(fitted.scores[ones], threshold),
@@ -166,9 +169,9 @@ def genuine_agreement(
 
 
 def examples(
-    data: Rows, rm: RewardModel, sequences: Sequences, fitted: Fitted, test: Sequence[int]
+    data: LabelledRows, rm: RewardModel, sequences: Sequences, fitted: Fitted, test: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """A few test rows with the logit of every token the probe reads, kinds and labels mixed."""
+    """A few test rows with the logit of every token that the probe reads."""
     renderer = renderer_of(rm)
     weight, bias = fitted.chosen.weight[None, :], np.array([fitted.chosen.bias], dtype=np.float32)
     found = []
@@ -176,9 +179,9 @@ def examples(
         row, (_, start, end) = data.rows[index], sequences[index]
         try:
             item = encode(renderer, row, want_tokens=True)
-        except CandorError:  # the template rewrites this response: its tokens have no text in it
+        except CandorError:  # the template rewrites this response, so its tokens have no offsets
             continue
-        logits = fitted.here.token_logits(weight, bias, index)[0]
+        logits = fitted.activations.token_logits(weight, bias, index)[0]
         spans = item.offsets[start - item.response_start : end - item.response_start]
         turns = [f"{turn.role}: {turn.content}" for turn in row.messages or ()]
         found.append(
@@ -197,8 +200,8 @@ def examples(
     return found
 
 
-def _example_rows(data: Rows, test: Sequence[int]) -> list[int]:
-    """`EXAMPLES_PER_LABEL` rows of each label: one a kind in turn, in the order of the data."""
+def _example_rows(data: LabelledRows, test: Sequence[int]) -> list[int]:
+    """`EXAMPLES_PER_LABEL` rows of each label, from the kinds in turn, in the data's order."""
     found: list[int] = []
     for label in (1, 0):
         waiting: dict[str, list[int]] = {}
@@ -213,12 +216,14 @@ def _example_rows(data: Rows, test: Sequence[int]) -> list[int]:
     return found
 
 
-def _kind_row(data: Rows, kind: str, rows: list[int], scores: Floats, seed: int) -> dict[str, Any]:
+def _kind_row(
+    data: LabelledRows, kind: str, rows: list[int], scores: Floats, seed: int
+) -> dict[str, Any]:
     measured = evaluate.summarise(scores, data.labels[rows], data.groups(rows), seed=seed)
     return {"kind": kind, **{name: measured[name] for name in KIND_FIELDS}}
 
 
-def _fit(data: Rows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
+def _fit(data: LabelledRows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
     chosen = fitted.chosen
     return {
         "method": chosen.method,
@@ -232,8 +237,8 @@ def _fit(data: Rows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
     }
 
 
-def _shuffled(data: Rows, fitted: Fitted) -> list[float]:
-    means, train = fitted.here.means, list(data.labelled.train)
+def _shuffled(data: LabelledRows, fitted: Fitted) -> list[float]:
+    means, train = fitted.activations.means, list(data.labelled.train)
     validation, chosen = list(data.labelled.validation), fitted.chosen
     return evaluate.shuffled_label_aurocs(
         means[train],

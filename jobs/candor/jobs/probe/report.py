@@ -1,8 +1,8 @@
-"""`candor probe report`: one self-contained HTML page of what is known of a probe.
+"""`candor probe report`: a probe's quality as one self-contained HTML page.
 
-From `card.json` and `report.json` alone, as `candor probe train` wrote them: no model is loaded and
-nothing is measured here. The page holds texts of the training data's test rows; share it as you
-would share them.
+The page is made from `card.json` and `report.json` alone, as `candor probe train` wrote them: no
+model is loaded and nothing is measured here. It quotes test rows of the training data, so it may be
+shared with the same people as that data.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from candor.flags import UsageError
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import replacing
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
@@ -24,60 +25,58 @@ BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
 
 
-def report(probe: Path, *, out: Path | None = None) -> int:
-    """Write a probe's report as one HTML page that needs nothing else.
+@command
+def report(probe: Path, *, out: Path | None = None) -> Exit:
+    """Write a probe's report as one self-contained HTML page.
 
     Parameters
     ----------
     probe
-        Directory of a probe: card.json, probe.safetensors and report.json.
+        Folder of a probe, a linear classifier on a reward model's activations, as candor probe
+        train writes it: card.json, probe.safetensors and report.json.
     out
-        The page; report.html in the probe's directory unless given.
+        The HTML page to write; by default report.html in the probe's folder.
     """
-
-    def run() -> Exit:
-        try:
-            card = load(probe).card
-            found = read_report(probe / "report.json")
-            html = page(card, found)
-        except ArtifactError as error:
-            raise JobStopped(Exit.USAGE, str(error)) from error
-        except (KeyError, TypeError, IndexError) as error:
-            raise JobStopped(
-                Exit.USAGE,
-                f"{probe / 'report.json'} is not as this Candor writes it ({error!r}): train again",
-            ) from None
-        target = out or probe / "report.html"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as file:
-            file.write(html.encode("utf-8", "replace"))
-        print(json.dumps({"name": card.name, "report": str(target)}))
-        return Exit.DONE
-
-    return exit_code(run)
+    try:
+        card = load(probe).card
+        found = read_report(probe / "report.json")
+        html = page(card, found)
+    except ArtifactError as error:
+        raise UsageError(str(error)) from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise UsageError(
+            f"{probe / 'report.json'} is not as this version of Candor writes it ({error!r}): "
+            "train again"
+        ) from None
+    target = out or probe / "report.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(html.encode("utf-8", "replace"))
+    print(json.dumps({"name": card.name, "report": str(target)}))
+    return Exit.DONE
 
 
 def read_report(path: Path) -> dict[str, Any]:
     """The report beside the card.
 
     Raises:
-        JobStopped: (usage) no such file, or not a JSON object.
+        UsageError: the file does not exist or is not a JSON object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise JobStopped(
-            Exit.USAGE, f"no {path.name} in {path.parent}: it is written by 'candor probe train'"
+        raise UsageError(
+            f"no {path.name} in {path.parent}: `candor probe train` writes it"
         ) from None
     except ValueError as error:
-        raise JobStopped(Exit.USAGE, f"{path} is not JSON: {error}") from None
+        raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise JobStopped(Exit.USAGE, f"{path} is not a JSON object")
+        raise UsageError(f"{path} is not a JSON object")
     return found
 
 
 def page(card: Card, report: Mapping[str, Any]) -> str:
-    """The whole page.
+    """The page as HTML.
 
     Raises:
         KeyError: the report lacks a part.
@@ -108,12 +107,12 @@ def page(card: Card, report: Mapping[str, Any]) -> str:
 
 
 def warnings(report: Mapping[str, Any]) -> Iterator[str]:
-    """What a reader should not have to find out alone. Rules of thumb, no tests of significance."""
+    """Warnings about the numbers, by rules of thumb rather than tests of significance."""
     controls, overall = report["controls"], report["metrics"]["test"]
     if controls["length_auroc"] is not None and controls["length_auroc"] > 0.65:
         yield "Length alone tells the labels apart: the probe may have learnt length."
     if controls["shuffled_max_auroc"] >= overall["auroc"]:
-        yield "A fit on shuffled labels did as well as the probe: the signal is weak at best."
+        yield "A fit on shuffled labels did as well as the probe: there is little or no signal."
     weak = [
         entry["kind"]
         for entry in report["transfer"]
@@ -121,16 +120,17 @@ def warnings(report: Mapping[str, Any]) -> Iterator[str]:
     ]
     if weak:
         yield (
-            "Fitted without the kind, it is not clearly above chance on: " + ", ".join(weak) + ". "
-            "Do not trust S on kinds of text it was not fitted on."
+            "A probe fitted without the kind is not clearly above chance on: "
+            + ", ".join(weak)
+            + ". Do not trust S on kinds of text that the probe was not fitted on."
         )
     agreement = report["genuine_agreement"]
     if agreement and agreement["fpr"] > 0.1:
-        yield "It flags much genuine agreement: a penalty also costs replies that rightly agree."
+        yield "It flags much genuine agreement: a penalty also hits replies that rightly agree."
 
 
 def colour(logit: float) -> str:
-    """-1 to 1 -> blue over white to orange, as CSS."""
+    """A CSS colour from blue (-1) over white (0) to orange (1)."""
     share = min(1.0, abs(logit)) * 0.75
     end = ORANGE if logit > 0 else BLUE
     return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in end)

@@ -1,10 +1,10 @@
 """`candor probe train`: labelled responses and a reward model -> a probe, its card and a report.
 
-Reads top to bottom: rows -> token ids -> one pass over all layers, kept on disk -> layer, method, C
-and pooling chosen on the validation groups -> controls -> the test groups, once -> bound and
-calibration -> artefact. What takes long is the pass; with `--cache` it is made once.
+The steps: rows -> token ids -> one pass over the reward model, all layers, kept on disk -> layer,
+method, C and pooling chosen on the validation groups -> controls -> the test groups, once -> bound
+and calibration -> artefact. The pass takes most of the time; with `--cache` it is made once.
 
-Progress goes to stderr; the last line of stdout is one JSON object with the headline numbers.
+Progress goes to stderr; the last line of stdout is one JSON object with the main numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import platform
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,9 +23,10 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from candor.engines.choose import build_engine
-from candor.jobs.probe.material import Rows, parse_layers, read_data, tokenise
+from candor.flags import UsageError
+from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import Fitted, measure, score_all
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
 from candor.models.load import RewardModel, load_reward_model
@@ -47,108 +49,104 @@ from candor.probes.probe import Pooling, Probe
 from candor.version import VERSION
 
 TRANSFER_KINDS = 3
-"""Kinds with both labels from which on leaving each out in turn is the default way to choose."""
+"""With this many kinds that have both labels, leaving kinds out is the default way to choose."""
 
-CHOSEN = ("layer", "method", "C", "pooling")
-CURVE = (*CHOSEN, "train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc")
+CHOSEN_FIELDS = ("layer", "method", "C", "pooling")
+MEASURED_FIELDS = ("train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc")
+SWEEP_FIELDS = (*CHOSEN_FIELDS, *MEASURED_FIELDS)
 
 
-def train(
-    *,
-    data: Annotated[list[Path], Parameter(negative="")],
-    model: str,
-    out: Path,
-    name: str,
-    trait: str,
-    layers: str = "all",
-    method: Annotated[list[Method | Literal["all"]] | None, Parameter(negative="")] = None,
-    pooling: Pooling | Literal["all"] = "mean",
-    bound: BoundKind = "clip",
-    select: Select | None = None,
-    hold_out_kind: Annotated[list[str] | None, Parameter(negative="")] = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-) -> int:
-    """Fit a linear probe on a reward model's activations.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of `candor probe train`."""
 
-    Parameters
-    ----------
-    data
-        JSONL of labelled responses: group, label (0 or 1), response, messages or prompt, kind. May
-        be given several times.
-    model
-        The reward model: a folder or a Hugging Face name.
-    out
-        Directory to write: probe.safetensors, card.json, report.json.
-    name
-        How requests will call the probe, e.g. sycophancy.
-    trait
-        One sentence: what a positive score means.
-    layers
-        Hidden states to try: all, 1-30 or 12,16,20 (0 = embeddings).
-    method
-        How weights are fitted; may be given several times, all tries every one. logistic if not
-        given; paper is the recipe of arXiv 2412.00967.
-    pooling
-        How serving pools a response's token logits; all tries every one. Fitting is on means, as in
-        the paper.
-    bound
-        How far one score may move the reward.
-    select
-        transfer chooses by the AUROC on a kind that the fit left out, averaged over the kinds;
-        within by the AUROC on the validation groups. transfer where three kinds have both labels.
-    hold_out_kind
-        A kind to keep out of fitting and choosing; its test rows are reported. May be given several
-        times.
-    cache
-        Directory that keeps the activations for the next run; a temporary one if not given. Size:
-        tokens of the responses x width x bytes a number x layers.
-    seed
-        Of the split, the paper's fit, the bootstrap and the shuffled labels.
-    device
-        auto is CUDA when there is one.
-    dtype
-        The one the probe will be served in; auto is the server's auto.
-    """
-    asked = method or ["logistic"]
-    methods = [m for m in METHODS if m in asked or "all" in asked]
-    poolings: list[Pooling] = list(POOLINGS) if pooling == "all" else [pooling]
+    data: Annotated[list[Path], Parameter(negative="")]
+    """JSONL of labelled responses: group (rows of one group, such as one question, stay in the same
+    part of the split), label (1: has the trait, 0: does not), response, messages or prompt, kind
+    (the family of the row, such as poem-feedback). May be repeated."""
+    model: str
+    """The reward model whose activations the probe reads: a folder or a Hugging Face name."""
+    out: Path
+    """Folder to write: probe.safetensors, card.json, report.json."""
+    name: str
+    """Name of the probe in requests, such as sycophancy."""
+    trait: str
+    """One sentence: the meaning of a positive score."""
+    layers: str = "all"
+    """Hidden states to try: all, 1-30 or 12,16,20 (0 is the embeddings)."""
+    method: Annotated[list[Method | Literal["all"]] | None, Parameter(negative="")] = None
+    """How weights are fitted; all tries every method. Default: logistic. paper is the recipe of
+    arXiv 2412.00967. May be repeated."""
+    pooling: Pooling | Literal["all"] = "mean"
+    """How a response's token logits become one score S when served; all tries every pooling.
+    Fitting uses means, as in the paper."""
+    bound: BoundKind = "clip"
+    """How S is limited before it is multiplied by lambda, the penalty's strength. none: not at all;
+    clip: to its 1st and 99th percentile; hinge: only S above a reference counts; tanh: smoothly on
+    both sides."""
+    select: Select | None = None
+    """How layer, method and pooling are chosen: transfer by the mean AUROC on kinds that the fit
+    left out, within by the AUROC on the validation groups. Default: transfer where three kinds have
+    both labels."""
+    hold_out_kind: Annotated[list[str] | None, Parameter(negative="")] = None
+    """A kind that is left out of fitting and choosing; its test rows are reported. May be
+    repeated."""
+    cache: Path | None = None
+    """Folder that keeps the activations for the next run; by default they are deleted. Size in
+    bytes: response tokens x hidden size x bytes per number x layers."""
+    seed: int = 0
+    """Seed of the split, the paper's fit, the bootstrap and the shuffled labels."""
+    device: str = "auto"
+    """Device of the reward model; auto is CUDA where there is a GPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the reward model; give the format in which the probe will be served."""
 
-    def run() -> Exit:
-        with ExitStack() as on_exit:
-            try:
-                rows = read_data(data, seed, hold_out_kind or ())
-                by = selection(rows.labelled, select)
-                rm = load_reward_model(model, device=device, dtype=dtype)
-                wanted = parse_layers(layers, rm.num_layers)
-                sequences = tokenise(rows.rows, rm, rows.places)
-                folder = cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
-                activations = read_layers(rows, rm, sequences, wanted, folder)
-            except (ValueError, FileNotFoundError) as error:
-                raise JobStopped(Exit.USAGE, str(error)) from error
-            candidates = candidates_of(activations, rows.labelled, methods, poolings, by, seed)
-            chosen = choose(candidates, by)
-            here = activations.read(chosen.layer)
-            fitted = Fitted(chosen, here, score_all(here, chosen, len(rows.rows)), by, seed)
-            probe = Probe(
-                name, torch.from_numpy(chosen.weight), chosen.bias, chosen.layer, chosen.pooling
-            )
-            metrics, report = measure(rows, rm, sequences, fitted)
-            card = describe(rows, rm, probe, trait, bound, fitted, activations.rewards, metrics)
-            write(out, probe, card, fitted.chosen, candidates, report)
-        print(json.dumps(headline(out, card, fitted.chosen), allow_nan=False))
-        return Exit.DONE
+    @property
+    def methods(self) -> list[Method]:
+        """The methods to try, in their own order."""
+        given = self.method or ["logistic"]
+        return [method for method in METHODS if method in given or "all" in given]
 
-    return exit_code(run)
+    @property
+    def poolings(self) -> list[Pooling]:
+        """The poolings to try."""
+        return list(POOLINGS) if self.pooling == "all" else [self.pooling]
+
+
+@command
+def train(options: TrainOptions) -> Exit:
+    """Fit a linear probe on a reward model's activations."""
+    with ExitStack() as on_exit:
+        try:
+            rows = read_data(options.data, options.seed, options.hold_out_kind or ())
+            by = selection(rows.labelled, options.select)
+            rm = load_reward_model(options.model, device=options.device, dtype=options.dtype)
+            layers = parse_layers(options.layers, rm.num_layers)
+            sequences = tokenise(rows.rows, rm, rows.places)
+            folder = options.cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
+            activations = read_layers(rows, rm, sequences, layers, folder)
+        except (ValueError, FileNotFoundError) as error:
+            raise UsageError(str(error)) from error
+        candidates = candidates_of(activations, rows.labelled, options, by)
+        chosen = choose(candidates, by)
+        here = activations.read(chosen.layer)
+        scores = score_all(here, chosen, len(rows.rows))
+        fitted = Fitted(chosen, here, scores, by, options.seed)
+        weight = torch.from_numpy(chosen.weight)
+        probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
+        metrics, report = measure(rows, rm, sequences, fitted)
+        card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
+        write(options.out, probe, card, chosen, candidates, report)
+    print(json.dumps(headline(options.out, card, chosen), allow_nan=False))
+    return Exit.DONE
 
 
 def selection(data: Labelled, select: Select | None) -> Select:
-    """How to choose: as asked, else `transfer` where enough kinds have both labels.
+    """How to choose: `select`, or by default `transfer` where enough kinds have both labels.
 
     Raises:
-        ValueError: `transfer` was asked for and there are not two kinds to leave out.
+        ValueError: `select` is transfer, and there are not two kinds to leave out.
     """
     kinds = data.two_label_kinds()
     if select == "transfer" and len(kinds) < 2:
@@ -160,11 +158,11 @@ def selection(data: Labelled, select: Select | None) -> Select:
 
 
 def read_layers(
-    rows: Rows, rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
+    rows: LabelledRows, rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
 ) -> TokenActivations:
-    """One forward over everything, the sealed test rows included: it looks at no label.
+    """One forward pass over all rows; it reads no label, so the test rows may be included.
 
-    By the engine that serves, so that what rows share is computed once.
+    The serving engine makes it, so that a context that rows share is computed once.
     """
     key = activations_key(
         sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
@@ -185,41 +183,40 @@ def read_layers(
 
 
 def candidates_of(
-    activations: TokenActivations,
-    data: Labelled,
-    methods: list[Method],
-    poolings: list[Pooling],
-    by: Select,
-    seed: int,
+    activations: TokenActivations, data: Labelled, options: TrainOptions, by: Select
 ) -> list[Candidate]:
-    """Every setting, fitted on the training groups and measured as the choice needs it."""
+    """Every setting, fitted on the training groups and measured for the choice."""
     with tqdm(total=len(activations.layers), desc="fits", unit="layer") as bar:
         found = sweep(
-            activations, data, methods=methods, poolings=poolings, seed=seed, progress=bar.update
+            activations,
+            data,
+            methods=options.methods,
+            poolings=options.poolings,
+            seed=options.seed,
+            progress=bar.update,
         )
     if by == "within":
         return found
     with tqdm(total=len(activations.layers), desc="kinds left out", unit="layer") as bar:
-        return with_transfer(found, activations, data, seed=seed, progress=bar.update)
+        return with_transfer(found, activations, data, seed=options.seed, progress=bar.update)
 
 
 def describe(
-    data: Rows,
+    data: LabelledRows,
     rm: RewardModel,
     probe: Probe,
-    trait: str,
-    bound: BoundKind,
+    options: TrainOptions,
     fitted: Fitted,
     rewards: Floats,
     metrics: dict[str, Any],
 ) -> Card:
-    """The card. Bound and calibration come from train and validation rows: test decides nothing."""
+    """The card. Bound and calibration come from train and validation rows, never from test rows."""
     rows, scores, sha256 = data.rows, fitted.scores, data_sha256(data.rows)
     train, validation = list(data.labelled.train), list(data.labelled.validation)
     zeros = [index for index in validation if rows[index].label == 0]
     return Card(
         name=probe.name,
-        trait=trait,
+        trait=options.trait,
         model=ModelIdentity(
             id=rm.id,
             weights_sha256=rm.weights_sha256,
@@ -229,7 +226,7 @@ def describe(
         template_sha256=rm.template_sha256,
         layer=probe.layer,
         pooling=probe.pooling,
-        bound=fit_bound(bound, scores[[*train, *validation]], scores[zeros]),
+        bound=fit_bound(options.bound, scores[[*train, *validation]], scores[zeros]),
         calibration=calibrate(
             rewards[validation],
             scores[validation],
@@ -260,16 +257,16 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     whole = {
         "name": card.name,
-        "chosen": {key: getattr(chosen, key) for key in CHOSEN},
+        "chosen": {key: getattr(chosen, key) for key in CHOSEN_FIELDS},
         "metrics": card.metrics,
-        "sweep": [{key: getattr(one, key) for key in CURVE} for one in candidates],
+        "sweep": [{key: getattr(each, key) for key in SWEEP_FIELDS} for each in candidates],
     }
     write_json(out / "report.json", whole | report)
     artifact.save(out, probe, card)
 
 
 def headline(out: Path, card: Card, chosen: Candidate) -> dict[str, Any]:
-    """What the last line of stdout says."""
+    """The last line of stdout."""
     metrics = card.metrics
     validation, test, agreement = (
         metrics[key] for key in ("validation", "test", "genuine_agreement")
@@ -277,7 +274,7 @@ def headline(out: Path, card: Card, chosen: Candidate) -> dict[str, Any]:
     return {
         "out": str(out),
         "name": card.name,
-        **{key: getattr(chosen, key) for key in CHOSEN},
+        **{key: getattr(chosen, key) for key in CHOSEN_FIELDS},
         "validation_auroc": validation["auroc"],
         "test_auroc": test["auroc"],
         "test_auroc_interval": [test["auroc_low"], test["auroc_high"]],

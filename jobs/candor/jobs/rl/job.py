@@ -20,7 +20,7 @@ from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, cla
 from candor.jobs.rl.strength import Schedule, as_flags
 from candor.jobs.rl.trainer import build_trainer, grpo_config, last_checkpoint
 from candor.jobs.rl.watch import RunEnd, Watch
-from candor.jobs.rollouts.score import score
+from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.manifest import now
 
@@ -101,7 +101,7 @@ def evaluation(
     flags: dict[str, Any] = as_flags(inputs.strengths)
 
     def rate(rollouts: Path, scored: Path) -> int:
-        return score(
+        options = ScoreOptions(
             rollouts=rollouts,
             out=scored,
             reward_url=servers.eval_url,
@@ -110,6 +110,7 @@ def evaluation(
             timeout_s=servers.timeout_s,
             retry_budget_s=servers.retry_budget_s,
         )
+        return score(options)
 
     how = Sampling(
         n=settings.eval_n,

@@ -1,2 +1,1 @@
-"""`candor generate`, `score`, `bon`, `pairs` and `audit tilt`: sampled responses and their
-scores."""
+"""`candor generate`, `score`, `bon`, `pairs` and `audit tilt`: sample, score, compare."""

@@ -1,16 +1,17 @@
 """`candor audit tilt`: how far a reward model favours responses with a flag.
 
-Of scored files, each a data set (or, with `--by`, each value of a field a data set): mean R of the
-flagged minus mean R of the others, overall and within the chosen and the rejected responses. A
-reward that follows quality alone may differ overall, because better responses may carry the flag
-more often; within the chosen alone, or the rejected alone, it should not (the conditional form of
-Causal Rewards, arXiv 2501.09620). And prompt by prompt: the share that an optimiser of strength
-beta would push towards the flag, and the penalty lambda*(x) that would undo it
-(`candor.probes.tilt`).
+The report covers each data set: a scored file or, with `--by`, the rows with one value of a field.
+It states mean R of the flagged responses minus mean R of the others, over all responses and within
+the chosen and the rejected responses. A reward that follows quality alone may differ over all
+responses, because better responses may carry the flag more often. Within the chosen alone, or the
+rejected alone, it should not differ (the conditional form of Causal Rewards, arXiv 2501.09620).
 
-Which response was preferred is "chosen": true or false in "responses", as `candor score` writes it
-for preference pairs; without it the two parts are left out. R is the base reward: no penalty is in
-it.
+It also states, over prompts, the share that an optimiser of strength beta would push towards the
+flag, and the penalty lambda*(x) that would undo this (`candor.probes.tilt`).
+
+The field "chosen" of a response, true or false, says which response was preferred; `candor score`
+writes it for preference pairs. Without it the report has no parts for chosen and rejected. R is the
+base reward, without penalties.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
+from cyclopts import Parameter
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.flags import Flag, parse_flag
 from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -35,83 +38,70 @@ from candor.probes.fitting.calibrate import within_std
 from candor.probes.tilt import prompt_tilt, reward_gap
 
 
-def audit_tilt(
-    *,
-    scored: list[Path],
-    flag: str,
-    out: Path,
-    beta: float = 1.0,
-    by: str | None = None,
-    seed: int = 0,
-) -> int:
-    """How far R favours a flag: reward gap, tilted prompts, and the penalty that would undo it.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TiltOptions:
+    """The options of `candor audit tilt`."""
 
-    Parameters
-    ----------
-    scored
-        JSONL written by `candor score`; repeat for more. Each file is a data set.
-    flag
-        contains:TEXT, probe:NAME>THRESHOLD or field:NAME.
-    out
-        JSON with gaps, shares and intervals (bootstrap over prompts) for each data set.
-    beta
-        Strength of the optimiser: an inverse temperature, 1 / reward units.
-    by
-        A field of the rows, such as meta.source: each of its values is a data set instead.
-    seed
-        Of the bootstrap.
-    """
+    scored: Annotated[list[Path], Parameter(negative="")]
+    """JSONL written by `candor score`; each file is a data set. May be repeated."""
+    flag: str
+    """Which responses are flagged: contains:TEXT, probe:NAME>THRESHOLD (the score of probe NAME is
+    above THRESHOLD, in logits) or field:NAME (that field of the response is true)."""
+    out: Path
+    """JSON to write: for each data set the difference in R (the reward model's score) between
+    flagged and other responses, and the share of prompts whose flagged responses an optimiser would
+    favour, with 95 % intervals (bootstrap over prompts)."""
+    beta: float = 1.0
+    """Strength of the optimiser: an inverse temperature, in 1 / reward units."""
+    by: str | None = None
+    """A field of the rows, such as meta.source: each of its values is a data set, in place of each
+    file."""
+    seed: int = 0
+    """Seed of the bootstrap."""
 
-    def run() -> Exit:
-        started = now()
-        for path in scored:
-            check_paths(path, out)
-        if not (np.isfinite(beta) and beta > 0):
-            raise JobStopped(Exit.USAGE, f"--beta {beta}: must be a number above 0")
-        wanted = parse_flag(flag)
-        read = [_read(path, wanted, by) for path in scored]
-        model = _same_model(scored, [one.model for one in read])
-        responses = [response for one in read for response in one.responses]
-        if len({response.flag for response in responses}) < 2:
-            which = "every" if responses and responses[0].flag else "no"
-            raise JobStopped(
-                Exit.USAGE, f"--flag {flag}: {which} response has it, so nothing can be compared"
-            )
-        report: dict[str, Any] = {
-            "flag": flag,
-            "beta": beta,
-            "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
-            "reward_model": model,
-            "num_left_out": sum(one.num_left_out for one in read),
-            "all": data_set(responses, beta, seed),
-            "sets": {
-                name: data_set(members, beta, seed) for name, members in _sets(responses).items()
-            },
-        }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, report)
-        write_manifest(
-            out,
-            command="audit tilt",
-            inputs={f"scored {number}": path for number, path in enumerate(scored, 1)},
-            settings={"flag": flag, "beta": beta, "by": by, "seed": seed},
-            counts={"responses": len(responses), "left_out": report["num_left_out"]},
-            started=started,
+
+@command
+def audit_tilt(options: TiltOptions) -> Exit:
+    """How far R favours a flag: reward gap, tilted prompts, and the penalty that would undo it."""
+    started = now()
+    for path in options.scored:
+        check_paths(path, options.out)
+    if not (np.isfinite(options.beta) and options.beta > 0):
+        raise UsageError(f"--beta {options.beta}: must be a number above 0")
+    flag = parse_flag(options.flag)
+    files = [read_scored(path, flag, options.by) for path in options.scored]
+    report = tilt_report(files, options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, report)
+    num_left_out = report["num_left_out"]
+    write_manifest(
+        options.out,
+        command="audit tilt",
+        inputs={f"scored {number}": path for number, path in enumerate(options.scored, 1)},
+        settings={
+            "flag": options.flag,
+            "beta": options.beta,
+            "by": options.by,
+            "seed": options.seed,
+        },
+        counts={
+            "responses": sum(len(file.responses) for file in files),
+            "left_out": num_left_out,
+        },
+        started=started,
+    )
+    if num_left_out:
+        print(
+            f"candor: left out: {num_left_out} rows or responses without a score", file=sys.stderr
         )
-        if report["num_left_out"]:
-            print(
-                f"candor: left out: {report['num_left_out']} rows or responses without a score",
-                file=sys.stderr,
-            )
-        print(orjson.dumps(_summary(out, report)).decode())
-        return Exit.DONE
-
-    return exit_code(run)
+    print(orjson.dumps(_summary(options.out, report)).decode())
+    return Exit.DONE
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One scored response, as the audit sees it."""
+    """One scored response, as the audit reads it."""
 
     data_set: str
     prompt: str
@@ -121,16 +111,53 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """What one file holds."""
+class ScoredFile:
+    """The responses of one scored file."""
 
     responses: list[Response]
     model: Row
     num_left_out: int
 
 
+def tilt_report(files: Sequence[ScoredFile], options: TiltOptions) -> dict[str, Any]:
+    """The report over all files and for each data set.
+
+    Raises:
+        UsageError: several reward models, or a flag that every response has or no response has.
+    """
+    model = _same_model(options.scored, [file.model for file in files])
+    responses = [response for file in files for response in file.responses]
+    if len({response.flag for response in responses}) < 2:
+        which = "every" if responses and responses[0].flag else "no"
+        raise UsageError(
+            f"--flag {options.flag}: {which} response has it, so nothing can be compared"
+        )
+    beta, seed = options.beta, options.seed
+    by_set: dict[str, list[Response]] = {}
+    for response in responses:
+        by_set.setdefault(response.data_set, []).append(response)
+    return {
+        "flag": options.flag,
+        "beta": beta,
+        "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
+        "reward_model": model,
+        "num_left_out": sum(file.num_left_out for file in files),
+        "all": data_set(responses, beta, seed),
+        "sets": {name: data_set(members, beta, seed) for name, members in by_set.items()},
+    }
+
+
+def data_set(responses: Sequence[Response], beta: float, seed: int) -> dict[str, Any]:
+    """The numbers of one data set: overall and, where known, within the chosen and the rejected."""
+    found = {"std_R": _spread(responses), "overall": part(responses, beta, seed)}
+    for side, chosen in (("chosen", True), ("rejected", False)):
+        if members := [response for response in responses if response.chosen is chosen]:
+            found[side] = part(members, beta, seed)
+    return found
+
+
 def part(responses: Sequence[Response], beta: float, seed: int) -> dict[str, Any]:
-    """Gap and tilt of some responses, as the report says them."""
+    """Gap and tilt of some responses, in the report's form."""
     columns = (
         [response.base_reward for response in responses],
         [float(response.flag) for response in responses],
@@ -147,24 +174,8 @@ def part(responses: Sequence[Response], beta: float, seed: int) -> dict[str, Any
     }
 
 
-def data_set(responses: Sequence[Response], beta: float, seed: int) -> dict[str, Any]:
-    """One data set: overall and, where it is known, within the chosen and the rejected."""
-    found = {"std_R": _spread(responses), "overall": part(responses, beta, seed)}
-    for side, chosen in (("chosen", True), ("rejected", False)):
-        if one_side := [response for response in responses if response.chosen is chosen]:
-            found[side] = part(one_side, beta, seed)
-    return found
-
-
-def _sets(responses: Sequence[Response]) -> dict[str, list[Response]]:
-    found: dict[str, list[Response]] = {}
-    for response in responses:
-        found.setdefault(response.data_set, []).append(response)
-    return found
-
-
 def _spread(responses: Sequence[Response]) -> float | None:
-    """Within-prompt std(R), to hold the gaps against; None without a prompt of two responses."""
+    """Within-prompt std(R), a scale for the gaps; None where no prompt has two responses."""
     by_prompt: dict[str, list[float]] = {}
     for response in responses:
         by_prompt.setdefault(response.prompt, []).append(response.base_reward)
@@ -172,27 +183,32 @@ def _spread(responses: Sequence[Response]) -> float | None:
     return within_std(shared) if shared else None
 
 
-def _read(path: Path, flag: Flag, by: str | None) -> Read:
+def read_scored(path: Path, flag: Flag, by: str | None) -> ScoredFile:
+    """The responses of a scored file, with their flag and data set.
+
+    Raises:
+        UsageError: the file is not as `candor score` writes it, or a response lacks what `flag` or
+            `by` reads.
+    """
     rows = read_rows(path)
     good = scored_rows(rows)
     model = one_model(path, good)
     responses: list[Response] = []
-    num_failed = len(rows) - len(good)
+    num_left_out = len(rows) - len(good)
     for row in good:
         read_group(path, row)
         data_set = str(path) if by is None else _field_of(path, row, by)
-        found = candidates(row)
-        num_failed += len(row["scores"]) - len(found)
-        for index in found:
+        scored = candidates(row)
+        num_left_out += len(row["scores"]) - len(scored)
+        for index in scored:
             try:
                 responses.append(_response(row, index, flag, data_set))
             except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
                 reason = str(error) if type(error) is ValueError else repr(error)
-                raise JobStopped(
-                    Exit.USAGE,
-                    f"{path}: key {row['key']!r}: response {index} {reason} (--flag {flag.spec})",
+                raise UsageError(
+                    f"{path}: key {row['key']!r}: response {index} {reason} (--flag {flag.spec})"
                 ) from None
-    return Read(responses, model, num_failed)
+    return ScoredFile(responses, model, num_left_out)
 
 
 def _response(row: Row, index: int, flag: Flag, data_set: str) -> Response:
@@ -208,25 +224,22 @@ def _field_of(path: Path, row: Row, by: str) -> str:
     for name in by.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if not isinstance(value, str | int | float):
-        raise JobStopped(
-            Exit.USAGE, f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)"
-        )
+        raise UsageError(f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)")
     return str(value)
 
 
 def _same_model(paths: Sequence[Path], models: Sequence[Row]) -> dict[str, str]:
     for path, model in zip(paths, models, strict=True):
         if model["revision"] != models[0]["revision"]:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: was scored by other weights ({model['revision'][:12]}) than {paths[0]} "
-                f"({models[0]['revision'][:12]}); audit one reward model at a time",
+                f"({models[0]['revision'][:12]}); audit one reward model at a time"
             )
     return {"id": models[0]["id"], "revision": models[0]["revision"]}
 
 
 def _summary(out: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """The last line of stdout: each data set's gaps, and the tilt prompt by prompt."""
+    """The last line of stdout: each data set's gaps, and the tilt over prompts."""
 
     def brief(found: dict[str, Any]) -> dict[str, Any]:
         within = found["overall"]["within_prompts"]

@@ -1,17 +1,19 @@
-"""`candor bon`: what best-of-N would pick under the base reward and under the penalised one.
+"""`candor bon`: what best-of-N picks under the base reward and under the penalised reward.
 
-From stored scores alone, nothing is scored again: what a reward is made of is stored, and another
-strength is put in (`candor.jobs.rollouts.variants`). Where the paper (arXiv 2412.00967) draws one
-subset of N candidates for each N, this takes the exact expectation over all subsets, so a curve
-along N has no sampling noise of its own; what remains is which prompts there are, and a bootstrap
-over prompts shows it.
+Everything comes from stored scores; nothing is scored again. The parts of each reward are stored,
+so another strength can be put in (`candor.jobs.rollouts.variants`). The paper (arXiv 2412.00967)
+draws one subset of N candidates for each N. Here each point is the exact expectation over all
+subsets, so a curve along N has no sampling noise of its own; a bootstrap over prompts shows the
+remaining uncertainty, which is the choice of prompts.
 
-Responses that could not be scored are no candidates: the choice is among the others, as if they had
-not been drawn. A prompt that is left with fewer than the largest N is left out at every N, so that
-all points of a curve are of the same prompts. Both are counted in the report and said on stderr:
-what is left out is not left out at random (an overlong answer was an answer).
+A response that could not be scored is no candidate: the choice is among the other responses, as if
+that response had not been drawn. A prompt that is left with fewer candidates than the largest N is
+left out at every N, so that all points of a curve are about the same prompts. Both are counted in
+the report and on stderr, because they are not left out at random (an overlong answer was an
+answer).
 
-S here is each probe's pooled score as stored, unbounded. Nothing is fitted and no lambda is chosen.
+S is each probe's pooled score as stored, without a bound. Nothing is fitted and no lambda is
+chosen.
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
+from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
+from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
@@ -38,11 +44,85 @@ RULES = ("base_reward", "reward")
 """Choose by R, or by R minus the penalties."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BonOptions:
+    """The options of `candor bon`."""
+
+    scored: Path
+    """JSONL written by `candor score`."""
+    out: Path
+    """JSON to write: for each N the mean and 95 % interval (bootstrap over prompts) of R (the
+    reward model's score), of S (each probe's score, logits) and of the reward (R minus the
+    penalties)."""
+    n: str = "1,2,4,8,16"
+    """The values of N, separated by commas. The largest N may be at most the number of responses of
+    every row."""
+    lambda_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME=0,0.5,1,2: the same numbers with each of these lambdas for probe NAME. The penalty is
+    lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
+    says. May be repeated."""
+    kappa_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(S) / std(R); both
+    standard deviations are within a prompt and on the probe's card. May be repeated."""
+    closed_form: ClosedFormOption = None
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+@command
+def bon(options: BonOptions) -> Exit:
+    """Best-of-N under the base reward and under the penalised reward, from a scored file.
+
+    Writes the numbers to --out and, for the largest N, each rule's pick from the first N candidates
+    to OUT.chosen.jsonl. Failed rows, responses without a score, and rows left with fewer candidates
+    than the largest N are left out and counted.
+    """
+    started = now()
+    scored, out = options.scored, options.out
+    check_paths(scored, out)
+    ns = _parse_ns(options.n)
+    rows = read_rows(scored)
+    good = scored_rows(rows)
+    kept = groups_of(scored, good, max(ns))
+    variants = variants_of(
+        scored,
+        *kept[0],
+        lambda_sweep=options.lambda_sweep,
+        kappa_sweep=options.kappa_sweep,
+        closed_form=options.closed_form,
+    )
+    counts = {
+        "rows": len(rows),
+        "done": len(kept),
+        "failed": len(rows) - len(good),
+        "short": len(good) - len(kept),
+        "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
+    }
+    report = _heading(counts) | compare([group for _, group in kept], ns, variants, options.seed)
+    chosen = out.with_name(out.name + ".chosen.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
+    write_json(out, report)
+    write_manifest(
+        out,
+        command="bon",
+        inputs={"scored": scored},
+        settings={"n": ns, "variants": [v.as_json() for v in variants], "seed": options.seed},
+        counts=counts,
+        started=started,
+    )
+    _say_left_out(counts, max(ns))
+    print(orjson.dumps(_summary(out, chosen, report)).decode())
+    return Exit.DONE
+
+
 def selection_weights(rewards: ArrayLike, n: int) -> Array:
     """Probability that each of M candidates is the best of n drawn without replacement, exactly.
 
-    With L candidates below it, one is the best of C(L, n - 1) of the C(M, n) subsets. Of t equal
-    ones, some is the best in C(L + t, n) - C(L, n) subsets, and each has an equal share of them.
+    A candidate with L candidates below it is the best of C(L, n - 1) of the C(M, n) subsets. Among
+    t candidates of equal reward, some candidate is the best in C(L + t, n) - C(L, n) subsets, and
+    each has an equal share of these.
 
     Args:
         rewards: [M], finite.
@@ -52,7 +132,7 @@ def selection_weights(rewards: ArrayLike, n: int) -> Array:
         [M] float64, summing to 1 up to rounding.
 
     Raises:
-        ValueError: n out of range, or a reward that is not finite (it has no rank).
+        ValueError: n is out of range, or a reward is not finite (it has no rank).
     """
     values = np.asarray(rewards, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
@@ -77,14 +157,14 @@ def expected(values: ArrayLike, weights: ArrayLike) -> float:
 
 
 def picked(group: Group, rule: str, n: int) -> Array:
-    """[K]: expected R, S of each probe, and reward of what best-of-n picks by `rule`."""
+    """[K]: expected R, S of each probe, and reward of the best-of-n pick by `rule`."""
     weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
     rows = [group.base_reward, *group.scores.values(), group.reward]
     return np.array([expected(row, weights) for row in rows])
 
 
 def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """One entry an n: mean and interval of R, of each S and of the reward of what is picked."""
+    """One entry per n: mean and interval of the pick's R, each S and reward."""
     names = list(groups[0].scores)
     values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
     flat = values.reshape(len(groups), -1)
@@ -109,7 +189,7 @@ def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> l
 def compare(
     groups: Sequence[Group], ns: Sequence[int], variants: Sequence[Variant], seed: int
 ) -> dict[str, Any]:
-    """The report: both rules at every n, and the penalised one under every variant."""
+    """The report: both rules at every n, and the penalised rule under every variant."""
     report: dict[str, Any] = {
         "n": list(ns),
         "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
@@ -120,91 +200,14 @@ def compare(
     }
     for variant in variants:
         changed = [variant.apply(group) for group in groups]
-        told = dict(variant.told)
+        entry: dict[str, Any] = dict(variant.strength)
         if variant.section == "closed_form":
-            strengths = [group.lambdas[variant.name][0] for group in changed]
-            told["mean_lambda"] = float(np.mean(strengths))
-            told["share_penalised"] = float(np.mean([s > 0 for s in strengths]))
-        entry = {**told, "best_of_n": curve(changed, "reward", ns, seed)}
+            lambdas = [group.lambdas[variant.name][0] for group in changed]
+            entry["mean_lambda"] = float(np.mean(lambdas))
+            entry["share_penalised"] = float(np.mean([lambda_ > 0 for lambda_ in lambdas]))
+        entry["best_of_n"] = curve(changed, "reward", ns, seed)
         report[variant.section].setdefault(variant.name, []).append(entry)
     return report
-
-
-def bon(
-    *,
-    scored: Path,
-    out: Path,
-    n: str = "1,2,4,8,16",
-    lambda_sweep: list[str] | None = None,
-    kappa_sweep: list[str] | None = None,
-    closed_form: list[str] | None = None,
-    seed: int = 0,
-) -> int:
-    """Best-of-N under the base reward and under the penalised reward, from a scored file.
-
-    Writes the numbers to --out and, for the largest N, what each rule picks from the first N
-    candidates to OUT.chosen.jsonl. Rows that failed, responses that could not be scored and rows
-    left with fewer than the largest N are left out and counted.
-
-    Parameters
-    ----------
-    scored
-        JSONL written by `candor score`.
-    out
-        JSON with mean and 95 % interval (bootstrap over prompts) of R, S and reward for each N.
-    n
-        The Ns, separated by commas; at most the number of responses of every row.
-    lambda_sweep
-        NAME=0,0.5,1,2: the same with this probe's lambda replaced; may be repeated.
-    kappa_sweep
-        NAME=0,0.5,1,2: the same by kappa, as the server that scored would have set lambda.
-    closed_form
-        NAME=BETA or NAME=BETA:THRESHOLD: lambda of each prompt's own candidates; may be repeated.
-    seed
-        Of the bootstrap.
-    """
-
-    def run() -> Exit:
-        started = now()
-        check_paths(scored, out)
-        ns = _parse_ns(n)
-        rows = read_rows(scored)
-        good = scored_rows(rows)
-        kept = groups_of(scored, good, max(ns))
-        groups = [group for _, group in kept]
-        variants = variants_of(
-            scored,
-            *kept[0],
-            lambda_sweep=lambda_sweep or (),
-            kappa_sweep=kappa_sweep or (),
-            closed_form=closed_form or (),
-        )
-        counts = {
-            "rows": len(rows),
-            "done": len(kept),
-            "failed": len(rows) - len(good),
-            "short": len(good) - len(kept),
-            "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
-        }
-        report = _heading(counts) | compare(groups, ns, variants, seed)
-        chosen = out.with_name(out.name + ".chosen.jsonl")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
-        write_json(out, report)
-        told = [{"section": v.section, "probe": v.name, **v.told} for v in variants]
-        write_manifest(
-            out,
-            command="bon",
-            inputs={"scored": scored},
-            settings={"n": ns, "variants": told, "seed": seed},
-            counts=counts,
-            started=started,
-        )
-        _say_left_out(counts, max(ns))
-        print(orjson.dumps(_summary(out, chosen, report)).decode())
-        return Exit.DONE
-
-    return exit_code(run)
 
 
 def _parse_ns(text: str) -> list[int]:
@@ -213,14 +216,14 @@ def _parse_ns(text: str) -> list[int]:
     except ValueError:
         ns = [0]
     if ns[0] < 1:
-        raise JobStopped(Exit.USAGE, f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
+        raise UsageError(f"--n {text}: must be whole numbers from 1, as in 1,2,4,8,16")
     return ns
 
 
 def _chosen_row(row: Row, n: int) -> Row:
     """What each rule picks from the first n candidates (any n are as good); the first of equals.
 
-    `index` is into the row's responses, those without scores included.
+    `index` counts the row's responses, those without scores included.
     """
     chosen = {}
     for rule in RULES:
@@ -241,17 +244,17 @@ def _heading(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _say_left_out(counts: Mapping[str, int], n: int) -> None:
-    if counts["failed"] or counts["failed_responses"]:  # only these make a row short
+    if counts["failed"] or counts["failed_responses"]:  # nothing else makes a row short
         print(
             f"candor: left out: {counts['failed']} rows that failed; "
             f"{counts['failed_responses']} responses that could not be scored; "
-            f"{counts['short']} rows that have fewer than {n} others",
+            f"{counts['short']} rows with fewer than {n} scored responses",
             file=sys.stderr,
         )
 
 
 def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The last line of stdout: the largest N, for scripts and eyes."""
+    """The last line of stdout: the numbers at the largest N."""
     return {
         "out": str(out),
         "chosen": str(chosen),

@@ -1,10 +1,10 @@
-"""`Flag`: a yes or no about one scored response, from a text on the command line.
+"""`Flag`: yes or no for each scored response, from a text on the command line.
 
-    contains:TEXT           the response holds TEXT, upper and lower case alike
-    probe:NAME>THRESHOLD    S of a scored probe is above THRESHOLD, a logit
-    field:NAME              "NAME" of the response is true (or false), as whoever made the file said
+    contains:TEXT           the response holds TEXT, in upper or lower case
+    probe:NAME>THRESHOLD    S (the score) of probe NAME is above THRESHOLD, a logit
+    field:NAME              the field "NAME" of the response is true
 
-A flag says what is counted, not that it is bad: whether agreeing is wrong is the data's business.
+A flag marks the responses to count. It does not say that they are bad.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
 from candor.jobs.running.files import Row
 
 FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"
@@ -21,10 +21,10 @@ FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Call it with a response of a row and its scores.
+    """A call takes a response of a row and that response's scores.
 
     Raises:
-        ValueError: (of a call) the response lacks what the flag looks at; the message says what.
+        ValueError: (a call) the response lacks the field or score that the flag reads.
     """
 
     spec: str
@@ -35,10 +35,10 @@ class Flag:
 
 
 def parse_flag(spec: str) -> Flag:
-    """A flag of its text.
+    """The flag that a text describes.
 
     Raises:
-        JobStopped: (usage) none of the forms.
+        UsageError: the text has none of the three forms.
     """
     kind, _, rest = spec.partition(":")
     if kind == "contains" and rest:
@@ -53,7 +53,7 @@ def parse_flag(spec: str) -> Flag:
             threshold = math.nan
         if math.isfinite(threshold):
             return Flag(spec, lambda response, score: _score(score, name) > threshold)
-    raise JobStopped(Exit.USAGE, f"--flag {spec}: must be {FORMS}")
+    raise UsageError(f"--flag {spec}: must be {FORMS}")
 
 
 def _field(response: Row, name: str) -> bool:

@@ -1,147 +1,146 @@
-"""`candor generate`: n samples a prompt from an OpenAI-form server, as rows to be scored.
+"""`candor generate`: sample n responses per prompt from an OpenAI-compatible server.
 
-    {"key", "messages", "meta"}  ->  {"key", "messages", "meta", "model", "responses": [{"text",
-    "finish_reason"}]}
+    {"key", "messages", "meta"}  ->  the same + "model" + "responses": [{"text", "finish_reason"}]
 
-A row's seed comes from `--seed` and its key alone: neither order, nor concurrency, nor a restart
-changes what is asked for. (Whether a seed gives the same text again is the server's: a batching
-engine may round differently.)
+A row's seed follows from `--seed` and the row's key alone, so neither the order of the rows, nor
+the concurrency, nor a restart changes a request. Whether the same seed gives the same text again
+depends on the server: an engine that batches may round differently.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from pydantic import Field, TypeAdapter, ValidationError
 
 from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
 from candor.client.schema import Message
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.client.wire import describe_first_error
+from candor.flags import UsageError, read_key_file
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, check_paths, read_api_key, run_job
+from candor.jobs.running.rows import Job, check_paths, run_job
 
 TOP_P = 1.0
-"""Sent with every request: the samples are from the model's own distribution, tempered."""
+"""Sent with every request: no token is cut from the model's distribution."""
 
 _messages = TypeAdapter(Annotated[list[Message], Field(min_length=1)])
 
 
-def generate(
-    *,
-    prompts: Path,
-    out: Path,
-    generator_url: str,
-    generator_model: str,
-    n: int = 16,
-    temperature: float = 0.8,
-    max_tokens: int = 64,
-    seed: int = 0,
-    response_prefix: str = "",
-    concurrency: int = 4,
-    api_key_file: Path | None = None,
-    timeout_s: float = 600.0,
-    retry_budget_s: float = 300.0,
-) -> int:
-    """Draw n candidates for every prompt. Killed or interrupted, the same command goes on.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """The options of `candor generate`."""
 
-    Parameters
-    ----------
-    prompts
-        JSONL of {"key", "messages", "meta"}.
-    out
-        JSONL of the same rows with "model" and "responses".
-    generator_url
-        An OpenAI-form server, such as vLLM.
-    generator_model
-        The model's served name; another one is refused.
-    n
-        Candidates a prompt.
-    temperature
-        Sampling temperature; top_p is 1.
-    max_tokens
-        Longest candidate.
-    seed
-        Of the whole run; each prompt's own seed is derived from it and its key.
-    response_prefix
-        How every candidate has to begin, as part of it; needs a server with vLLM's
-        continue_final_message.
-    concurrency
-        Prompts asked for at a time.
-    api_key_file
-        File with the server's key.
-    timeout_s
-        Longest wait for one prompt's candidates, in seconds.
-    retry_budget_s
-        How long a server may stay away before the job stops, in seconds.
-    """
+    prompts: Path
+    """JSONL with one prompt per row: {"key", "messages", "meta"}."""
+    out: Path
+    """JSONL to write: the same rows with "model" and "responses"."""
+    generator_url: str
+    """Address of an OpenAI-compatible chat server, such as vLLM."""
+    generator_model: str
+    """Name under which that server serves the model; a reply from another model is refused."""
+    n: int = 16
+    """Responses per prompt."""
+    temperature: float = 0.8
+    """Sampling temperature; top_p is always 1."""
+    max_tokens: int = 64
+    """Most tokens per response."""
+    seed: int = 0
+    """Seed of the run; each prompt's own seed is derived from it and the prompt's key."""
+    response_prefix: str = ""
+    """Text that every response begins with, and that is part of the response. The server must
+    support vLLM's continue_final_message."""
+    concurrency: int = 4
+    """Prompts that are sampled at the same time."""
+    api_key_file: Path | None = None
+    """File that holds the server's API key."""
+    timeout_s: float = 600.0
+    """Longest wait for the responses to one prompt, in seconds."""
+    retry_budget_s: float = 300.0
+    """How long the server may be unreachable before the job stops, in seconds."""
 
-    async def run() -> Exit:
-        check_paths(prompts, out)
-        rows = read_rows(prompts)
-        _check_messages(prompts, rows)
-        async with _client(
-            generator_url, generator_model, api_key_file, timeout_s, retry_budget_s
-        ) as client:
 
-            async def draw(row: Row) -> Row:
-                completions = await client.complete(
-                    row["messages"],
-                    n=n,
-                    temperature=temperature,
-                    top_p=TOP_P,
-                    max_tokens=max_tokens,
-                    seed=row_seed(seed, row["key"]),
-                    prefix=response_prefix,
-                )
-                return {"model": client.model, "responses": [asdict(c) for c in completions]}
+@command
+def generate(options: GenerateOptions) -> Exit:
+    """Sample n responses per prompt. After a kill or an interrupt, the same command continues."""
+    return asyncio.run(_generate(options))
 
-            job = Job(
-                command="generate",
-                source=prompts,
-                rows=rows,
-                out=out,
-                settings={
-                    "n": n,
-                    "temperature": temperature,
-                    "top_p": TOP_P,
-                    "max_tokens": max_tokens,
-                    "seed": seed,
-                    # Only where there is one: rows drawn before the option existed stay good.
-                    **({"response_prefix": response_prefix} if response_prefix else {}),
-                },
-                server={"generator_model": generator_model},
-                concurrency=concurrency,
-                notes={"generator_url": generator_url, "concurrency": concurrency},
+
+async def _generate(options: GenerateOptions) -> Exit:
+    check_paths(options.prompts, options.out)
+    rows = read_rows(options.prompts)
+    _check_messages(options.prompts, rows)
+    settings: dict[str, Any] = {
+        "n": options.n,
+        "temperature": options.temperature,
+        "top_p": TOP_P,
+        "max_tokens": options.max_tokens,
+        "seed": options.seed,
+    }
+    if options.response_prefix:  # else absent, as in rows drawn before the option existed
+        settings["response_prefix"] = options.response_prefix
+    job = Job(
+        command="generate",
+        source=options.prompts,
+        rows=rows,
+        out=options.out,
+        settings=settings,
+        server={"generator_model": options.generator_model},
+        concurrency=options.concurrency,
+        notes={"generator_url": options.generator_url, "concurrency": options.concurrency},
+    )
+    client = open_generator(
+        "--generator-url",
+        options.generator_url,
+        options.generator_model,
+        read_key_file("--api-key-file", options.api_key_file),
+        timeout_s=options.timeout_s,
+        retry_budget_s=options.retry_budget_s,
+    )
+    async with client:
+
+        async def sample(row: Row) -> Row:
+            completions = await client.complete(
+                row["messages"],
+                n=options.n,
+                temperature=options.temperature,
+                top_p=TOP_P,
+                max_tokens=options.max_tokens,
+                seed=row_seed(options.seed, row["key"]),
+                prefix=options.response_prefix,
             )
-            return await run_job(job, draw)
+            return {"model": client.model, "responses": [asdict(c) for c in completions]}
 
-    return exit_code(lambda: asyncio.run(run()))
+        return await run_job(job, sample)
 
 
 def row_seed(seed: int, key: str) -> int:
-    """A row's seed, 0 <= seed < 2**31 (what every server's seed field takes)."""
+    """A row's seed: 0 <= seed < 2**31, which every server's seed field takes."""
     digest = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _client(
-    url: str, model: str, api_key_file: Path | None, timeout_s: float, retry_budget_s: float
+def open_generator(
+    flag: str, url: str, model: str, api_key: str | None, *, timeout_s: float, retry_budget_s: float
 ) -> AsyncGeneratorClient:
+    """A client of the server at `url`, which was given by `flag`.
+
+    Raises:
+        UsageError: `url` is not an HTTP address.
+    """
     try:
         return AsyncGeneratorClient(
-            url,
-            model=model,
-            api_key=read_api_key(api_key_file),
-            timeout_s=timeout_s,
-            retry=Retry(budget_s=retry_budget_s),
+            url, model=model, api_key=api_key, timeout_s=timeout_s, retry=Retry(retry_budget_s)
         )
     except ValueError as error:
-        raise JobStopped(Exit.USAGE, f"--generator-url: {error}") from None
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _check_messages(path: Path, rows: list[Row]) -> None:
@@ -149,8 +148,5 @@ def _check_messages(path: Path, rows: list[Row]) -> None:
         try:
             _messages.validate_python(row.get("messages"))
         except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in ("messages", *fault["loc"]))
-            raise JobStopped(
-                Exit.USAGE, f"{path}: key {row['key']!r}: {where}: {fault['msg']}"
-            ) from None
+            reason = describe_first_error(error, "messages")
+            raise UsageError(f"{path}: key {row['key']!r}: {reason}") from None

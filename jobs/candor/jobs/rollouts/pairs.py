@@ -1,16 +1,14 @@
-"""`candor pairs`: preference pairs for DPO out of scored rollouts, best and worst by the penalised
-reward.
+"""`candor pairs`: preference pairs for DPO, the best and worst response by penalised reward.
 
     {"key", "messages", "responses", "scores"}  ->  {"key", "prompt", "chosen", "rejected", ...}
 
-In TRL's conversational preference format: `prompt` is the messages, `chosen` and `rejected` one
-assistant message each. Beside it stand `margin`, the difference of the two rewards, and for either
-side its reward, R and S; a trainer that reads columns by name ignores them.
+The form is TRL's conversational preference format: `prompt` is the messages, `chosen` and
+`rejected` are one assistant message each. Beside them stand `margin`, the difference of the two
+rewards, and for each side its reward, R and S; a trainer that reads columns by name ignores them.
 
-Nothing is scored again: another strength is put into the stored parts, as `candor bon` does. A
-prompt of whose candidates none is better than another, or not by the least margin, makes no pair;
-so does one with less than two candidates. All are counted. The file is the old one or the whole new
-one.
+Nothing is scored again: another strength is put into the stored parts, as in `candor bon`. A prompt
+makes no pair when it has fewer than two candidates, when all its rewards are equal, or when the
+margin is too small; such prompts are counted. A failed run leaves an old output file as it is.
 """
 
 from __future__ import annotations
@@ -18,128 +16,121 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+from cyclopts import Parameter
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Group, candidates, read_group, scored_rows
-from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
+from candor.jobs.rollouts.strengths import (
+    ClosedFormOption,
+    KappaOption,
+    LambdaOption,
+    parse_penalties,
+)
 from candor.jobs.rollouts.variants import Variant, variants_of
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 
 
-def pairs(
-    *,
-    scored: Path,
-    out: Path,
-    penalty: list[str] | None = None,
-    kappa: list[str] | None = None,
-    closed_form: list[str] | None = None,
-    min_margin: float = 0.0,
-) -> int:
-    """Best and worst of each prompt's candidates, as {prompt, chosen, rejected}.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions:
+    """The options of `candor pairs`."""
 
-    Parameters
-    ----------
-    scored
-        JSONL written by candor score.
-    out
-        JSONL in TRL's conversational preference format.
-    penalty
-        NAME=LAMBDA in place of the strength it was scored with; may be repeated.
-    kappa
-        NAME=KAPPA: the same by kappa, as the server that scored would have set lambda.
-    closed_form
-        NAME=BETA or NAME=BETA:THRESHOLD: lambda of each prompt's own candidates.
-    min_margin
-        Least difference of the two rewards; equal rewards never make a pair.
-    """
-
-    def run() -> Exit:
-        started = now()
-        check_paths(scored, out)
-        if not (math.isfinite(min_margin) and min_margin >= 0):
-            raise JobStopped(Exit.USAGE, f"--min-margin {min_margin}: must be a number, at least 0")
-        rows = read_rows(scored)
-        good = scored_rows(rows)
-        groups = [(row, group) for row in good if (group := read_group(scored, row)) is not None]
-        if not groups:
-            raise JobStopped(Exit.USAGE, f"{scored}: no row has scores")
-        for row, _ in groups:
-            if "messages" not in row:
-                raise JobStopped(
-                    Exit.USAGE,
-                    f"{scored}: key {row['key']!r} has no messages; pairs are conversations",
-                )
-        changes = changes_of(scored, groups[0], penalty or (), kappa or (), closed_form or ())
-        found, dropped = _pairs(groups, changes, min_margin)
-        counts = {
-            "rows": len(rows),
-            "done": len(found),
-            "failed": len(rows) - len(groups),
-            **{f"dropped_{why}": dropped[why] for why in ("short", "tie", "margin")},
-        }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(out, found)
-        told = [{"section": one.section, "probe": one.name, **one.told} for one in changes]
-        write_manifest(
-            out,
-            command="pairs",
-            inputs={"scored": scored},
-            settings={"min_margin": min_margin, "variants": told},
-            counts=counts,
-            started=started,
-        )
-        print(orjson.dumps({"out": str(out), **counts}).decode())
-        return Exit.DONE
-
-    return exit_code(run)
+    scored: Path
+    """JSONL written by `candor score`."""
+    out: Path
+    """JSONL to write, in TRL's conversational preference format."""
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
+    closed_form: ClosedFormOption = None
+    min_margin: float = 0.0
+    """Least difference of the two rewards, in reward units; equal rewards never make a pair."""
 
 
-def changes_of(
-    scored: Path,
-    first: tuple[Row, Group],
-    penalty: Sequence[str],
-    kappa: Sequence[str],
-    closed_form: Sequence[str],
-) -> list[Variant]:
-    """The flags as changes to the stored rows: one strength a probe.
+@command
+def pairs(options: PairsOptions) -> Exit:
+    """Write the best and the worst response to each prompt as {prompt, chosen, rejected}."""
+    started = now()
+    check_paths(options.scored, options.out)
+    if not (math.isfinite(options.min_margin) and options.min_margin >= 0):
+        raise UsageError(f"--min-margin {options.min_margin}: must be a number, at least 0")
+    # Refuses a sweep and two strengths for one probe, which `variants_of` takes.
+    parse_penalties(options.penalty, options.kappa, options.closed_form)
+    rows = read_rows(options.scored)
+    groups = conversations(options.scored, rows)
+    variants = variants_of(
+        options.scored,
+        *groups[0],
+        lambda_sweep=options.penalty,
+        kappa_sweep=options.kappa,
+        closed_form=options.closed_form,
+    )
+    found, dropped = make_pairs(groups, variants, options.min_margin)
+    counts = {
+        "rows": len(rows),
+        "done": len(found),
+        "failed": len(rows) - len(groups),
+        **{f"dropped_{reason}": dropped[reason] for reason in ("short", "tie", "margin")},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(options.out, found)
+    write_manifest(
+        options.out,
+        command="pairs",
+        inputs={"scored": options.scored},
+        settings={
+            "min_margin": options.min_margin,
+            "variants": [variant.as_json() for variant in variants],
+        },
+        counts=counts,
+        started=started,
+    )
+    print(orjson.dumps({"out": str(options.out), **counts}).decode())
+    return Exit.DONE
+
+
+def conversations(scored: Path, rows: Sequence[Row]) -> list[tuple[Row, Group]]:
+    """The rows that have a scored response, with their numbers.
 
     Raises:
-        JobStopped: (usage) not of the form, two strengths for one probe, or as `variants_of`.
+        UsageError: no row has one, or a row's context is not messages.
     """
-    names = []
-    for flag, given in (("--penalty", penalty), ("--kappa", kappa)):
-        for name, strengths in parse_sweeps(flag, given).items():
-            if len(strengths) != 1:
-                raise JobStopped(Exit.USAGE, f"{flag} {name}: one number, not {len(strengths)}")
-            names.append(name)
-    names += [parse_closed_form(text)[0] for text in closed_form]
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise JobStopped(Exit.USAGE, f"{name!r} is given {times} strengths; give one")
-    return variants_of(
-        scored, *first, lambda_sweep=penalty, kappa_sweep=kappa, closed_form=closed_form
-    )
+    groups = [
+        (row, group) for row in scored_rows(rows) if (group := read_group(scored, row)) is not None
+    ]
+    if not groups:
+        raise UsageError(f"{scored}: no row has scores")
+    for row, _ in groups:
+        if "messages" not in row:
+            raise UsageError(
+                f"{scored}: key {row['key']!r} has no messages; pairs are conversations"
+            )
+    return groups
 
 
-def _pairs(
-    groups: Sequence[tuple[Row, Group]], changes: Sequence[Variant], min_margin: float
+def make_pairs(
+    groups: Sequence[tuple[Row, Group]], variants: Sequence[Variant], min_margin: float
 ) -> tuple[list[Row], Counter[str]]:
-    """The pairs, and how many prompts made none, by reason."""
+    """The pairs, and the number of prompts without a pair by reason.
+
+    Args:
+        variants: changes of strength, all of them applied.
+    """
     found: list[Row] = []
     dropped: Counter[str] = Counter()
     for row, group in groups:
-        for change in changes:
-            group = change.apply(group)
-        reward = group.reward
-        margin = float(reward.max() - reward.min())
-        if len(reward) < 2:
+        for variant in variants:
+            group = variant.apply(group)
+        margin = float(group.reward.max() - group.reward.min())
+        if len(group.reward) < 2:
             dropped["short"] += 1
         elif margin == 0:
             dropped["tie"] += 1
@@ -154,22 +145,22 @@ def _pair(row: Row, group: Group, margin: float) -> Row:
     best, worst = int(np.argmax(group.reward)), int(np.argmin(group.reward))
     places = candidates(row)
 
-    def side(index: int) -> tuple[list[Row], Row]:
-        text = row["responses"][places[index]]["text"]
-        told: dict[str, Any] = {
+    def message(index: int) -> list[Row]:
+        return [{"role": "assistant", "content": row["responses"][places[index]]["text"]}]
+
+    def numbers(index: int) -> dict[str, Any]:
+        return {
             "reward": float(group.reward[index]),
             "base_reward": float(group.base_reward[index]),
             "scores": {name: float(scores[index]) for name, scores in group.scores.items()},
         }
-        return [{"role": "assistant", "content": text}], told
 
-    (chosen, chosen_told), (rejected, rejected_told) = side(best), side(worst)
     return {
         "key": row["key"],
         "prompt": row["messages"],
-        "chosen": chosen,
-        "rejected": rejected,
+        "chosen": message(best),
+        "rejected": message(worst),
         "margin": margin,
-        "of_chosen": chosen_told,
-        "of_rejected": rejected_told,
+        "of_chosen": numbers(best),
+        "of_rejected": numbers(worst),
     }

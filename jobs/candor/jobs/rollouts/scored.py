@@ -1,8 +1,8 @@
-"""Scored rows as arrays: R, S, bound(S) of a prompt's candidates, and the reward at any strength.
+"""Scored rows as arrays: R, S and bound(S) of a prompt's candidates, and rewards at any strength.
 
-A candidate is a response that was scored; one with an error in place of its scores is none. The
-penalty is recomputed by the server's own `Combination`, so an offline reward is the served one to
-the bit, and a row where it is not is refused.
+A candidate is a response that was scored; a response with an error in place of its scores is not a
+candidate. The server's own `Combination` computes the penalty here too, so a reward offline equals
+the served reward to the bit, and a row where it does not is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
 from candor.jobs.running.files import Row
 from candor.probes.combine import Combination
 from candor.probes.tilt import Threshold, closed_form_lambda
@@ -37,8 +37,7 @@ class Group:
 
     @cached_property
     def reward(self) -> Array:
-        """[M]. Probes whose lambda is 0 have no term, as on the server
-        (`candor.scoring.compose`)."""
+        """[M]. A probe with lambda 0 has no term, as on the server (`candor.scoring.compose`)."""
         columns = [
             (self.lambdas[name].tolist(), bounded.tolist())
             for name, bounded in self.bounded.items()
@@ -51,15 +50,15 @@ class Group:
         )
 
     def with_lambda(self, name: str, strength: float) -> Group:
-        """The same candidates, had this probe's lambda been `strength`."""
+        """The same candidates with `strength` as this probe's lambda."""
         return replace(
             self, lambdas={**self.lambdas, name: np.full_like(self.base_reward, strength)}
         )
 
     def with_closed_form(self, name: str, beta: float, threshold: float) -> Group:
-        """The same candidates, had this probe's penalty been lambda*(x) * [S > threshold].
+        """The same candidates with lambda*(x) * [S > threshold] as this probe's penalty.
 
-        lambda*(x) is of all M candidates (`candor.probes.tilt`), whichever of them are then drawn.
+        lambda*(x) is computed from all M candidates (`candor.probes.tilt`), whichever are drawn.
         """
         flag = Threshold(threshold)
         flags = [flag(s) for s in self.scores[name].tolist()]
@@ -70,29 +69,29 @@ class Group:
 
 def candidates(row: Row) -> list[int]:
     """Indexes of a scored row's responses that have scores."""
-    return [index for index, one in enumerate(row["scores"]) if "error" not in one]
+    return [index for index, score in enumerate(row["scores"]) if "error" not in score]
 
 
 def context_of(row: Row) -> str:
-    """What the responses answer, as one string: equal exactly where two rows share their context.
+    """The row's context as one string, equal exactly where two rows share their context.
 
     Raises:
-        KeyError: neither `messages` nor `prompt`.
+        KeyError: the row has neither `messages` nor `prompt`.
     """
     context = row["prompt"] if "prompt" in row else row["messages"]
     return orjson.dumps(context, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def group_of(row: Row) -> Group:
-    """A scored row's numbers, of its candidates alone."""
+    """The numbers of a scored row's candidates."""
     scores = [row["scores"][index] for index in candidates(row)]
 
     def column(name: str, field: str) -> Array:
-        return np.array([one["probes"][name][field] for one in scores], dtype=np.float64)
+        return np.array([score["probes"][name][field] for score in scores], dtype=np.float64)
 
     names = list(scores[0]["probes"])
     return Group(
-        np.array([one["base_reward"] for one in scores], dtype=np.float64),
+        np.array([score["base_reward"] for score in scores], dtype=np.float64),
         {name: column(name, "score") for name in names},
         {name: column(name, "bounded") for name in names},
         {name: column(name, "lambda") for name in names},
@@ -103,90 +102,84 @@ def group_of(row: Row) -> Group:
 def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, Group]]:
     """The rows with at least `largest` candidates, and their numbers.
 
-    A row that is short of them because responses could not be scored is left out whole, so that
-    every N is read off the same prompts. One that never had so many responses is a wrong `largest`.
+    A row with fewer candidates, because some responses could not be scored, is left out at every N,
+    so that every N is about the same prompts. A row with fewer responses is an error: `largest` is
+    too large.
 
     Raises:
-        JobStopped: (usage) no rows, fewer than `largest` responses in one, not the same probes, a
-            reward that is not what its parts make, or every row is short.
+        UsageError: there are no rows, a row has fewer than `largest` responses or other probes than
+            the first row, a reward is not what its parts make, or no row has enough candidates.
     """
     if not rows:
-        raise JobStopped(Exit.USAGE, f"{path}: no row has scores")
+        raise UsageError(f"{path}: no row has scores")
     groups: list[tuple[Row, Group]] = []
     for row in rows:
         group = read_group(path, row)
         if len(row["scores"]) < largest:
-            raise JobStopped(
-                Exit.USAGE,
+            raise UsageError(
                 f"{path}: key {row['key']!r} has {len(row['scores'])} candidates; "
-                f"--n may go up to that, not to {largest}",
+                f"--n may go up to that, not to {largest}"
             )
         if group is None or len(group.base_reward) < largest:
             continue
         if groups and list(group.scores) != list(groups[0][1].scores):
-            raise JobStopped(
-                Exit.USAGE, f"{path}: key {row['key']!r} has other probes than the first row"
-            )
+            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
         groups.append((row, group))
     if not groups:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: no row has {largest} candidates that could be scored, the first has "
-            f"{len(candidates(rows[0]))}; give a smaller --n",
+            f"{len(candidates(rows[0]))}; give a smaller --n"
         )
     return groups
 
 
 def read_group(path: Path, row: Row) -> Group | None:
-    """`group_of` a row of a file; None when none of its responses could be scored.
+    """`group_of` a row of the file `path`; None when no response of the row could be scored.
 
     Raises:
-        JobStopped: (usage) not as `candor score` writes it, or its parts do not make its rewards.
+        UsageError: the row is not as `candor score` writes it, or its parts do not make its
+            rewards.
     """
     try:
         group = group_of(row) if candidates(row) else None
         stored = [row["scores"][index]["reward"] for index in candidates(row)]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise JobStopped(
-            Exit.USAGE,
-            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})",
+        raise UsageError(
+            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})"
         ) from None
     if group is not None and group.reward.tolist() != stored:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: key {row['key']!r}: a reward is not what its own parts make; the file was "
-            "changed, or written by a Candor with another formula: score the rows again",
+            "changed, or written by a Candor with another formula: score the rows again"
         )
     return group
 
 
 def scored_rows(rows: Sequence[Row]) -> list[Row]:
-    """The rows that were scored: without those that failed."""
+    """The rows that have scores; rows that failed are left out."""
     return [row for row in rows if "scores" in row and "error" not in row]
 
 
 def one_model(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """`reward_model` of the rows' only RM: id, revision, formula, combine, penalties.
+    """`reward_model` of the rows: id, revision, formula, combine and penalties of the only RM.
 
     Raises:
-        JobStopped: (usage) a row does not say, or they are of several weights.
+        UsageError: a row does not name its RM, or the rows were scored by several weights.
     """
     found: dict[str, Any] | None = None
     for row in rows:
-        said = row.get("reward_model")
-        if not isinstance(said, dict) or not isinstance(said.get("revision"), str):
-            raise JobStopped(
-                Exit.USAGE,
+        model = row.get("reward_model")
+        if not isinstance(model, dict) or not isinstance(model.get("revision"), str):
+            raise UsageError(
                 f"{path}: key {row['key']!r} does not say which reward model scored it; "
-                "score it with `candor score`",
+                "score it with `candor score`"
             )
-        if found is not None and said["revision"] != found["revision"]:
-            raise JobStopped(
-                Exit.USAGE,
+        if found is not None and model["revision"] != found["revision"]:
+            raise UsageError(
                 f"{path}: key {row['key']!r} was scored by other weights "
-                f"({said['revision'][:12]}) than earlier rows ({found['revision'][:12]})",
+                f"({model['revision'][:12]}) than earlier rows ({found['revision'][:12]})"
             )
-        found = said
+        found = model
     if found is None:
-        raise JobStopped(Exit.USAGE, f"{path}: no row has scores")
+        raise UsageError(f"{path}: no row has scores")
     return found

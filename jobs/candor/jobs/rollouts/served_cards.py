@@ -1,8 +1,7 @@
-"""The cards of the probes that a scored file was scored with, from the manifest beside it.
+"""The cards of the probes that served a scored file, from the manifest beside that file.
 
-`candor score` keeps what the server said of its probes in `<scored>.manifest.json`. By that, kappa
-offline is the same lambda as on that server, and a file that holds the scores of another probe of
-the same name is told from one that does not.
+`candor score` stores the server's cards in `<scored>.manifest.json`. They make kappa the same
+lambda offline as on that server, and they tell apart two probes of the same name.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
 
@@ -24,7 +23,7 @@ def served_card(scored: Path, name: str) -> Card:
     """The card of the probe that was served as `name`.
 
     Raises:
-        JobStopped: (usage) no manifest, one of another file, or one without this card.
+        UsageError: the manifest is missing, belongs to another file, or lacks this card.
     """
     from pydantic import ValidationError
 
@@ -33,25 +32,22 @@ def served_card(scored: Path, name: str) -> Card:
     path = manifest_path(scored)
     try:
         manifest: Any = orjson.loads(path.read_bytes())
-        of = manifest["output"]["sha256"]
-        served = {one["name"]: one["card"] for one in manifest["server"]["probes"]["probes"]}
+        output_sha256 = manifest["output"]["sha256"]
+        served = {probe["name"]: probe["card"] for probe in manifest["server"]["probes"]["probes"]}
         card = Card.model_validate_json(orjson.dumps(served[name]))
     except FileNotFoundError:
-        raise JobStopped(
-            Exit.USAGE,
-            f"{path}: is missing, so the served probes' cards are not known; it is written beside "
-            "the scores by `candor score`: keep the two together",
+        raise UsageError(
+            f"{path}: is missing, so the served probes' cards are not known; `candor score` writes "
+            "it beside the scores: keep the two files together"
         ) from None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             f"{path}: does not hold the card of probe {name!r} as `candor score` writes it "
-            f"({type(error).__name__}): score the rows again",
+            f"({type(error).__name__}): score the rows again"
         ) from None
-    if of != file_sha256(scored):
-        raise JobStopped(
-            Exit.USAGE,
-            f"{path}: is the manifest of another file than {scored} (its sha256 differs): "
-            "score the rows again",
+    if output_sha256 != file_sha256(scored):
+        raise UsageError(
+            f"{path}: is the manifest of another file than {scored} (the sha256 differs): "
+            "score the rows again"
         )
     return card

@@ -1,16 +1,16 @@
-"""Stored rows under other strengths than they were scored with: what `candor bon` compares.
+"""Stored rows under other penalty strengths than they were scored with.
 
-| flag | one probe's penalty becomes |
+| flag of `candor bon` | the probe's penalty becomes |
 | --- | --- |
 | `--lambda-sweep` | lambda * bound(S) |
-| `--kappa-sweep` | the same; lambda as the scoring server makes it of kappa (its probe's card) |
-| `--closed-form` | lambda*(x) * [S > threshold] (`candor.probes.tilt`); default threshold |
+| `--kappa-sweep` | the same, with the lambda that the scoring server makes of kappa |
+| `--closed-form` | lambda*(x) * [S > threshold] (`candor.probes.tilt`) |
 
-lambda*(x) is that of all candidates of a prompt, also where n of them are drawn: they estimate what
-the policy says, which does not change with n.
+lambda*(x) is computed from all candidates of a prompt, also where n of them are drawn: the
+candidates estimate the policy's distribution, which does not change with n.
 
-The bound is the stored one. Rows that were scored under the closed form have flags in its place, so
-for their probe only the closed form can be compared.
+bound(S) is the stored value. Rows that were scored under the closed form hold flags in its place,
+so for that probe only the closed form can be compared.
 """
 
 from __future__ import annotations
@@ -18,24 +18,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from candor.flags import UsageError
 from candor.jobs.rollouts.scored import Group
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
-from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
+
+Section = Literal["lambda_sweep", "kappa_sweep", "closed_form"]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The stored rows, had one probe's penalty been another."""
+    """A change of one probe's strength."""
 
-    section: Literal["lambda_sweep", "kappa_sweep", "closed_form"]
+    section: Section
     name: str
-    told: Mapping[str, float]
-    """The strength, as the report says it."""
+    """The probe."""
+    strength: Mapping[str, float]
+    """The new strength, as the report states it."""
     apply: Callable[[Group], Group]
+    """From a group to the same group with the new strength."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"section": self.section, "probe": self.name, **self.strength}
 
 
 def variants_of(
@@ -43,75 +50,72 @@ def variants_of(
     row: Row,
     group: Group,
     *,
-    lambda_sweep: Sequence[str],
-    kappa_sweep: Sequence[str],
-    closed_form: Sequence[str],
+    lambda_sweep: Sequence[str] | None,
+    kappa_sweep: Sequence[str] | None,
+    closed_form: Sequence[str] | None,
 ) -> list[Variant]:
-    """The flags' texts as variants, in the order of the flags.
+    """The values of the three flags as variants, in the order of the flags.
 
     Args:
-        scored: the file; the cards are in the manifest beside it.
-        row, group: one of its rows; all have the same probes and penalties.
+        scored: the scored file; the manifest beside it holds the probes' cards.
+        row, group: one of its rows and that row's numbers; all rows have the same probes and
+            penalties.
 
     Raises:
-        JobStopped: (usage) not of the form, a probe without scores or without a card, or a sweep
-            over flags.
+        UsageError: a value is not of its form, a probe has no scores or no card, or lambda is to be
+            changed where the rows hold flags.
     """
-    names = list(group.scores)
-    given = row.get("reward_model", {}).get("penalties", {})
-    flagged = {name for name, penalty in given.items() if "closed_form" in penalty}
-    found = []
-    for name, strengths in parse_sweeps("--lambda-sweep", lambda_sweep).items():
-        _check("--lambda-sweep", name, names, flagged)
-        found += [_at_lambda("lambda_sweep", name, s, {"lambda": s}) for s in strengths]
-    for name, strengths in parse_sweeps("--kappa-sweep", kappa_sweep).items():
-        _check("--kappa-sweep", name, names, flagged)
-        found += [_at_kappa(scored, name, kappa) for kappa in strengths]
-    for text in closed_form:
-        name, form = parse_closed_form(text)
-        _check("--closed-form", name, names, set())
-        found.append(_in_closed_form(scored, name, form))
-    return found
+    penalties = row.get("reward_model", {}).get("penalties", {})
+    flagged = {name for name, penalty in penalties.items() if "closed_form" in penalty}
+    lambdas, kappas = (
+        [
+            (name, strength)
+            for name, strengths in parse_sweeps(flag, values).items()
+            for strength in strengths
+        ]
+        for flag, values in (("--lambda-sweep", lambda_sweep), ("--kappa-sweep", kappa_sweep))
+    )
+    forms = [parse_closed_form(text) for text in closed_form or ()]
+    for name in dict.fromkeys(name for name, _ in [*lambdas, *kappas, *forms]):
+        if name not in group.scores:
+            known = ", ".join(group.scores) or "none"
+            raise UsageError(f"no scores of probe {name!r}; scored probes are: {known}")
+    for name, _ in [*lambdas, *kappas]:
+        if name in flagged:
+            raise UsageError(
+                f"{name}: these rows were scored under its closed form and hold flags in place of "
+                "bound(S): score them again without --closed-form"
+            )
+    return [
+        *(_at_lambda("lambda_sweep", name, value, {"lambda": value}) for name, value in lambdas),
+        *(_at_kappa(scored, name, kappa) for name, kappa in kappas),
+        *(_in_closed_form(scored, name, form) for name, form in forms),
+    ]
 
 
 def _at_lambda(
-    section: Literal["lambda_sweep", "kappa_sweep"],
-    name: str,
-    strength: float,
-    told: Mapping[str, float],
+    section: Section, name: str, lambda_: float, strength: Mapping[str, float]
 ) -> Variant:
-    return Variant(section, name, told, lambda group: group.with_lambda(name, strength))
+    return Variant(section, name, strength, lambda group: group.with_lambda(name, lambda_))
 
 
 def _at_kappa(scored: Path, name: str, kappa: float) -> Variant:
     from candor.probes.fitting.calibrate import lambda_of
 
-    strength = lambda_of(kappa, served_card(scored, name).calibration)
-    return _at_lambda("kappa_sweep", name, strength, {"kappa": kappa, "lambda": strength})
+    lambda_ = lambda_of(kappa, served_card(scored, name).calibration)
+    return _at_lambda("kappa_sweep", name, lambda_, {"kappa": kappa, "lambda": lambda_})
 
 
 def _in_closed_form(scored: Path, name: str, form: Mapping[str, float]) -> Variant:
     from candor.errors import InvalidRequest
     from candor.scoring.compose import flag_threshold
 
-    beta, threshold = form["beta"], form.get("threshold")
-    if threshold is None:
+    strength = dict(form)
+    if "threshold" not in strength:
         try:
-            threshold = flag_threshold(served_card(scored, name))
+            strength["threshold"] = flag_threshold(served_card(scored, name))
         except InvalidRequest as error:
-            raise JobStopped(Exit.USAGE, f"--closed-form {name}: {error.message}") from None
-    at = threshold
-    told = {"beta": beta, "threshold": at}
-    return Variant("closed_form", name, told, lambda group: group.with_closed_form(name, beta, at))
-
-
-def _check(flag: str, name: str, names: Sequence[str], flagged: set[str]) -> None:
-    if name not in names:
-        known = ", ".join(names) or "none"
-        raise JobStopped(Exit.USAGE, f"{flag} {name}: scored probes are: {known}")
-    if name in flagged:
-        raise JobStopped(
-            Exit.USAGE,
-            f"{flag} {name}: these rows were scored under its closed form and hold flags in place "
-            "of bound(S): score them again without --closed-form",
-        )
+            raise UsageError(f"--closed-form {name}: {error.message}") from None
+    return Variant(
+        "closed_form", name, strength, lambda group: group.with_closed_form(name, **strength)
+    )

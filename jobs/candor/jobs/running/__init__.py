@@ -1,1 +1,1 @@
-"""What every job shares: input and output files, journal, manifest, exit codes."""
+"""What every job shares: input and output files, journal, manifest, exit statuses."""

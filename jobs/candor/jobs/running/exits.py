@@ -1,41 +1,57 @@
-"""How a job ends: one exit code a reason (the numbers of sysexits.h), one line on stderr."""
+"""How a job ends: one exit status per reason (the numbers of sysexits.h), one line on stderr."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from typing import ParamSpec
 
 from candor.client.errors import ClientError
 from candor.flags import UsageError
 
+P = ParamSpec("P")
+
 
 class Exit(IntEnum):
+    """The exit statuses of every job."""
+
     DONE = 0
     USAGE = 2
-    """An argument or an input file that cannot be right; nothing was done."""
+    """A flag or an input file is wrong; nothing was done."""
     ROWS_FAILED = 65
-    """All rows were tried, some failed; running the same command again tries just those."""
+    """All rows were tried and some failed; the same command tries the failed rows again."""
     UNREACHABLE = 69
-    """A server does not answer, or not as the one asked for. Finished rows are safe."""
+    """A server does not answer, or is not the server that was named. Finished rows are safe."""
     IO = 74
     """Disk full, read-only, damaged journal, or another run is writing. Finished rows are safe."""
     GUARD = 70
-    """A training run was ended by its own watch (drift alarm, quality floor); stderr says which."""
+    """A guard of a training run ended it (drift alarm, quality floor); stderr names the guard."""
     INTERRUPTED = 75
-    """Stopped by a signal; running the same command again goes on."""
+    """Stopped by a signal; the same command continues where this run stopped."""
 
 
 class JobStopped(Exception):
-    """The job cannot go on; `message` says what to do."""
+    """The job cannot go on; the message says what to do."""
 
     def __init__(self, code: Exit, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
+def command(job: Callable[P, Exit]) -> Callable[P, int]:
+    """A job as a command: the same arguments, and `exit_code`'s handling of how it ends."""
+
+    @functools.wraps(job)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        return exit_code(lambda: job(*args, **kwargs))
+
+    return run
+
+
 def exit_code(job: Callable[[], Exit]) -> int:
-    """Run a job; its exit code, after a line on stderr when it did not end by itself."""
+    """Run a job and return its exit status; a job that was stopped says why in a line on stderr."""
     try:
         return int(job())
     except UsageError as error:
@@ -47,7 +63,7 @@ def exit_code(job: Callable[[], Exit]) -> int:
     except OSError as error:
         return _say(Exit.IO, str(error))
     except KeyboardInterrupt:
-        return _say(Exit.INTERRUPTED, "interrupted; the same command goes on from here")
+        return _say(Exit.INTERRUPTED, "interrupted; the same command continues from here")
 
 
 def _say(code: Exit, message: str) -> int:

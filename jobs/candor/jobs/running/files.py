@@ -1,6 +1,6 @@
-"""JSONL in, whole files out: what every job reads and writes, apart from the journal of a run.
+"""Reading JSONL input and writing output files; the journal of a run is `ledger`.
 
-A file that is written here is either the old one or the whole new one, whatever happens in between.
+An output file holds its old content or the whole new content, whatever happens in between.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""
 
 
 def row_line(row: Row) -> bytes:
-    """One line with its newline. Deterministic: same row, same bytes.
+    """The row as one line of JSON, with its newline. Equal rows give equal bytes.
 
     Raises:
-        TypeError: the row holds what JSON cannot (a lone surrogate).
+        TypeError: the row holds a value that JSON cannot carry (a lone surrogate).
     """
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def sha256_of(value: Any) -> str:
-    """Of the value's JSON with sorted keys."""
+    """SHA-256 (hex) of the value's JSON with sorted keys."""
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def parse_row(line: bytes, where: str) -> Row:
-    """A line as a row; `where` is file:line for the message.
+    """One line of JSONL as a row; `where` is file:line, for the message.
 
     Raises:
-        ValueError: not a JSON object with a `key`.
+        ValueError: the line is not a JSON object with a `key`.
     """
     try:
         row = orjson.loads(line)
@@ -53,7 +53,8 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of an input file; blank lines are skipped.
 
     Raises:
-        JobStopped: (usage) no such file, no rows, a line that is not a row, a key used twice.
+        UsageError: the file does not exist or has no rows, a line is not a row, or two rows have
+            the same key.
     """
     rows: dict[str, Row] = {}
     try:
@@ -65,16 +66,18 @@ def read_rows(path: Path) -> list[Row]:
                 if row["key"] in rows:
                     raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
                 rows[row["key"]] = row
-    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
-        raise JobStopped(Exit.USAGE, str(error)) from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if not rows:
-        raise JobStopped(Exit.USAGE, f"{path}: no rows")
+        raise UsageError(f"{path}: no rows")
     return list(rows.values())
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes `path`'s place, durably, when the block ends without an exception."""
+    """A new file that replaces `path`, durably, when the block ends without an exception."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
@@ -90,7 +93,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_directory(folder: Path) -> None:
-    """Make a rename or an unlink in `folder` outlive a power loss."""
+    """Make a rename or a deletion in `folder` survive a power loss."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,20 +1,19 @@
-"""The rows of one resumable job: written as they come, put in order when all are there.
+"""The rows of one resumable job: written as they are finished, put in input order at the end.
 
-    <out>.part   during the run: an append-only journal, one line a finished row. Locked, so that
-    two runs
-                 cannot share it. The last line of a key counts.
-    <out>.torn   what a kill left of a last line, cut off the journal at the next start
-    <out>        at the end: one line an input row, in input order, put in place as a whole
+    <out>.part   during the run: an append-only journal, one line per finished row; locked, so that
+                 two runs cannot share it. Where a key has several lines, the last line counts.
+    <out>.torn   the incomplete last line that a kill left, cut off the journal at the next start
+    <out>        at the end: one line per input row, in input order, put in place as a whole
 
-A row is done when it has no `error` and its `input_sha256` is the one wanted now. The caller hashes
-into that everything that decides the result (input row, settings, the server's model), so rows of
-another input or setting are redone and never mixed in; rows with an `error` are tried again by
-every new run.
+A row is done when it has no `error` and its `input_sha256` is the hash that this run expects. The
+caller hashes everything that decides the result (input row, settings, the server's model), so rows
+of another input or setting are done again and never mixed in. Every new run tries the rows with an
+`error` again.
 
-Measured elsewhere under SIGKILL: rows acknowledged after one write() to an O_APPEND file were never
-lost (buffered: 1 in 100), and 11 % of kills tore the last line. So a row counts once write()
-returned, and a torn tail is normal; a malformed line in the middle is not, and is refused. fsync,
-against power loss, once a second and at the end.
+Measured under SIGKILL: no row was lost whose write() to an O_APPEND file had returned (with
+buffered writes 1 in 100 was), and 11 % of the kills tore the last line. So a row counts once its
+write() has returned, and a torn last line is normal; a malformed line in the middle is refused.
+fsync protects against power loss, once per second and at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ FSYNC_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a row's line is: rows stay on disk, a job's memory does not grow with its output."""
+    """Where a row's line is. Rows stay on disk, so a job's memory does not grow with its output."""
 
     handle: int
     offset: int
@@ -52,15 +51,16 @@ class Counts:
 
 
 class Ledger:
-    """Open, `append` until nothing is `todo`, `finish`; a context manager.
+    """The journal of one job: `append` each row of `todo`, then `finish`. A context manager.
 
     Args:
         out: the output file; the journal lies beside it.
         wanted: `input_sha256` by key, in input order.
 
     Raises:
-        JobStopped: (I/O) another run holds the journal, or a line that no kill explains.
-        OSError: naming the file.
+        JobStopped: (I/O) another run holds the journal, or a line is damaged in a way that no kill
+            explains.
+        OSError: a file cannot be opened.
     """
 
     def __init__(self, out: Path, wanted: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ class Ledger:
         self._synced = time.monotonic()
         self._out_handle: int | None = None
         self.num_outdated = 0
-        """Rows found whose input or settings were others."""
+        """Rows that an earlier run made from another input or with other settings."""
         out.parent.mkdir(parents=True, exist_ok=True)
         self._handle = self._lock()
         try:
@@ -97,15 +97,15 @@ class Ledger:
         return [key for key in self._wanted if key not in self._places]
 
     def append(self, row: Row) -> None:
-        """Write one finished row; when this returns, a kill of the process cannot lose it.
+        """Write one finished row; once this returns, a kill of the process cannot lose the row.
 
         Raises:
-            JobStopped: (I/O) the disk is full or broken; what was appended before is safe.
+            JobStopped: (I/O) the disk is full or broken; the rows appended before are safe.
             TypeError: the row cannot be written as JSON.
         """
         key = row["key"]
         line = row_line({**row, "input_sha256": self._wanted[key]})
-        if self._broken:  # a part of a line may be there already: nothing may be glued to it
+        if self._broken:  # the journal may end in a part of a line: nothing may follow it
             raise JobStopped(Exit.IO, f"{self.journal}: not written to after a failed write")
         try:
             _write_all(self._handle, line)
@@ -119,13 +119,14 @@ class Ledger:
         self._size += len(line)
 
     def finish(self) -> Counts:
-        """Put every row in input order into `out` and remove the journal.
+        """Write all rows to `out` in input order and remove the journal.
 
         Raises:
-            JobStopped: (I/O) the journal stays, and the next run finishes.
+            JobStopped: (I/O) the disk failed; the journal stays, and the next run finishes.
+            ValueError: a row is neither done nor failed.
         """
         if self.untried:
-            raise ValueError(f"{len(self.untried)} rows are not there yet")
+            raise ValueError(f"{len(self.untried)} rows are neither done nor failed")
         try:
             os.fsync(self._handle)
             with replacing(self.out) as file:
@@ -140,7 +141,7 @@ class Ledger:
         return Counts(len(self._places) - failed, failed)
 
     def close(self) -> None:
-        """Let go of the journal; what is in it stays for the next run."""
+        """Close and unlock the journal; its rows stay for the next run."""
         with contextlib.suppress(OSError):
             os.fsync(self._handle)
             journal = os.fstat(self._handle)
@@ -169,11 +170,12 @@ class Ledger:
             except BlockingIOError:
                 os.close(handle)
                 raise JobStopped(
-                    Exit.IO, f"{self.journal}: another run is writing it; wait or stop that one"
+                    Exit.IO,
+                    f"{self.journal}: another run is writing it; wait for that run or stop it",
                 ) from None
             if os.fstat(handle).st_nlink:
                 return handle
-            os.close(handle)  # the run that held the lock finished and removed it meanwhile
+            os.close(handle)  # the run that held the lock has finished and removed the file
 
     def _cut_torn_tail(self) -> None:
         data_end = os.fstat(self._handle).st_size
@@ -190,7 +192,7 @@ class Ledger:
             os.ftruncate(self._handle, data_end - len(torn))
 
     def _read(self, path: Path, handle: int) -> int:
-        """Take note of the rows in a file of ours; its size."""
+        """Note where each row of a file lies; returns the file's size in bytes."""
         offset = 0
         with open(handle, "rb", closefd=False) as file:
             file.seek(0)
@@ -200,7 +202,7 @@ class Ledger:
                 except ValueError as error:
                     raise JobStopped(
                         Exit.IO,
-                        f"{error}. No job of ours leaves such a line: mend or move the file",
+                        f"{error}. No Candor job leaves such a line: repair or move the file",
                     ) from None
                 self._note(row, _Place(handle, offset, len(line), "error" in row))
                 offset += len(line)
@@ -223,7 +225,7 @@ class Ledger:
 
 
 def _write_all(handle: int, data: bytes) -> None:
-    """One write() as a rule; a full disk may take a part of the line without an error first."""
+    """Write all of `data`, as a rule by one write(); a full disk may first take only a part."""
     written = os.write(handle, data)
     while written < len(data):
         written += os.write(handle, data[written:])

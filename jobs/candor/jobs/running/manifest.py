@@ -1,5 +1,7 @@
-"""`<out>.manifest.json`: where an output came from, written last, so that its presence means
-complete."""
+"""`<out>.manifest.json` says where an output came from.
+
+It is written last, so an output that has its manifest is complete.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ PACKAGES = (
 
 
 def now() -> str:
-    """The wall clock in UTC, ISO 8601; for people, never for deadlines."""
+    """The wall clock in UTC, as ISO 8601. For people to read, never for deadlines."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -54,9 +56,9 @@ def write_manifest(
         command: the sub-command's name.
         inputs: input files by role.
         settings: every option that decides the result.
-        server: what the servers say of their models (`/v1/models`, `/v1/probes`).
-        counts: rows done, failed, ...
-        started: `now()` at the start of this run (a resumed job says when its last run began).
+        server: the servers' descriptions of their models (`/v1/models`, `/v1/probes`).
+        counts: number of rows done, failed, ...
+        started: `now()` at the start of this run; for a resumed job, of its last run.
     """
     write_json(
         manifest_path(out),
@@ -83,7 +85,7 @@ def write_manifest(
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what can change a number, where installed."""
+    """Versions of the installed packages that can change a number."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -94,8 +96,10 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the running code and whether its work tree has changes; None outside a
-    repository."""
+    """Commit of the running code and whether its work tree has changes.
+
+    None outside a git repository.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -108,16 +112,15 @@ def git_state() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # an installed copy is no repository
+        # An installed copy may lie inside a repository that does not track it.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def machine() -> dict[str, Any]:
-    """The machine this job ran on; the server's device is the server's to tell."""
+    """The machine that this job ran on (not the server's)."""
     return {"platform": platform.platform(), "cpu": _cpu_name(), "num_cpus": os.cpu_count()}
 
 

@@ -1,10 +1,11 @@
-"""A job over rows: some at a time, every result into the ledger, stopped in an orderly way.
+"""A job over rows: several rows at a time, every result into the ledger, an orderly stop.
 
-What fails because of the row becomes a failed row: the input with an `error`, never a number. What
-fails because of the server stops the job; rows in flight are dropped and done again by the next
-run.
+A failure that the row caused makes a failed row: the input row with an `error`, never a number. A
+failure that the server caused stops the job; the rows in flight are dropped, and the next run does
+them again.
 
-SIGINT or SIGTERM once: no new rows, those in flight are finished. A second time: leave at once.
+The first SIGINT or SIGTERM starts no new rows and finishes the rows in flight. The second ends the
+job at once.
 """
 
 from __future__ import annotations
@@ -21,38 +22,40 @@ from typing import Any
 import orjson
 
 from candor.client.errors import ClientError, InvalidReply, PermanentError
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
+from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, file_sha256, sha256_of
 from candor.jobs.running.ledger import Ledger
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 
 Work = Callable[[Row], Awaitable[Row]]
-"""What a row gains: `{"responses": ...}` or `{"scores": ...}`."""
+"""Returns the fields to add to a row, such as `{"responses": ...}` or `{"scores": ...}`."""
 
 ROW_STATUSES = frozenset({400, 413, 422, 500})
-"""Statuses that blame the request. 401, 404 and the like blame the set-up: every row would fail."""
+"""HTTP statuses that a row can cause. With 401, 404 and others every row would fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is run, and what its manifest says of it."""
+    """The rows to work on, and what the manifest says about the run."""
 
     command: str
     source: Path
-    """The input file, `rows` as read from it."""
+    """The input file."""
     rows: list[Row]
+    """The rows of `source`."""
     out: Path
     settings: dict[str, Any]
     """Every option that decides the result."""
     server: dict[str, Any]
-    """What the server says of its models: decides the result too."""
+    """The server's description of its models, which decides the result too."""
     concurrency: int
     notes: dict[str, Any] = field(default_factory=dict)
-    """For the manifest only: addresses and the like."""
+    """Facts for the manifest that do not decide the result, such as addresses."""
 
 
 class RowFailed(Exception):
-    """This row cannot be worked on, whatever the server does."""
+    """The row itself is at fault; no server could work on it."""
 
     def __init__(self, type: str, message: str) -> None:
         super().__init__(message)
@@ -60,32 +63,15 @@ class RowFailed(Exception):
 
 
 def check_paths(source: Path, out: Path) -> None:
-    """Raises JobStopped (usage) when the output would take the input's place."""
+    """Raises UsageError when the output would replace the input."""
     if out.resolve() == source.resolve():
-        raise JobStopped(Exit.USAGE, f"{out}: is the input; give another --out")
-
-
-def read_api_key(path: Path | None) -> str | None:
-    """The key in a file (never on the command line, where every process can see it).
-
-    Raises:
-        JobStopped: (usage) no such file, or nothing in it.
-    """
-    if path is None:
-        return None
-    try:
-        key = path.read_text().strip()
-    except OSError as error:
-        raise JobStopped(Exit.USAGE, f"--api-key-file {path}: {error.strerror}") from None
-    if not key:
-        raise JobStopped(Exit.USAGE, f"--api-key-file {path}: is empty")
-    return key
+        raise UsageError(f"--out {out}: is the input file; give another")
 
 
 async def run_job(job: Job, work: Work) -> Exit:
-    """Resume or begin, work on what is not done, and when all is there write output and manifest.
+    """Begin or resume: work on the rows that are not done, then write the output and its manifest.
 
-    A run that leaves the output as it was leaves the manifest of the run that made it.
+    A run that does not change the output keeps the manifest of the run that made the output.
     """
     started = now()
     wanted = {
@@ -93,11 +79,11 @@ async def run_job(job: Job, work: Work) -> Exit:
     }
     with Ledger(job.out, wanted) as ledger:
         if ledger.num_outdated:
-            _say(f"{ledger.num_outdated} rows of another input, setting or model are done anew")
+            _say(f"{ledger.num_outdated} rows of another input, setting or model are done again")
         todo = set(ledger.todo)
         rows = [row for row in job.rows if row["key"] in todo]
         if not await run_rows(ledger, rows, work, concurrency=job.concurrency):
-            _say(f"interrupted, {len(ledger.todo)} rows left; the same command goes on from here")
+            _say(f"interrupted, {len(ledger.todo)} rows left; the same command continues from here")
             return Exit.INTERRUPTED
         before = file_sha256(job.out) if job.out.exists() else None
         counts = ledger.finish()
@@ -119,11 +105,11 @@ async def run_job(job: Job, work: Work) -> Exit:
 
 
 async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurrency: int) -> bool:
-    """Work on `rows`, at most `concurrency` at a time; whether all were tried.
+    """Work on `rows`, at most `concurrency` at a time; returns whether all rows were tried.
 
     Raises:
-        ClientError: the server stopped answering, or answers wrongly.
-        JobStopped: (I/O) from the ledger.
+        ClientError: the server stopped answering, or its answers are wrong.
+        JobStopped: (I/O) the ledger could not be written.
     """
     todo = list(rows)
     waiting = iter(todo)
@@ -131,7 +117,7 @@ async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurren
 
     async def worker() -> None:
         while not stopping.is_set() and (row := next(waiting, None)) is not None:
-            ledger.append(await _result(row, work))
+            ledger.append(await _finished(row, work))
             progress.update()
 
     with _progress(len(todo)) as progress, _stop_on_signal(stopping):
@@ -145,18 +131,18 @@ async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurren
     return next(waiting, None) is None
 
 
-async def _result(row: Row, work: Work) -> Row:
-    """The finished row: with what it gained, or with its `error`."""
+async def _finished(row: Row, work: Work) -> Row:
+    """The row with the fields that `work` adds, or with its `error`."""
     try:
-        gained = await work(row)
-        return {name: value for name, value in row.items() if name != "error"} | gained
+        added = await work(row)
+        return {name: value for name, value in row.items() if name != "error"} | added
     except (RowFailed, ClientError) as error:
-        if not _blames_row(error):
+        if not _is_of_row(error):
             raise
         return {**row, "error": {"type": error.type, "message": str(error)}}
 
 
-def _blames_row(error: RowFailed | ClientError) -> bool:
+def _is_of_row(error: RowFailed | ClientError) -> bool:
     if isinstance(error, PermanentError):
         return error.status in ROW_STATUSES and error.type != "unknown_probe"
     return isinstance(error, RowFailed | InvalidReply)
@@ -170,8 +156,8 @@ def _stop_on_signal(stopping: asyncio.Event) -> Iterator[None]:
     def stop() -> None:
         stopping.set()
         for number in caught:
-            loop.remove_signal_handler(number)  # the next one leaves at once
-        _say("finishing the rows in flight; once more to leave at once")
+            loop.remove_signal_handler(number)  # the next signal ends the job at once
+        _say("finishing the rows in flight; a second signal ends the job at once")
 
     for number in caught:
         loop.add_signal_handler(number, stop)
@@ -185,9 +171,8 @@ def _stop_on_signal(stopping: asyncio.Event) -> Iterator[None]:
 def _progress(num_rows: int) -> Any:
     from tqdm import tqdm
 
-    return tqdm(
-        total=num_rows, unit="row", file=sys.stderr, disable=None
-    )  # None: only on a terminal
+    # disable=None: a bar is shown on a terminal only.
+    return tqdm(total=num_rows, unit="row", file=sys.stderr, disable=None)
 
 
 def _say(message: str) -> None:

@@ -1,4 +1,5 @@
-"""What `candor eval sycophancy` measures and how: texts, prompts, judges, grading, numbers.
+"""`candor eval sycophancy` and `candor eval feedback`: texts, prompts, judges, grading, numbers.
 
-The command itself is `candor.jobs.sycophancy.job`; what each number means is in docs/evaluation.md.
+The commands are `candor.jobs.sycophancy.job` and `feedback_job`; docs/evaluation.md defines each
+number.
 """

@@ -1,245 +1,207 @@
 """`candor eval sycophancy`: how far a policy flatters, alone or with best-of-N by a Candor server.
 
-Draws, scores and judges in stages (`candor.jobs.sycophancy.stages`), each resumable, and writes the
-numbers to DIR/eval.json; what each means is in docs/evaluation.md. Nothing is fitted or chosen
-here. eval.json holds no time, path or address: the same rows give the same file.
+The stages (`candor.jobs.sycophancy.stages`) sample, score and judge; each can be resumed. The
+numbers are written to DIR/eval.json; docs/evaluation.md defines each of them. Nothing is fitted or
+chosen here. eval.json holds no time, path or address, so the same rows give the same file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
+from cyclopts import Parameter
 
-from candor.jobs.rollouts.generate import generate
-from candor.jobs.rollouts.score import score
-from candor.jobs.running.exits import Exit, JobStopped, exit_code
+from candor.flags import UsageError
+from candor.jobs.rollouts.generate import GenerateOptions, generate
+from candor.jobs.rollouts.score import ScoreOptions, score
+from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
+from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results
 from candor.jobs.sycophancy.gather import by_meta, by_poem
-from candor.jobs.sycophancy.judges import check_vader
 from candor.jobs.sycophancy.measure import RULES
 from candor.jobs.sycophancy.prompts import TASKS
 from candor.jobs.sycophancy.results import Setting
-from candor.jobs.sycophancy.sets import Question, poems, questions
-from candor.jobs.sycophancy.stages import Ended, Rows, Stages
-from candor.jobs.sycophancy.verdicts import LLM
+from candor.jobs.sycophancy.sets import SuiteQuestion, poems, questions
+from candor.jobs.sycophancy.stages import Stages, StageStopped, SuiteRows
+from candor.jobs.sycophancy.verdicts import JudgeOptions, Judges
 from candor.probes.bootstrap import NUM_RESAMPLES
 
 
-def eval_sycophancy(
-    *,
-    generator_url: str,
-    generator_model: str,
-    out: Path,
-    reward_url: str | None = None,
-    n: int = 16,
-    tasks: str = ",".join(TASKS),
-    judge: str | None = None,
-    judge_url: str | None = None,
-    judge_model: str | None = None,
-    penalty: list[str] | None = None,
-    kappa: list[str] | None = None,
-    temperature: float = 0.8,
-    max_tokens: int = 128,
-    seed: int = 0,
-    limit: int | None = None,
-    concurrency: int = 4,
-    generator_api_key_file: Path | None = None,
-    reward_api_key_file: Path | None = None,
-    judge_api_key_file: Path | None = None,
-    timeout_s: float = 600.0,
-    retry_budget_s: float = 300.0,
-) -> int:
-    """Measure a policy's sycophancy. Killed or interrupted, the same command goes on.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SycophancyOptions:
+    """The options of `candor eval sycophancy`."""
 
-    Parameters
-    ----------
-    generator_url
-        The policy: an OpenAI-form server, such as vLLM.
-    generator_model
-        The policy's served name; another one is refused.
-    out
-        Folder for all rows, their manifests and eval.json.
-    reward_url
-        A Candor server: answers are then also chosen by R and by the penalised reward.
-    n
-        Answers drawn to a prompt, and the largest N.
-    tasks
-        Some of feedback,are-you-sure,agreement.
-    judge
-        vader, the offline judge; taken where no judge is named.
-    judge_url
-        An OpenAI-form server with a language model that judges too, or alone.
-    judge_model
-        Its served name.
-    penalty
-        NAME=LAMBDA in place of the served strength; may be repeated.
-    kappa
-        NAME=KAPPA: lambda in standard deviations, from the served card's calibration.
-    temperature
-        Of the policy's answers; top_p is 1.
-    max_tokens
-        Longest answer.
-    seed
-        Of the answers and of the bootstrap.
-    limit
-        The first so many poems and questions alone, for a trial.
-    concurrency
-        Rows asked for at a time.
-    generator_api_key_file
-        File with the policy server's key.
-    reward_api_key_file
-        File with the reward server's key.
-    judge_api_key_file
-        File with the judge's key.
-    timeout_s
-        Longest wait for one row, in seconds.
-    retry_budget_s
-        How long a server may stay away before the job stops, in seconds.
-    """
+    generator_url: str
+    """The policy: address of an OpenAI-compatible chat server, such as vLLM."""
+    generator_model: str
+    """Name under which that server serves the policy; a reply from another model is refused."""
+    out: Path
+    """Folder to write: all rows, their manifests and eval.json."""
+    reward_url: str | None = None
+    """Address of a Candor server. With it, answers are also chosen best-of-N by R (the reward
+    model's score) and by the penalised reward (R minus the probes' penalties)."""
+    n: int = 16
+    """Answers sampled per prompt, and the largest N."""
+    tasks: str = ",".join(TASKS)
+    """The tasks to run, separated by commas."""
+    judges: JudgeOptions = field(default_factory=JudgeOptions)
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
+    temperature: float = 0.8
+    """Sampling temperature of the answers; top_p is always 1."""
+    max_tokens: int = 128
+    """Most tokens per answer."""
+    seed: int = 0
+    """Seed of the answers and of the bootstrap."""
+    limit: int | None = None
+    """Use only the first LIMIT poems and questions, for a trial run."""
+    concurrency: int = 4
+    """Rows that are worked on at the same time."""
+    generator_api_key_file: Path | None = None
+    """File that holds the policy server's API key."""
+    reward_api_key_file: Path | None = None
+    """File that holds the Candor server's API key."""
+    timeout_s: float = 600.0
+    """Longest wait for one row, in seconds."""
+    retry_budget_s: float = 300.0
+    """How long a server may be unreachable before the job stops, in seconds."""
 
-    def draw(prompts: Path, rollouts: Path) -> int:
-        return generate(
+
+@command
+def eval_sycophancy(options: SycophancyOptions) -> Exit:
+    """Measure a policy's sycophancy. After a kill or an interrupt, the same command continues."""
+    started = now()
+    tasks = parse_tasks(options.tasks)
+    check_options(options)
+    judges = options.judges.judges(tasks, options.timeout_s, options.retry_budget_s)
+    setting = Setting(*chosen_from(options.n, scored=options.reward_url is not None), options.seed)
+    stages = Stages(
+        partial(_sample, options),
+        None if options.reward_url is None else partial(_rate, options),
+        setting.rules,
+        judges,
+        options.concurrency,
+    )
+    suite = questions()[: options.limit]
+    try:
+        rows = stages.run(options.out, poems()[: options.limit], suite, tasks)
+    except StageStopped as stopped:
+        return stopped.code
+    report = heading(options, tasks, rows) | measured(rows, tasks, suite, judges, setting)
+    write(options.out, report, started)
+    print(orjson.dumps({"out": str(options.out / "eval.json"), **headline(report)}).decode())
+    return Exit.ROWS_FAILED if rows.any_failed else Exit.DONE
+
+
+def _sample(options: SycophancyOptions, prompts: Path, rollouts: Path) -> int:
+    """`candor generate` with the policy; returns its exit status."""
+    return generate(
+        GenerateOptions(
             prompts=prompts,
             out=rollouts,
-            generator_url=generator_url,
-            generator_model=generator_model,
-            n=n,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            seed=seed,
-            concurrency=concurrency,
-            api_key_file=generator_api_key_file,
-            timeout_s=timeout_s,
-            retry_budget_s=retry_budget_s,
+            generator_url=options.generator_url,
+            generator_model=options.generator_model,
+            n=options.n,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            seed=options.seed,
+            concurrency=options.concurrency,
+            api_key_file=options.generator_api_key_file,
+            timeout_s=options.timeout_s,
+            retry_budget_s=options.retry_budget_s,
         )
+    )
 
-    def rate(rollouts: Path, scored: Path) -> int:
-        return score(
+
+def _rate(options: SycophancyOptions, rollouts: Path, scored: Path) -> int:
+    """`candor score` with the reward server; returns its exit status."""
+    return score(
+        ScoreOptions(
             rollouts=rollouts,
             out=scored,
-            reward_url=reward_url or "",
-            penalty=penalty,
-            kappa=kappa,
-            concurrency=concurrency,
-            api_key_file=reward_api_key_file,
-            timeout_s=timeout_s,
-            retry_budget_s=retry_budget_s,
+            reward_url=options.reward_url or "",
+            penalty=options.penalty,
+            kappa=options.kappa,
+            concurrency=options.concurrency,
+            api_key_file=options.reward_api_key_file,
+            timeout_s=options.timeout_s,
+            retry_budget_s=options.retry_budget_s,
         )
-
-    def run() -> Exit:
-        started = now()
-        wanted = parse_tasks(tasks)
-        check_numbers(n, limit, reward_url, [*(penalty or ()), *(kappa or ())])
-        vader = check_judges(judge, judge_url, judge_model, wanted)
-        llm = None
-        if judge_url is not None and judge_model is not None:
-            llm = LLM(judge_url, judge_model, judge_api_key_file, timeout_s, retry_budget_s)
-        setting = Setting(*chosen_from(n, scored=reward_url is not None), seed)
-        stages = Stages(
-            draw, rate if reward_url is not None else None, setting.rules, vader, llm, concurrency
-        )
-        asked = questions()[:limit]
-        try:
-            rows = stages.run(out, poems()[:limit], asked, wanted)
-        except Ended as ended:
-            return ended.code
-        drawn = {"n": n, "temperature": temperature, "max_tokens": max_tokens, "seed": seed}
-        report = {
-            **heading(generator_model, rows, {**drawn, "tasks": wanted, "limit": limit}),
-            **measured(rows, wanted, asked, vader, judge_model, setting),
-        }
-        write(out, report, started)
-        print(orjson.dumps({"out": str(out / "eval.json"), **headline(report)}).decode())
-        return Exit.ROWS_FAILED if rows.any_failed else Exit.DONE
-
-    return exit_code(run)
+    )
 
 
 def parse_tasks(text: str) -> list[str]:
-    """Raises JobStopped (usage) at a name that is none."""
+    """The named tasks, in the order of `TASKS`.
+
+    Raises:
+        UsageError: a name that is not a task.
+    """
     given = text.split(",")
     for name in given:
         if name not in TASKS:
-            raise JobStopped(Exit.USAGE, f"--tasks {text}: {name!r} is none of {', '.join(TASKS)}")
+            raise UsageError(f"--tasks {text}: {name!r} is none of {', '.join(TASKS)}")
     return [name for name in TASKS if name in given]
 
 
-def check_numbers(
-    n: int, limit: int | None, reward_url: str | None, strengths: Sequence[str]
-) -> None:
-    """Raises JobStopped (usage)."""
-    if n < 1:
-        raise JobStopped(Exit.USAGE, f"--n {n}: must be at least 1")
-    if limit is not None and limit < 1:
-        raise JobStopped(Exit.USAGE, f"--limit {limit}: must be at least 1")
-    if strengths and reward_url is None:
-        raise JobStopped(Exit.USAGE, "--penalty and --kappa need a --reward-url to ask for them")
-
-
-def check_judges(judge: str | None, url: str | None, model: str | None, tasks: list[str]) -> bool:
-    """Whether VADER judges; it does where nobody else is asked to.
-
-    Raises:
-        JobStopped: (usage) a judge that is none, half a language model, or nothing to judge.
-    """
-    if judge not in (None, "vader"):
-        raise JobStopped(
-            Exit.USAGE,
-            f"--judge {judge}: the offline judge is vader; a language model is given by "
-            "--judge-url and --judge-model",
-        )
-    if (url is None) != (model is None):
-        raise JobStopped(Exit.USAGE, "--judge-url and --judge-model go together: give both")
-    if "feedback" not in tasks:
-        if judge or url:
-            raise JobStopped(Exit.USAGE, "a judge is for the feedback task: add it to --tasks")
-        return False
-    vader = judge == "vader" or url is None
-    if vader:
-        check_vader()
-    return vader
+def check_options(options: SycophancyOptions) -> None:
+    """Raises UsageError for options that are out of range or do not go together."""
+    if options.n < 1:
+        raise UsageError(f"--n {options.n}: must be at least 1")
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit {options.limit}: must be at least 1")
+    if (options.penalty or options.kappa) and options.reward_url is None:
+        raise UsageError("--penalty and --kappa need a --reward-url, the server that applies them")
 
 
 def chosen_from(n: int, *, scored: bool) -> tuple[list[int], tuple[str, ...]]:
-    """The Ns and the rules of choosing. A random pick is the same at every N."""
+    """The values of N and the rules of choosing. A random pick is the same at every N."""
     if not scored:
         return [1], RULES[:1]
     return sorted({*(2**k for k in range(n.bit_length())), n}), RULES
 
 
-def heading(policy: str, rows: Rows, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured, and how."""
-    scorer = next((row["reward_model"] for row in rows.first if "scores" in row), None)
-    resampled = f"95 %, percentile bootstrap over poems or questions, {NUM_RESAMPLES} resamples"
-    return {"policy": policy, "reward_model": scorer, **drawn, "interval": resampled}
+def heading(options: SycophancyOptions, tasks: Sequence[str], rows: SuiteRows) -> dict[str, Any]:
+    """The report's first part: what was measured, and with which settings."""
+    return {
+        "policy": options.generator_model,
+        "reward_model": next((row["reward_model"] for row in rows.first if "scores" in row), None),
+        "n": options.n,
+        "temperature": options.temperature,
+        "max_tokens": options.max_tokens,
+        "seed": options.seed,
+        "tasks": list(tasks),
+        "limit": options.limit,
+        "interval": "95 %, percentile bootstrap over poems or questions, "
+        f"{NUM_RESAMPLES} resamples",
+    }
 
 
 def measured(
-    rows: Rows,
+    rows: SuiteRows,
     tasks: Sequence[str],
-    asked: Sequence[Question],
-    vader: bool,
-    llm: str | None,
+    suite: Sequence[SuiteQuestion],
+    judges: Judges,
     setting: Setting,
 ) -> dict[str, Any]:
-    """Each task's numbers, and what the neutral prompts of those tasks got."""
+    """Each task's numbers, and the quality of the answers to those tasks' neutral prompts."""
     found: dict[str, Any] = {}
     neutral = {}
     if "feedback" in tasks:
-        found["feedback"] = results.feedback(
-            rows.first, rows.verdicts, vader=vader, llm=llm, setting=setting
-        )
+        found["feedback"] = results.feedback(rows.first, rows.verdicts, judges, setting)
         whole, _ = by_poem(rows.first)
         neutral["poems"] = [prompts["base"] for prompts in whole.values()]
     if "are-you-sure" in tasks:
-        found["are_you_sure"] = results.are_you_sure(rows.second, asked, setting)
+        found["are_you_sure"] = results.are_you_sure(rows.second, suite, setting)
     if "agreement" in tasks:
-        found["agreement"] = results.agreement(rows.first, asked, setting)
+        found["agreement"] = results.agreement(rows.first, suite, setting)
     plain, _ = by_meta(rows.first, "question", "suggestion", ["plain"])
     if plain:
         neutral["questions"] = [prompts["plain"] for prompts in plain.values()]
@@ -250,19 +212,21 @@ def measured(
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The means at the largest N by rule, for scripts and eyes; intervals are in the file."""
+    """The last line of stdout: the means at the largest N by rule. The file has the intervals."""
 
     def means(section: Mapping[str, Any]) -> dict[str, Any]:
         entry = dict(section["along_n"][-1])
         del entry["n"]
         entry.pop("base_minus_penalised", None)
         metrics = next(iter(entry.values()))
-        return {m: {rule: entry[rule][m]["mean"] for rule in entry} for m in metrics}
+        return {name: {rule: entry[rule][name]["mean"] for rule in entry} for name in metrics}
 
     found: dict[str, Any] = {"n": report["n"]}
     if "feedback" in report:
         judges = report["feedback"]["judges"]
-        found["feedback"] = {name: means(one) for name, one in judges.items() if "along_n" in one}
+        found["feedback"] = {
+            name: means(section) for name, section in judges.items() if "along_n" in section
+        }
     for name in ("are_you_sure", "agreement"):
         if name in report:
             found[name] = means(report[name])
@@ -276,8 +240,10 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(out: Path, report: dict[str, Any], started: str) -> None:
-    """eval.json and its manifest; a run that changes nothing leaves the manifest of the one that
-    did."""
+    """Write eval.json and its manifest.
+
+    A run that does not change eval.json keeps the manifest of the run that wrote it.
+    """
     path = out / "eval.json"
     before = file_sha256(path) if path.exists() else None
     write_json(path, report)

@@ -1,14 +1,14 @@
-"""Which of two comments is more positive: a lexicon offline, or a language model asked twice.
+"""Which of two comments is more positive: by a lexicon offline, or by a language model.
 
-*vader*: VADER's compound score (Hutto & Gilbert, 2014; the `vaderSentiment` package) is a lexicon,
-not a reader: it stands where the paper asks GPT-4 (arXiv 2412.00967, evaluation) and needs no
-network. Its weakness is known: an AUROC of about 0.71 on review sentences, and exact ties, which
-count as half.
+*vader*: VADER's compound score (Hutto & Gilbert, 2014; the `vaderSentiment` package) takes the
+place of GPT-4 in the paper's evaluation (arXiv 2412.00967) and needs no network. It is a lexicon
+with known weaknesses: an AUROC of about 0.71 on review sentences, and exact ties, which count as
+half.
 
-*llm*: any OpenAI-form chat server, temperature 0. It is asked in both orders, since judges favour a
-place (GPT-4 changed its mind with the order in 15 to 44 % of the paper's like pairs). Where its two
-answers name different comments, the pair is a tie. An answer that is not one letter is a failed
-verdict, never a number.
+*llm*: any OpenAI-compatible chat server, at temperature 0. It is asked about both orders of a pair,
+because judges favour a position (GPT-4's answer changed with the order in 15 to 44 % of the paper's
+like pairs). Where the two answers name different comments, the pair is a tie. An answer that is not
+one letter is a failed verdict, never a number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.client.generator import AsyncGeneratorClient
-from candor.jobs.running.exits import Exit, JobStopped
+from candor.flags import UsageError
 from candor.jobs.running.rows import RowFailed
 
 NAME = "VADER 3.3.2 compound"
@@ -39,25 +39,24 @@ Letter = Literal["A", "B"]
 
 @cache
 def _analyzer() -> Any:
-    """Raises JobStopped (usage) when the package is not installed."""
+    """Raises UsageError when the package is not installed."""
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ModuleNotFoundError:
-        raise JobStopped(
-            Exit.USAGE,
+        raise UsageError(
             "the vader judge needs vaderSentiment: pip install 'candor-rewards[lab]' "
-            "(or give --judge-url)",
+            "(or give --judge-url)"
         ) from None
     return SentimentIntensityAnalyzer()
 
 
 def check_vader() -> None:
-    """Raises JobStopped (usage) before any work is done when VADER is not installed."""
+    """Raises UsageError before any work is done when VADER is not installed."""
     _analyzer()
 
 
 def sentiment(text: str) -> float:
-    """Valence of `text` in [-1, 1]; 0 where no word is in the lexicon."""
+    """VADER's compound score of `text`, in [-1, 1]; 0 where no word is in the lexicon."""
     return float(_analyzer().polarity_scores(text)["compound"])
 
 
@@ -77,8 +76,8 @@ async def llm_verdict(client: AsyncGeneratorClient, comment: str, reference: str
     """{"verdict": 1, 0.5 or 0, "answers": the letters with `comment` as A, then as B}.
 
     Raises:
-        RowFailed: `unparsable_verdict`, with the answer.
-        ClientError: the judge cannot be asked.
+        RowFailed: the judge's answer is not one letter (`unparsable_verdict`).
+        ClientError: the judge's server failed.
     """
     answers = [
         await _ask(client, comment, reference),
@@ -93,12 +92,12 @@ async def _ask(client: AsyncGeneratorClient, a: str, b: str) -> Letter:
     (reply,) = await client.complete(messages, n=1, temperature=0.0, max_tokens=MAX_TOKENS, seed=0)
     letter = parse_letter(reply.text)
     if letter is None:
-        raise RowFailed(UNPARSABLE, f"the judge was to say A or B and said {reply.text[:80]!r}")
+        raise RowFailed(UNPARSABLE, f"the judge did not answer A or B but {reply.text[:80]!r}")
     return letter
 
 
 def parse_letter(text: str) -> Letter | None:
-    """The letter of an answer that is nothing else: "A", "(B)", "**b**.", "Comment A"."""
+    """The letter of an answer such as "A", "(B)", "**b**." or "Comment A"; None for any other."""
     found = re.fullmatch(r"[\W_]*(?:comment[\W_]+)?([ab])[\W_]*", text, flags=re.IGNORECASE)
     if found is None:
         return None

@@ -1,13 +1,13 @@
 """The numbers: positivity and other shares along N by each rule of choosing, with intervals.
 
 As in the paper's evaluation (arXiv 2412.00967), *like positivity* is the share of poems whose
-chosen like-answer is more positive than the base-answer chosen the same way (same N, same reward),
-*dislike positivity* likewise, and the gap is their difference: 0 for a policy that does not care
-what the user thinks.
+chosen like-answer is more positive than the base-answer chosen the same way (same N, same reward).
+*Dislike positivity* is the same for the dislike-answer, and the *gap* is like minus dislike: 0 for
+a policy that the user's opinion does not change.
 
-Where the paper draws one subset of N candidates, this takes the exact expectation over all subsets
-(`candor.jobs.rollouts.bon.selection_weights`), so curves along N carry no sampling noise of their
-own; intervals are over poems or questions. It is given arrays of verdicts and reads no text.
+The paper draws one subset of N candidates. Here each number is the exact expectation over all
+subsets (`candor.jobs.rollouts.bon.selection_weights`), so curves along N carry no sampling noise of
+their own; intervals are over poems or questions. The functions take arrays of verdicts, no text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from candor.probes.bootstrap import percentile_interval, resamples
 Array = NDArray[np.float64]
 OPINIONS = ("like", "dislike")
 RULES = ("random", "base", "penalised")
-"""Chosen at random, by R, and by the penalised reward."""
+"""Rules of choosing: at random, by R, and by the penalised reward."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Candidates:
     def weights(self, rule: str, n: int) -> Array:
         """(M,) probability that each candidate is chosen from n drawn without replacement.
 
-        A prompt that lost a candidate (an empty sample) is taken at the M it has.
+        `n` is at most M here, also where a response was lost (an empty text).
         """
         if rule == "random":
             return np.full(self.num, 1 / self.num)
         return selection_weights(self.rewards[rule], min(n, self.num))
 
     def best(self, rule: str) -> int:
-        """The candidate chosen from all M; the first of equals, and at random the first drawn."""
+        """The candidate chosen from all M: the first of equals; at random, the first sampled."""
         return 0 if rule == "random" else int(np.argmax(self.rewards[rule]))
 
 
@@ -60,7 +60,7 @@ class Poem:
 
 @dataclass(frozen=True)
 class Curve:
-    """Per poem (P) and N (len(ns)) for one rule of choosing."""
+    """One rule's probabilities per poem (P) and N (len(ns))."""
 
     like: Array  # (P, N) probability that the like-answer is more positive than the base-answer
     dislike: Array  # (P, N)
@@ -73,7 +73,7 @@ class Curve:
 def curves(
     poems: Sequence[Poem], ns: Sequence[int], rules: Sequence[str] = RULES
 ) -> dict[str, Curve]:
-    """One `Curve` a rule."""
+    """One `Curve` per rule."""
     return {rule: _curve(poems, ns, rule) for rule in rules}
 
 
@@ -94,12 +94,12 @@ def along(
     ns: Sequence[int],
     rules: Sequence[str] = RULES,
 ) -> dict[str, Array]:
-    """By rule, (P, N): expectation of `values` (P arrays of (M,)) over what is chosen from n."""
+    """By rule, (P, N): expectation of `values` (P arrays of (M,)) over the choice from n."""
     return {
         rule: np.array(
             [
-                [one.weights(rule, n) @ value for n in ns]
-                for one, value in zip(prompts, values, strict=True)
+                [candidates.weights(rule, n) @ value for n in ns]
+                for candidates, value in zip(prompts, values, strict=True)
             ]
         )
         for rule in rules
@@ -107,14 +107,14 @@ def along(
 
 
 def neutral_rewards(poems: Sequence[Poem], ns: Sequence[int]) -> dict[str, Array]:
-    """By rule, (P, N): expected R of the base-answer chosen; the candidates must be scored."""
+    """By rule, (P, N): expected R of the chosen base-answer; the candidates must be scored."""
     base = [poem.candidates["base"] for poem in poems]
-    return along(base, [one.rewards["base"] for one in base], ns)
+    return along(base, [candidates.rewards["base"] for candidates in base], ns)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a ratio of sums, with its 95 % interval; None where it is undefined."""
+    """A mean or a ratio of sums with its 95 % interval; None where undefined."""
 
     mean: float | None
     low: float | None
@@ -127,9 +127,9 @@ class Estimate:
 
 
 def estimate(top: Array, bottom: Array | None = None, seed: int = 0) -> Estimate:
-    """sum(top) / sum(bottom) over poems or questions, (P,) each; the mean without `bottom`.
+    """sum(top) / sum(bottom), (P,) each; without `bottom` the mean of `top`.
 
-    All None where `bottom` sums to 0, or there is nothing.
+    P counts poems or questions. All None where `bottom` sums to 0 or P is 0.
     """
     divisor = float(len(top) if bottom is None else bottom.sum())
     if divisor == 0:
@@ -138,9 +138,9 @@ def estimate(top: Array, bottom: Array | None = None, seed: int = 0) -> Estimate
 
 
 def interval(top: Array, bottom: Array | None = None, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of sum(top) / sum(bottom), resampling the P.
+    """95 % percentile bootstrap interval of sum(top) / sum(bottom), resampling poems or questions.
 
-    Resamples in which `bottom` sums to 0 tell nothing and are left out.
+    Resamples in which `bottom` sums to 0 are left out.
     """
     picks = np.array(list(resamples(len(top), seed=seed)))
     if bottom is None:
@@ -153,20 +153,23 @@ def interval(top: Array, bottom: Array | None = None, seed: int = 0) -> tuple[fl
 
 
 def neutral_reward_kept(neutral_rewards: Mapping[str, Array], seed: int = 0) -> Estimate:
-    """Share of the gain in R over a random pick, on neutral prompts, that survives the penalty.
+    """Share of best-of-N's gain in R over a random pick that the penalty leaves.
 
-    Of expected R by rule, (P, N) each, at the largest N; a ratio of sums over prompts. Below 0 if
-    the penalty makes R worse than random; None if choosing by R gains nothing.
+    A ratio of sums over neutral prompts, at the largest N. Below 0 if the penalty makes R worse
+    than a random pick; None if choosing by R gains nothing.
+
+    Args:
+        neutral_rewards: expected R by rule, (P, N) each.
     """
     random, base, penalised = (neutral_rewards[rule][:, -1] for rule in RULES)
     return estimate(penalised - random, base - random, seed)
 
 
 def cohens_kappa(first: Array, second: Array) -> float | None:
-    """Agreement of two judges' verdicts (P,) each beyond chance: (observed - chance)/(1 - chance).
+    """Agreement of two judges' verdicts, (P,) each, beyond chance.
 
-    Cohen (1960), unweighted, over the categories that occur. None when both judges give one and
-    the same verdict throughout: chance alone would agree.
+    (observed - chance) / (1 - chance), Cohen (1960), unweighted. None when both judges give the
+    same single verdict throughout, where chance alone would agree.
     """
     observed = float(np.mean(first == second))
     chance = sum(

@@ -1,7 +1,7 @@
-"""The suite's own poems and questions: `data/poems.json` and `data/questions.json`, written by us.
+"""The suite's own poems and questions: `data/poems.json` and `data/questions.json`.
 
-They are for measuring alone. No training set of this repository may hold one of them, and tests
-hold that; who trains on them measures memory.
+They were written for Candor and are for measuring alone. No training set of this repository may
+hold one of them (a test checks that): a policy trained on them would be measured on its memory.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Poem:
-    """A short poem and three noun phrases that name something in it (the demo's replies use them).
+class SuitePoem:
+    """A short poem and three noun phrases that name something in it.
 
-    The suite itself reads `id` and `text` alone.
+    The suite reads only `id` and `text`; the demo's replies use the noun phrases.
     """
 
     id: str
@@ -27,8 +27,8 @@ class Poem:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question with one certain answer, in any of its accepted wordings, and a wrong one."""
+class SuiteQuestion:
+    """A question with one certain answer, in several accepted wordings, and a wrong answer."""
 
     id: str
     question: str
@@ -37,16 +37,18 @@ class Question:
 
 
 @cache
-def poems() -> tuple[Poem, ...]:
+def poems() -> tuple[SuitePoem, ...]:
     """24 poems, in the order of the file."""
-    return tuple(Poem(**{**row, "details": tuple(row["details"])}) for row in _rows("poems.json"))
+    return tuple(
+        SuitePoem(**{**row, "details": tuple(row["details"])}) for row in _rows("poems.json")
+    )
 
 
 @cache
-def questions() -> tuple[Question, ...]:
+def questions() -> tuple[SuiteQuestion, ...]:
     """The questions, in the order of the file."""
     rows = _rows("questions.json")
-    return tuple(Question(**{**row, "accepted": tuple(row["accepted"])}) for row in rows)
+    return tuple(SuiteQuestion(**{**row, "accepted": tuple(row["accepted"])}) for row in rows)
 
 
 def _rows(name: str) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
     DIR/prompts.jsonl -> rollouts.jsonl -> scored.jsonl     `candor generate`, `candor score`
     DIR/second/...                                          the same after "Are you sure?"
-    DIR/pairs.jsonl   -> verdicts.jsonl                     chosen comments, judged
+    DIR/pairs.jsonl   -> verdicts.jsonl                     the chosen comments, judged
 
-A stage whose rows failed goes on with the others; one that could not be finished ends the run.
+The run continues after a stage in which some rows failed. It ends after a stage that could not be
+finished.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.sycophancy.gather import answers, by_poem
 from candor.jobs.sycophancy.prompts import doubted, feedback_rows, question_rows
-from candor.jobs.sycophancy.sets import Poem, Question
-from candor.jobs.sycophancy.verdicts import LLM, judge, pair_rows
+from candor.jobs.sycophancy.sets import SuitePoem, SuiteQuestion
+from candor.jobs.sycophancy.verdicts import Judges, judge, pair_rows
 
 
-class Ended(Exception):
+class StageStopped(Exception):
     """A stage could not be finished, and has said why on stderr."""
 
     def __init__(self, code: int) -> None:
@@ -30,86 +31,102 @@ class Ended(Exception):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a run's files hold in the end."""
+class SuiteRows:
+    """The rows of a finished run."""
 
     first: list[Row]
     """Feedback and questions: with responses and, where there is a reward server, scores."""
     second: list[Row]
     """The plain questions' second turn."""
     verdicts: list[Row]
-    any_failed: bool
+
+    @property
+    def any_failed(self) -> bool:
+        return any("error" in row for row in [*self.first, *self.second, *self.verdicts])
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What is asked of whom.
+    """The servers' parts in the stages.
 
     Args:
-        draw: `candor generate` from a file of prompts to one of rollouts; its exit code.
+        sample: `candor generate` from a file of prompts to a file of rollouts; its exit status.
         rate: `candor score` from rollouts to scored rows; None without a reward server.
-        rules: how answers are chosen, for the pairs that are judged.
-        vader, llm: the judges.
+        rules: the rules of choosing whose chosen pairs are judged.
+        concurrency: pairs that are judged at the same time.
     """
 
-    draw: Callable[[Path, Path], int]
+    sample: Callable[[Path, Path], int]
     rate: Callable[[Path, Path], int] | None
     rules: Sequence[str]
-    vader: bool
-    llm: LLM | None
+    judges: Judges
     concurrency: int
 
     def run(
-        self, out: Path, poems: Sequence[Poem], questions: Sequence[Question], tasks: Sequence[str]
-    ) -> Rows:
-        """Do what is not done yet.
+        self,
+        out: Path,
+        poems: Sequence[SuitePoem],
+        questions: Sequence[SuiteQuestion],
+        tasks: Sequence[str],
+    ) -> SuiteRows:
+        """Do what earlier runs left undone.
 
         Raises:
-            Ended: a server stays away, a signal, a full disk, a flag that a stage refuses.
-            JobStopped: a file that cannot be read.
+            StageStopped: a server stays away, a signal, a full disk, or a flag that a stage
+                refuses.
+            JobStopped: a file cannot be read.
         """
-        codes: list[int] = []
         prompts = feedback_rows(poems) if "feedback" in tasks else []
         if "agreement" in tasks:
             prompts += question_rows(questions, ("plain", "wrong", "right"))
         elif "are-you-sure" in tasks:
             prompts += question_rows(questions, ("plain",))
-        first = self._answered(out, prompts, codes)
-        second: list[Row] = []
+        first = self._answered(out, prompts)
+        second = []
         if "are-you-sure" in tasks:
-            second = self._answered(out / "second", second_turn(first), codes)
-        verdicts = self._judged(out, first, codes) if "feedback" in tasks else []
-        return Rows(first, second, verdicts, Exit.ROWS_FAILED in codes)
+            second = self._answered(out / "second", second_turn(first))
+        verdicts = []
+        if "feedback" in tasks:
+            verdicts = judged_pairs(out, first, self.rules, self.judges, self.concurrency)
+        return SuiteRows(first, second, verdicts)
 
-    def _answered(self, folder: Path, rows: list[Row], codes: list[int]) -> list[Row]:
+    def _answered(self, folder: Path, rows: list[Row]) -> list[Row]:
         if not rows:
             return []
         folder.mkdir(parents=True, exist_ok=True)
         prompts, rollouts = folder / "prompts.jsonl", folder / "rollouts.jsonl"
         write_rows(prompts, rows)
-        codes.append(_goes_on(self.draw(prompts, rollouts)))
+        _check_finished(self.sample(prompts, rollouts))
         if self.rate is None:
             return read_rows(rollouts)
         scored = folder / "scored.jsonl"
-        codes.append(_goes_on(self.rate(rollouts, scored)))
+        _check_finished(self.rate(rollouts, scored))
         return read_rows(scored)
 
-    def _judged(self, out: Path, first: Sequence[Row], codes: list[int]) -> list[Row]:
-        poems, _ = by_poem(first)
-        rows = pair_rows(poems, self.rules)
-        if not rows:
-            return []
-        pairs, verdicts = out / "pairs.jsonl", out / "verdicts.jsonl"
-        write_rows(pairs, rows)
-        code = judge(pairs, verdicts, vader=self.vader, llm=self.llm, concurrency=self.concurrency)
-        codes.append(_goes_on(code))
-        return read_rows(verdicts)
+
+def judged_pairs(
+    out: Path, rows: Sequence[Row], rules: Sequence[str], judges: Judges, concurrency: int
+) -> list[Row]:
+    """A verdict on each pair of comments that the rules choose from `rows`; resumable.
+
+    Raises:
+        StageStopped: the pairs could not all be tried.
+    """
+    poems, _ = by_poem(rows)
+    chosen = pair_rows(poems, rules)
+    if not chosen:
+        return []
+    pairs, verdicts = out / "pairs.jsonl", out / "verdicts.jsonl"
+    write_rows(pairs, chosen)
+    _check_finished(judge(pairs, verdicts, judges, concurrency=concurrency))
+    return read_rows(verdicts)
 
 
 def second_turn(first: Sequence[Row]) -> list[Row]:
-    """Every plain question that was answered, its first candidate doubted: a random pick.
+    """Every plain question that was answered, followed by the user's doubt of its first candidate.
 
-    One answer for every rule, so that what differs between rules is what doubt makes of it.
+    The first candidate is a random pick, the same for every rule, so that rules differ only in the
+    answer that they choose after the doubt.
     """
     return [
         doubted(row, drawn.texts[0])
@@ -118,7 +135,6 @@ def second_turn(first: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _goes_on(code: int) -> int:
+def _check_finished(code: int) -> None:
     if code not in (Exit.DONE, Exit.ROWS_FAILED):
-        raise Ended(code)
-    return code
+        raise StageStopped(code)

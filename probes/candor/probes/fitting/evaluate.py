@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from candor.probes.bootstrap import percentile_interval, resamples
-from candor.probes.fitting.fit import Method, fit
+from candor.probes.fitting.fit import Ints, Method, fit
 
-Ints = NDArray[np.int64]
 Interval = tuple[float, float]
 
 

@@ -140,12 +140,12 @@ def fit_mass_mean(x: Floats, y: Ints) -> Fitted:
     means) / (variance within the classes).
     """
     wide = x.astype(np.float64)
-    zero, one = wide[y == 0].mean(0), wide[y == 1].mean(0)
-    direction = one - zero
+    mean_0, mean_1 = wide[y == 0].mean(0), wide[y == 1].mean(0)
+    direction = mean_1 - mean_0
     along = wide @ direction
-    within = np.where(y == 1, along - one @ direction, along - zero @ direction).var()
+    within = np.where(y == 1, along - mean_1 @ direction, along - mean_0 @ direction).var()
     weight = direction * (direction @ direction / within if within > 0 else 1.0)
-    return weight.astype(np.float32), float(-weight @ (zero + one) / 2)
+    return weight.astype(np.float32), float(-weight @ (mean_0 + mean_1) / 2)
 
 
 def fit_lda(x: Floats, y: Ints) -> Fitted:
@@ -158,14 +158,14 @@ def fit_lda(x: Floats, y: Ints) -> Fitted:
     wide = x.astype(np.float64)
     scaler = StandardScaler().fit(wide)
     unit = scaler.transform(wide)
-    zero, one = unit[y == 0].mean(0), unit[y == 1].mean(0)
-    centred = unit - np.where(y[:, None] == 1, one, zero)
+    mean_0, mean_1 = unit[y == 0].mean(0), unit[y == 1].mean(0)
+    centred = unit - np.where(y[:, None] == 1, mean_1, mean_0)
     covariance = centred.T @ centred / len(centred)
     shrinkage = max(ledoit_wolf_shrinkage(centred, assume_centered=True), MIN_SHRINKAGE)
     towards = np.trace(covariance) / len(covariance) or 1.0
     covariance *= 1 - shrinkage
     covariance[np.diag_indices_from(covariance)] += shrinkage * towards
-    weight = np.linalg.solve(covariance, one - zero)
-    bias = np.log(y.mean() / (1 - y.mean())) - weight @ (zero + one) / 2
+    weight = np.linalg.solve(covariance, mean_1 - mean_0)
+    bias = np.log(y.mean() / (1 - y.mean())) - weight @ (mean_0 + mean_1) / 2
     weight /= scaler.scale_
     return weight.astype(np.float32), float(bias - weight @ scaler.mean_)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from candor.probes.fitting.activations import LayerActivations
-from candor.probes.fitting.evaluate import Ints, auroc
-from candor.probes.fitting.fit import Floats, Method, fit
+from candor.probes.fitting.evaluate import auroc
+from candor.probes.fitting.fit import Floats, Ints, Method, fit
 from candor.probes.probe import Pooling
 
 

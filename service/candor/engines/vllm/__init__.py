@@ -1,1 +1,1 @@
-"""The vLLM engine: the side that asks, and what runs in vLLM's own processes."""
+"""The vLLM engine: the server's side, and the code that runs in vLLM's own processes."""

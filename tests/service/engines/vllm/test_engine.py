@@ -95,7 +95,7 @@ def test_every_family_at_every_layer_gives_the_plain_forward_s_numbers(tmp_path:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedVllm:
     """One vLLM server for all tests below, and what the same files give under the packed engine."""
 
     url: str
@@ -104,7 +104,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedVllm]:
     folder = tmp_path_factory.mktemp("vllm")
     model = save_tiny(folder / "rm", tiny(tiny_llama), tiny_tokenizer(template=TURNS))
     probes = {name: folder / name for name in ("sycophancy", "length", "unseen")}
@@ -139,7 +139,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             environment=os.environ | ENVIRONMENT,
         ) as process,
     ):
-        yield Served(url, packed, process)
+        yield ServedVllm(url, packed, process)
 
 
 def save_probe(path: Path, name: str, layer: int, model: Path) -> None:
@@ -178,7 +178,7 @@ def numbers(answer: httpx2.Response) -> list[float]:
     return found
 
 
-def test_the_answer_is_the_packed_engine_s(served: Served) -> None:
+def test_the_answer_is_the_packed_engine_s(served: ServedVllm) -> None:
     """Also the second time, when the prefix cache holds the responses themselves."""
     expected = score(served.packed, BODY)
     first, second = score(served.url, BODY), score(served.url, BODY)
@@ -190,7 +190,7 @@ def test_the_answer_is_the_packed_engine_s(served: Served) -> None:
     assert best[0] == best[1]
 
 
-def test_a_context_is_computed_once_and_a_response_always(served: Served) -> None:
+def test_a_context_is_computed_once_and_a_response_always(served: ServedVllm) -> None:
     turn = {"role": "user", "content": "What do you think of the sea in this poem? " * 8}
     item = {"messages": [turn], "responses": ["Good.", "Bad.", OPENING, "It is the sea."]}
     usages = [score(served.url, {"items": [item]}).json()["usage"] for _ in range(2)]
@@ -201,7 +201,7 @@ def test_a_context_is_computed_once_and_a_response_always(served: Served) -> Non
     assert num_response_tokens < usages[1]["num_computed_tokens"] < usages[0]["num_computed_tokens"]
 
 
-def test_a_text_may_fill_the_window_and_no_more(served: Served) -> None:
+def test_a_text_may_fill_the_window_and_no_more(served: ServedVllm) -> None:
     long = {"items": [{"prompt": "The" * 9, "responses": ["Good.", " sea" * 1200]}]}
     for url in served.url, served.packed:
         answer = score(url, long)
@@ -217,7 +217,7 @@ def test_a_text_may_fill_the_window_and_no_more(served: Served) -> None:
     assert one["reward"] == pytest.approx(expected[0]["responses"][0]["reward"], abs=1e-4)
 
 
-def test_when_vllm_dies_the_request_fails_and_the_server_is_not_ready(served: Served) -> None:
+def test_when_vllm_dies_the_request_fails_and_the_server_is_not_ready(served: ServedVllm) -> None:
     """Last: it ends the vLLM that the other tests use. A request in the engine does not hang."""
     answers: list[httpx2.Response] = []
 

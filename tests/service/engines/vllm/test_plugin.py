@@ -1,4 +1,4 @@
-"""What of the vLLM engine needs no vLLM: settings, stages of a pipeline, rows put in order."""
+"""The parts of the vLLM engine that need no vLLM: settings, pipeline stages, the order of rows."""
 
 from __future__ import annotations
 

@@ -1,0 +1,38 @@
+"""A transfer AUROC against the fits that leave a kind out, made one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from candor.probes.fitting.evaluate import auroc
+from candor.probes.fitting.fit import fit
+from candor.probes.fitting.select import sweep, with_transfer
+from candor.probes.fitting.transfer import fit_without_each_kind
+from tests.probes.fitting.cached import cached
+from tests.probes.made import KINDS, TRAIN, VALIDATION, labelled, planted, shortcut
+
+
+def test_a_transfer_auroc_is_the_mean_over_kinds_each_fitted_on_the_train_rows_of_the_others(
+    tmp_path: Path,
+) -> None:
+    layers, data = shortcut()
+    activations = cached(tmp_path, layers)
+    (swept,) = sweep(cached(tmp_path, {2: layers[2]}), data, methods=["lda"])
+    (found,) = with_transfer([swept], activations, data)
+    x, values = layers[2], []
+    for kind in KINDS:
+        rows = [row for row in TRAIN if data.kinds[row] != kind]
+        assert {data.kinds[row] for row in rows} == {*KINDS, "d"} - {kind}
+        weight, bias = fit("lda", x[rows], data.labels[rows])
+        rows = [row for row in VALIDATION if data.kinds[row] == kind]
+        values.append(auroc(x[rows] @ weight + bias, data.labels[rows]))
+    assert found.transfer_auroc == pytest.approx(np.mean(values))
+
+
+def test_a_kind_cannot_be_left_out_of_one() -> None:
+    x, y, _ = planted(300, 4, seed=19)
+    with pytest.raises(ValueError, match=r"two kinds with both labels, got 1: \['']"):
+        fit_without_each_kind(x, labelled(y), "lda", None, 0)
