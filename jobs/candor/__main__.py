@@ -97,10 +97,12 @@ def main() -> None:
         wrong(unknown(word, sys.argv[1:]))
     except (CycloptsError, UsageError) as error:
         wrong(str(error))
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "candor":
+    except ImportError as error:
+        # cyclopts wraps what a command's module raises when it is imported.
+        absent = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(absent, ModuleNotFoundError) or is_ours(absent):
             raise
-        sys.exit(missing(error))
+        sys.exit(missing(absent))
 
 
 def build_app() -> App:
@@ -143,6 +145,11 @@ def unknown(word: str, arguments: list[str]) -> str:
     near = get_close_matches(word, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
     return f"no command {group}{word}; {hint}"
+
+
+def is_ours(error: ModuleNotFoundError) -> bool:
+    """Whether the missing module is Candor's own, so that no package can bring it."""
+    return (error.name or "").partition(".")[0] == "candor"
 
 
 def missing(error: ModuleNotFoundError) -> str:

@@ -35,22 +35,23 @@ def parse_strengths(flag: str, texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         name, sign, number = text.partition("=")
         name = name.strip()
+        try:
+            strength = float(number)
+        except ValueError:
+            sign = ""
         if not (name and sign):
-            raise UsageError(f"{flag} {text}: write NAME=NUMBER, for example sycophancy=0.5")
+            raise UsageError(f"{flag} {text}: must be NAME=NUMBER, such as sycophancy=0.5")
         if name in strengths:
             raise UsageError(f"{flag} {name} is given twice")
-        try:
-            strengths[name] = float(number)
-        except ValueError:
-            raise UsageError(f"{flag} {text}: {number!r} is not a number") from None
-        check_strength(flag, name, strengths[name])
+        check_strength(flag, name, strength)
+        strengths[name] = strength
     return strengths
 
 
 def check_strength(flag: str, name: str, strength: float) -> None:
     """Raises UsageError where the strength of a penalty is not a finite number, at least 0."""
     if not (math.isfinite(strength) and strength >= 0):
-        raise UsageError(f"{flag} {name}={strength}: must be a finite number, at least 0")
+        raise UsageError(f"{flag} {name}={strength:g}: must be a finite number, at least 0")
 
 
 def read_key_file(flag: str, path: Path | None) -> str | None:

@@ -134,7 +134,7 @@ def test_metrics_through_the_url_are_those_of_one_replica(cluster: Cluster) -> N
         ({"port": 1}, "port: not a setting of a replica; use http_options"),
         ({"penalty": 1}, "penalty: no such setting; there are api_key_file, combine"),
         ({"workers": "many"}, "workers: "),
-        ({"penalties": {"a": -1}}, "--penalty a=-1.0: must be a finite number"),
+        ({"penalties": {"a": -1}}, "--penalty a=-1: must be a finite number"),
         ({"model": ""}, "--model: give a folder"),
     ],
 )

@@ -318,7 +318,7 @@ def test_help_and_wrong_flags_need_no_torch(arguments: list[str], status: int, w
         ("cyclopts", ["score", "--help"], "candor score", "jobs"),
         ("torch", ["serve", "--model", "m"], "candor serve", "server"),
         ("torch", ["generator", "--model", "m"], "candor generator", "lab"),
-        ("sklearn", ["probe", "train"], "candor probe train", "lab"),
+        ("torch", ["probe", "train", "--help"], "candor probe train", "lab"),
         ("httpx2", ["bon", "--help"], "candor bon", "jobs"),
     ],
 )

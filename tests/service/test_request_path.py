@@ -12,7 +12,6 @@ from types import FrameType
 
 import httpx2
 
-from candor.engines.prefix_cache import PrefixCache
 from tests.paths import ROOT
 from tests.service.serving import BODY, load_tiny, running, tiny_app
 
@@ -48,7 +47,7 @@ def test_the_files_of_the_walk_are_those_that_run() -> None:
     walk = text.partition("## The walk of one request")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(candor\.[a-z_.]+)`", walk))
     seen: set[str] = set()
-    app = tiny_app(lambda metrics: load_tiny(metrics, prefix_cache=PrefixCache(2**20)))
+    app = tiny_app(lambda metrics: load_tiny(metrics, prefix_cache_mb=1))
     with traced(seen), running(app) as url:
         httpx2.post(f"{url}/v1/rewards", json=BODY)
         seen.clear()  # of what ran while the model was loaded

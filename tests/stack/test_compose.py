@@ -206,10 +206,9 @@ def test_bench_is_called_with_flags_it_takes() -> None:
     bench = pytest.importorskip("bench.__main__", reason="bench's packages are not installed")
     service = stack("gpu")["services"]["bench"]
     assert service["entrypoint"] == ["python", "-m", "bench"]
-    _, bound, _ = bench.app.parse_args(service["command"], print_error=False, exit_on_error=False)
-    assert bound.arguments["model"] == "/models/model"
+    assert parse(bench.app, service["command"])["model"] == "/models/model"
     with pytest.raises(cyclopts.CycloptsError):
-        bench.app.parse_args(["--renamed=1"], print_error=False, exit_on_error=False)
+        parse(bench.app, ["--renamed=1"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import ParamSpec
 
 from candor.client.errors import ClientError
-from candor.flags import UsageError
+from candor.flags import UsageError as UsageError
 
 P = ParamSpec("P")
 
@@ -33,7 +33,7 @@ class Exit(IntEnum):
 
 
 class JobStopped(Exception):
-    """The job cannot go on; the message says what to do."""
+    """The job cannot go on; the message says what to do. A wrong flag or file is a `UsageError`."""
 
     def __init__(self, code: Exit, message: str) -> None:
         super().__init__(message)
