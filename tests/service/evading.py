@@ -32,8 +32,8 @@ def text(rng: random.Random, num_flattering: int, num_words: int = 12) -> str:
 
 
 def token_activations(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Every token's activation at `LAYER`, and whether its word is flattering. Words here are one
-    token each."""
+    """Every token's activation at `LAYER`, and whether its word is flattering. Every word is one
+    token."""
     tokenizer, model = tiny_tokenizer(), tiny_llama()
     flattering = {tokenizer(f" {word}").input_ids[0] for word in FLATTERING}
     rows: list[torch.Tensor] = []
@@ -56,7 +56,7 @@ def flattery_probes() -> dict[str, ServedProbe]:
     x, y = token_activations([text(rng, 6) for _ in range(60)])
     weight, bias = fit_logistic(x, y, 1.0)
     x, y = token_activations([text(rng, 6) for _ in range(20)])
-    assert ((x @ weight + bias > 0) == y).mean() > 0.95  # the trait is there to be read
+    assert ((x @ weight + bias > 0) == y).mean() > 0.95  # the probe can read the trait
 
     def served(name: str, pooling: Pooling, *, monitor: bool) -> ServedProbe:
         card = loaded_probe(name, layer=LAYER).card.model_copy(update={"pooling": pooling})
@@ -70,7 +70,7 @@ def flattery_probes() -> dict[str, ServedProbe]:
 
 
 def traffic(seed: int, *, flattering: tuple[int, int] = (2, 6), filler: int = 0) -> Items:
-    """One window of responses; the same seed gives the same responses, whatever the filler."""
+    """One window of responses. The same seed gives the same responses, with any filler."""
     rng, more = random.Random(seed), random.Random(-seed)
     return [
         {

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from candor.engines import trim
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.readings import by_layer, score_forward
+from candor.engines.threads import trim_after_batch
 from candor.forward.batch import packed
 from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.packed_attention import NAME
@@ -80,7 +80,7 @@ class PackedEngine(Engine):
         if cache is not None and contexts is not None:
             cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":
-            trim.after_batch(result.num_computed_tokens)
+            trim_after_batch(result.num_computed_tokens)
         return result
 
     def forget(self) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from candor.engines import trim
 from candor.engines.readings import by_layer, score_forward
+from candor.engines.threads import trim_after_batch
 from candor.forward.batch import padded
 from candor.forward.capture import HiddenStateHooks
 from candor.item import BatchResult, Engine, Item
@@ -59,5 +59,5 @@ class PaddedEngine(Engine):
         )
         result = score_forward(self._model, self._hooks, self._layers, items, forward)
         if self._device.type == "cpu":
-            trim.after_batch(result.num_computed_tokens)
+            trim_after_batch(result.num_computed_tokens)
         return result

@@ -1,8 +1,16 @@
-"""The number of model threads per model, and the number of torch threads that each may use."""
+"""How the model threads share a machine: how many there are, how many torch threads each may use,
+and the memory that each gives back.
+
+glibc keeps what a thread frees in an arena of that thread, and a long-lived block (a cached
+context's keys and values) holds back all free memory below it in the arena. With a 135M model on
+two threads, the process grew to 4 GB; with the trim after a batch it uses 1.4 GB.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -14,6 +22,11 @@ log = logs.get(__name__)
 MAX_DEFAULT_WORKERS = 8
 """Most workers by default. More workers would make batches smaller and answers later before they
 make the machine busier."""
+
+
+MIN_TRIM_TOKENS = 1024
+"""Smallest batch, in computed tokens, after which memory is trimmed. A trim takes some
+milliseconds."""
 
 
 def num_workers(requested: int | None, model: nn.Module, *, on_cpu: bool) -> int:
@@ -58,3 +71,21 @@ def threads_for(workers: int) -> Callable[[int], None]:
         torch.set_num_threads(max(1, whole * share // workers))
 
     return use
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    """glibc's malloc_trim. None with other C libraries (musl, macOS), which do not keep memory this
+    way."""
+    with suppress(OSError, AttributeError):
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return found
+    return None
+
+
+_malloc_trim = _find_malloc_trim()
+
+
+def trim_after_batch(num_tokens: int) -> None:
+    """Returns the free memory of all arenas after a batch of `num_tokens` computed tokens."""
+    if _malloc_trim is not None and num_tokens >= MIN_TRIM_TOKENS:
+        _malloc_trim(0)

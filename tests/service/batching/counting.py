@@ -12,11 +12,11 @@ from candor.batching.batcher import Batcher
 from candor.item import BatchResult, Item, Reading, Score, Scored
 
 HANG_S = 20.0
-"""Only reached when something hangs."""
+"""Seconds. Reached only if a test hangs."""
 
 
 class CountingEngine:
-    """Scores an item with its last token id. Records batches; can be held; raises on demand."""
+    """An item's score is its last token id. Records batches, can be held, and raises on demand."""
 
     name = "counting"
 
@@ -93,7 +93,7 @@ async def serving(engine: CountingEngine, **options: Any) -> AsyncIterator[Batch
 
 
 async def held(engine: CountingEngine, batcher: Batcher, marker: int = 900) -> asyncio.Task[Any]:
-    """One item in the model, which waits for `engine.free`: what comes now has to queue."""
+    """Puts one item into the model, which waits for `engine.free`, so that later items queue."""
     engine.entered.clear()
     engine.free.clear()
     task = asyncio.create_task(batcher.submit([item(marker)], deadline=None))
@@ -102,7 +102,7 @@ async def held(engine: CountingEngine, batcher: Batcher, marker: int = 900) -> a
 
 
 async def queued(batcher: Batcher, *submissions: list[Item], **options: Any) -> list[Any]:
-    """Tasks whose items are in the queue."""
+    """Submits items; returns the tasks once the items are in the queue."""
     tasks = []
     for items in submissions:
         deadline = options.get("deadline")

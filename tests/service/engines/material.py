@@ -22,7 +22,7 @@ FAMILIES = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma2]
 
 
 def make_items(seed: int = 0, lengths: Sequence[int] = (5, 40, 17, 1, 23, 2, 31)) -> list[Item]:
-    """Random ids, the pad id among them: in the middle, and at the very end of every other item."""
+    """Random ids with the pad id in the middle, and at the very end of every other item."""
     draw = random.Random(seed)
     items = []
     for number, length in enumerate(lengths):
@@ -38,7 +38,7 @@ def make_items(seed: int = 0, lengths: Sequence[int] = (5, 40, 17, 1, 23, 2, 31)
 
 
 def make_probes(model: PreTrainedModel, poolings: Sequence[Pooling] = ("mean",)) -> list[Probe]:
-    """One probe a layer and pooling, every layer from the embeddings to the final norm."""
+    """One probe per layer and pooling, for every layer from the embeddings to the final norm."""
     generator = torch.Generator().manual_seed(5)
     return [
         Probe(
@@ -54,9 +54,10 @@ POOLINGS = ("mean", "max", "last", "topk")
 
 
 def engines(model: PreTrainedModel) -> tuple[PaddedEngine, PackedEngine]:
-    """Both, each with a copy of the model: the packed one takes its attention over.
+    """Both engines, each with its own copy of the model, because the packed engine replaces the
+    model's attention.
 
-    The padded one runs eager attention, as the server loads a soft-capping model: transformers'
+    The padded engine runs eager attention, as in the server for a soft-capping model: transformers'
     sdpa ignores the cap.
     """
     probes = make_probes(model, POOLINGS)

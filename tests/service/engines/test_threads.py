@@ -1,13 +1,16 @@
-"""Which models several threads may run, and how many of torch's threads each thread gets."""
+"""Which models several threads may run, how many torch threads each gets, and the memory that a
+batch has freed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 import torch
 
+from candor.engines import threads
 from candor.engines.threads import MAX_DEFAULT_WORKERS, num_workers, threads_for
 from tests.service.engines.material import FAMILIES
 from tests.tiny import tiny_llama
@@ -57,3 +60,26 @@ def test_a_batch_has_its_share_of_the_threads_and_the_others_keep_theirs() -> No
         assert one.submit(threads_after, 2).result() == 4
         assert other.submit(threads_after, 1).result() == 2
         assert one.submit(torch.get_num_threads).result() == 4
+
+
+BLOCK, COUNT = 100 * 2**10, 2000
+"""Each block is too small for glibc to map separately. All blocks together have 200 MB."""
+
+
+def resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+@pytest.mark.skipif(threads._malloc_trim is None, reason="another C library than glibc")
+def test_freed_memory_under_a_block_that_lives_goes_back_after_a_large_batch() -> None:
+    freed = [bytearray(BLOCK) for _ in range(COUNT)]
+    for block in freed:
+        block[::4096] = b"x" * len(block[::4096])
+    kept = bytearray(BLOCK)
+    del freed, block
+    hoarded = resident()
+    threads.trim_after_batch(threads.MIN_TRIM_TOKENS - 1)
+    assert resident() > hoarded - BLOCK * COUNT // 10  # the control: a small batch changes nothing
+    threads.trim_after_batch(threads.MIN_TRIM_TOKENS)
+    assert resident() < hoarded - BLOCK * COUNT // 2
+    assert len(kept) == BLOCK
