@@ -6,7 +6,7 @@
 Each replica loads the model itself, has the same routes as `candor serve`, and gets no work before
 its sentinel (fixed texts, whose scores must not change) is scored. Ray restarts a replica that dies
 or fails its checks. It sends no more work to a replica that is stopping, and lets the replica
-finish what it has.
+finish the work that it has.
 
 Not here: the number of replicas and their devices (`deployments:` of the config file), the port
 (`http_options:`), and the answer to a caller whose replica died (`candor.ray.proxy`). Requests are
