@@ -13,7 +13,7 @@ matplotlib.use("svg")
 matplotlib.rcParams.update(
     {
         "svg.hashsalt": "candor",
-        "svg.fonttype": "none",  # text stays text: readable by a screen reader, and a tenth of the size
+        "svg.fonttype": "none",  # text stays text, which a screen reader can read
         "font.size": 9,
         "axes.spines.top": False,
     }
