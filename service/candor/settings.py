@@ -1,5 +1,5 @@
-"""Every option of `candor serve`, stated once: one frozen `Settings`, checked before anything is
-loaded.
+"""Every option of `candor serve` (those of the trainers' routes: `candor.trainers.options`), stated
+once: one frozen `Settings`, checked before anything is loaded.
 
 cyclopts makes the flags, their `CANDOR_*` environment variables and `--help` of the fields: the
 docstring of a field is the help of its flag. What can only be known once the probes' cards are read
@@ -122,7 +122,8 @@ class Settings:
     spread_weight: Annotated[float | None, Parameter(group=MODEL)] = None
     """Spread weight of --combine spread. Default: 1."""
     served_model_name: Annotated[str | None, Parameter(group=MODEL)] = None
-    """Name of the model in answers. Default: the value of --model."""
+    """Name of the model in answers. Default: the hub id, or the last part of the folder's
+    path."""
     device: Annotated[str, Parameter(group=MODEL)] = "auto"
     """Device of the model: cpu, cuda, cuda:1, ...; auto is cuda where there is a GPU, else cpu."""
     dtype: Annotated[Dtype, Parameter(group=MODEL)] = "auto"
@@ -163,7 +164,7 @@ class Settings:
     operator_key: Annotated[str | None, Parameter(parse=False)] = field(default=None, repr=False)
     """Key out of `operator_key_file`; not a flag."""
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
-    """Bind an address that other machines can reach without an API key."""
+    """Allow a --host that other machines can reach although there is no API key."""
 
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
@@ -178,8 +179,8 @@ class Settings:
     """MiB of the device's memory that keep computed contexts, so that a later response to the same
     context does not compute the context again. 0 keeps none."""
     request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0
-    """Deadline in seconds of a request without an X-Request-Timeout header. The first trainers give
-    up after 100 s."""
+    """Deadline in seconds of a request without an X-Request-Timeout header. The least patient
+    trainer gives up after 100 s."""
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0
     """Seconds after which a forward pass that has not ended makes the server not ready."""
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0
