@@ -89,7 +89,11 @@ def test_a_batch_is_what_waited_while_the_model_was_busy() -> None:
             engine.free.set()
             await asyncio.gather(first, *tasks)
         assert engine.batches == [[900], list(range(8)), [8, 9, 10]]
-        assert (batcher.num_queued_items, batcher.num_queued_tokens, batcher.oldest_wait_s) == (0, 0, 0.0)
+        assert (batcher.num_queued_items, batcher.num_queued_tokens, batcher.oldest_wait_s) == (
+            0,
+            0,
+            0.0,
+        )
 
     run(check())
 
