@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
-from candor.invalid import first_fault
+from candor.invalid import first_fault_as_error
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
@@ -20,7 +20,7 @@ from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
 from candor.trainers.options import TrainerRoutes
 
 
-def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
+def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
     """Finds the contract that fits a body, and validates the body.
 
     Raises:
@@ -33,13 +33,13 @@ def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contrac
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(loaded, dict):
         raise InvalidRequest("the body must be a JSON object")
-    contract = next((shape for shape in shapes if shape.fits(loaded)), None)
+    contract = next((each for each in contracts if each.fits(loaded)), None)
     if contract is None:
-        raise InvalidRequest("send " + "; or ".join(describe(shape) for shape in shapes))
+        raise InvalidRequest("send " + "; or ".join(describe(contract) for contract in contracts))
     try:
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault_as_error(error)
     raise fault
 
 
@@ -50,7 +50,7 @@ def describe(contract: Contract[Any]) -> str:
     return f"{fields} ({contract.client})"
 
 
-def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
+def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     """The texts that the body asks to score.
 
     Raises:
@@ -63,7 +63,7 @@ def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
-async def responses(
+async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
 ) -> list[dict[str, Any]]:
     """Scores every response, in order: `ResponseReward`s as dicts. An empty call gives an empty
