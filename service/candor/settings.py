@@ -25,7 +25,7 @@ from candor.flags import (
     mapping,
     parse_strengths,
     read_key_file,
-    repeated,
+    repeatable,
 )
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
@@ -101,7 +101,7 @@ class Settings:
     response is R, the base reward."""
     revision: Annotated[str | None, Parameter(group=MODEL)] = None
     """Commit, tag or branch of the hub id."""
-    probes: Annotated[tuple[str, ...], repeated("--probe", MODEL)] = ()
+    probes: Annotated[tuple[str, ...], repeatable("--probe", MODEL)] = ()
     """Folder of a probe: a linear classifier on the RM's hidden states. Its score S is a logit; a
     higher S means more of a trait, such as flattery. reward = R - lambda * bound(S), where bound
     limits S as the probe's card says. Repeat the flag for more probes."""
@@ -112,7 +112,7 @@ class Settings:
     """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(S), with both
     standard deviations within prompt, from the calibration on the probe's card. Repeat the flag for
     more probes."""
-    monitors: Annotated[tuple[str, ...], repeated("--monitor", MODEL)] = ()
+    monitors: Annotated[tuple[str, ...], repeatable("--monitor", MODEL)] = ()
     """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
     A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more
     monitors."""
@@ -148,7 +148,7 @@ class Settings:
     """Address to bind. An address that other machines can reach needs an API key."""
     port: Annotated[int, Parameter(group=NETWORK)] = 8000
     """Port to bind. 0 picks a free port."""
-    host_names: Annotated[tuple[str, ...], repeated("--host-name", NETWORK)] = ()
+    host_names: Annotated[tuple[str, ...], repeatable("--host-name", NETWORK)] = ()
     """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
     Repeat the flag for more names."""
     api_key: Annotated[str | None, Parameter(group=NETWORK, show_default=False)] = field(
@@ -349,5 +349,5 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
                     "serve it with --probe instead"
                 )
             if name not in served:
-                known = ", ".join(sorted(served)) or "none"
-                raise UsageError(f"{flag} {name}: no such probe; served probes: {known}")
+                choices = ", ".join(sorted(served)) or "none"
+                raise UsageError(f"{flag} {name}: no such probe; served probes: {choices}")

@@ -35,7 +35,9 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         raise InvalidRequest("the body must be a JSON object")
     contract = next((each for each in contracts if each.fits(loaded)), None)
     if contract is None:
-        raise InvalidRequest("send " + "; or ".join(describe(contract) for contract in contracts))
+        raise InvalidRequest(
+            "send " + "; or ".join(needed_fields(contract) for contract in contracts)
+        )
     try:
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
@@ -43,7 +45,7 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
     raise fault
 
 
-def describe(contract: Contract[Any]) -> str:
+def needed_fields(contract: Contract[Any]) -> str:
     """The fields that a contract needs, such as `'query' (OpenRLHF)`."""
     ways = [contract.needs, *([contract.or_needs] if contract.or_needs else [])]
     fields = " or ".join(" and ".join(f"'{name}'" for name in sorted(way)) for way in ways)
@@ -79,7 +81,7 @@ async def score_responses(
     """For each group: the number of its text, and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
-        for group in groups_of(text, number, rewarder, settings):
+        for group in to_groups(text, number, rewarder, settings):
             groups.append(group)
             sources.append((number, first))
             first += len(group.responses)
@@ -111,7 +113,7 @@ async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> 
     ]
 
 
-def groups_of(
+def to_groups(
     text: Flat | Pair, number: int, rewarder: Rewarder, settings: TrainerRoutes
 ) -> list[Group]:
     """The groups of one text.
