@@ -81,6 +81,7 @@ def make_plan(options: BenchOptions, folder: Path) -> BenchPlan:
         arms=[arm for arm in arms if arm.name in chosen],
         workloads=workloads,
         logs=folder / "logs",
+        goals=(*GOALS, *BEFORE) if options.before else GOALS,
     )
 
 
@@ -109,7 +110,7 @@ def measure(plan: BenchPlan) -> tuple[dict[str, Any], Outcome]:
 def write_result(folder: Path, plan: BenchPlan, about: dict[str, Any], outcome: Outcome) -> None:
     """Write the result's files; print the tables and the last line."""
     options = plan.options
-    goals = [judge(goal, outcome.records) for goal in (*GOALS, *(BEFORE if options.before else ()))]
+    goals = [judge(goal, outcome.records) for goal in plan.goals]
     result = about | {
         "model": options.model,
         "dtype": plan.dtype,

@@ -134,10 +134,10 @@ BEFORE = tuple(
 """Goals of a run with `--before`. Repetitions of one arm differ by up to 5 % on a quiet machine."""
 
 
-def repeated(cell: str, arm: str) -> bool:
+def repeated(cell: str, arm: str, goals: Sequence[Goal] = GOALS) -> bool:
     """Whether a goal needs this arm in this cell. If so, the arm is measured in every repetition,
     otherwise once."""
-    return any(goal.cell == cell and arm in goal.arms for goal in (*GOALS, *BEFORE))
+    return any(goal.cell == cell and arm in goal.arms for goal in goals)
 
 
 def judge(goal: Goal, records: Sequence[Record]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.arms.table import Arm
-from bench.goals import OPEN_COMMON, repeated
+from bench.goals import OPEN_COMMON, Goal, repeated
 from bench.live import LiveArm, Measure, bring_up, measure
 from bench.load import workloads
 from bench.load.loops import arrivals
@@ -40,6 +40,7 @@ class BenchPlan:
 
     Attributes:
         logs: folder for the logs of the arms.
+        goals: the goals that the run is measured for.
     """
 
     options: BenchOptions
@@ -47,6 +48,7 @@ class BenchPlan:
     arms: Sequence[Arm]
     workloads: Sequence[str]
     logs: Path
+    goals: Sequence[Goal]
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ class BenchRun:
         names = [
             name
             for name, live in self._lives.items()
-            if cell in live.arm.cells and (repetition == 0 or repeated(cell, name))
+            if cell in live.arm.cells and (repetition == 0 or repeated(cell, name, self.plan.goals))
         ]
         for name in rotated(names, repetition):
             yield self._lives[name]

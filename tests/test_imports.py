@@ -6,14 +6,12 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.imports import HEAVY, loaded_by
+from tests.modules import MODULES, SOURCE_ROOTS
 from tests.paths import ROOT
-
-SOURCE_ROOTS = ("client", "forward", "probes", "service", "jobs")
 
 SERVICE = (
     ("candor.ray",),
@@ -61,21 +59,6 @@ WIRE = "candor.client.schema"
 """The service takes its wire types from here, and nothing else from the client."""
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """(dotted name, file) of every module of ours."""
-    for root in SOURCE_ROOTS:
-        for path in sorted((ROOT / root / "candor").rglob("*.py")):
-            yield dotted(path.relative_to(ROOT / root)), path
-    for root in ("demo", "bench"):
-        for path in sorted((ROOT / root).rglob("*.py")):
-            yield dotted(path.relative_to(ROOT)), path
-
-
-def dotted(path: Path) -> str:
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = dict(modules())
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -137,15 +120,6 @@ def test_the_namespace_has_no_init() -> None:
     assert [
         root for root in SOURCE_ROOTS if (ROOT / root / "candor" / "__init__.py").exists()
     ] == []
-
-
-def test_no_room_is_crowded() -> None:
-    crowded = {
-        str(folder.relative_to(ROOT)): count
-        for folder in {path.parent for path in MODULES.values()}
-        if (count := len([p for p in folder.glob("*.py") if p.name != "__init__.py"])) > 12
-    }
-    assert crowded == {}
 
 
 def test_no_test_module_imports_another() -> None:

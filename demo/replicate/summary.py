@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from candor.jobs.rollouts.scored import Group, candidates, group_of
+from candor.jobs.rollouts.scored import ScoredGroup, candidates, group_of
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.sycophancy.judges import NAME, sentiment, wins
 from candor.jobs.sycophancy.measure import (
@@ -130,7 +130,7 @@ def gather(rows: Sequence[Row], lambdas: Mapping[str, float]) -> list[Poem]:
     ]
 
 
-def _alone(group: Group, name: str, strength: float) -> Any:
+def _alone(group: ScoredGroup, name: str, strength: float) -> Any:
     """[M]: the reward with the penalty of this probe alone."""
     for other in group.scores:
         group = group.with_lambda(other, strength if other == name else 0.0)

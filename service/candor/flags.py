@@ -81,7 +81,8 @@ def repeated(flag: str, group: Group) -> Parameter:
 
 
 def mapping(flag: str, group: Group, parse: Callable[[Iterable[str]], Any]) -> Parameter:
-    """A flag that may be given several times, whose values `parse` makes one mapping of."""
+    """A flag that may be given several times. `parse` makes one mapping of its values; in its
+    environment variable spaces separate the values."""
 
     def convert(_type: Any, tokens: Sequence[Token]) -> Any:
         return parse(token.value for token in tokens)

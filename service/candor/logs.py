@@ -1,8 +1,8 @@
-"""Logging: one JSON object a line on stderr, uvicorn's and the libraries' lines in the same form.
+"""Logging: one JSON object per line on stderr, also for the lines of uvicorn and other libraries.
 
-Texts (prompts, responses, keys) are never logged: call sites pass counts, lengths and hashes.
-Control characters are escaped by JSON, so a request cannot forge a line. Tracebacks are plain
-strings without local variables, because the locals of a request path are the texts.
+Texts (prompts, responses, keys) are never logged: callers pass counts, lengths and hashes. JSON
+escapes control characters, so a request cannot forge a line. Tracebacks have no local variables,
+because the local variables of a request's path are its texts.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SHARED: list[Processor] = [
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send everything, structlog's and stdlib's, to `stream` (default stderr) as JSON lines."""
+    """Send the lines of structlog and of `logging` to `stream` (default: stderr) as JSON."""
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        # Lines of libraries are %-formatted and carry uvicorn's coloured copy of the message.
+        # Libraries' lines are %-formatted, and uvicorn adds a coloured copy of the message.
         foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder(allow=())],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -43,6 +43,6 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of a module; events are snake_case words, facts are keywords."""
+    """The logger of a module. Events are snake_case words, facts are keyword arguments."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

@@ -253,8 +253,8 @@ class Settings:
     def _check_combination(self) -> None:
         if self.spread_weight is not None and self.combine != "spread":
             raise UsageError(
-                f"--spread-weight {self.spread_weight}: only --combine spread has one, and this is "
-                f"--combine {self.combine}"
+                f"--spread-weight {self.spread_weight}: only --combine spread has a weight; "
+                f"this is --combine {self.combine}"
             )
         try:
             self.combination  # noqa: B018  checks itself
@@ -275,8 +275,8 @@ class Settings:
             )
         if self.drift_window == 0 and self.drift_reference is not None:
             raise UsageError(
-                f"--drift-reference {self.drift_reference}: nothing is compared with it under "
-                "--drift-window 0; leave one of them out"
+                f"--drift-reference {self.drift_reference}: is not used with --drift-window 0; "
+                "leave out one of the two flags"
             )
 
     def _check_keys(self) -> None:
@@ -317,8 +317,8 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether binding to `host` keeps other machines out. A name other than localhost may resolve
-    anywhere."""
+    """Whether only this machine can reach `host`. A name other than localhost may resolve to any
+    address."""
     if host == "localhost":
         return True
     try:
@@ -328,11 +328,14 @@ def is_loopback(host: str) -> bool:
 
 
 def check_names(settings: Settings, served: Collection[str], monitors: Collection[str]) -> None:
-    """Every strength must name a served probe, and no name may be used twice.
+    """Check that every strength names a served probe and that no name is used twice.
 
     Args:
         served: names on the cards of `settings.probes`.
         monitors: names on the cards of `settings.monitors`.
+
+    Raises:
+        UsageError: the message names the flag and the probe.
     """
     names = [*served, *monitors]
     if twice := sorted({name for name in names if names.count(name) > 1}):

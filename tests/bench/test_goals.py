@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.goals import GOALS, Goal, judge, repeated
+from bench.goals import BEFORE, GOALS, Goal, judge, repeated
 from bench.report import agreement, tables
 
 RATE = Goal("a over b", "groups/single", "rate", "a", "b", at_least=1.5)
@@ -59,6 +59,7 @@ def test_what_no_goal_rests_on_is_measured_once() -> None:
     assert repeated("groups/single", "packed")
     assert not repeated("groups/single", "vllm-stock")
     assert not repeated("unique/batch", "packed")
+    assert repeated("unique/batch", "packed", BEFORE)
 
 
 def test_scores_that_differ_are_said_before_any_speed() -> None:

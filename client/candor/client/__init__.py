@@ -1,4 +1,5 @@
-"""What a trainer installs: clients of the reward server and of an OpenAI-form generator."""
+"""The package that a trainer installs: clients of the reward server and of a chat server in
+OpenAI's form. Adapters for trainers: `trl`, `verl`, `verifiers` and `nemo`."""
 
 from candor.client.errors import (
     ClientError,

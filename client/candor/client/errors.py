@@ -1,17 +1,19 @@
-"""Every failure a client raises, with a name. A failure is never a number: no 0.0, no None, no NaN.
+"""Every failure that a client raises. A failure is never a number: no 0.0, no None, no NaN.
 
-    ClientError               `type`, `message`; `retryable`: sending the same again can help
+    ClientError               `type`, `message`; `retryable`: the same request can succeed later
     |-- Unreachable           no answer (refused, reset, timed out) within the retry budget
     |-- RewardError           the server answered with an error: status, item, request_id, ...
     |   |-- PermanentError    the same request will fail the same way
-    |   +-- RetryableError    it was tried again until the retry budget was spent
-    |-- InvalidReply          a 200 that cannot be believed: wrong count, NaN, wrong sums
+    |   +-- RetryableError    the request was repeated until the retry budget was spent
+    |-- InvalidReply          a reply of status 200 that is wrong: wrong count, NaN, wrong sums
     |-- ModelChanged          the reply is from other weights than this client's first reply
-    |-- WrongModel            the generator does not serve, or did not use, the model asked for
-    +-- NotReadyInTime        `wait_ready` ran out of time, or can never succeed
+    |-- WrongModel            the chat server does not serve, or did not use, the named model
+    |-- NotReadyInTime        `wait_ready` ran out of time, or can never succeed
+    +-- Unscorable            the row has more than text (`candor.client.rows`)
 
-Both clients raise these: the generator's errors are `RewardError`s too, with `type` from its
-OpenAI-form body. Invalid arguments are ordinary `ValueError`s, raised before anything is sent.
+The reward clients and the generator client raise these. An error answer of the chat server is a
+`RewardError` too, with the `type` of its body in OpenAI's form. Invalid arguments are ordinary
+`ValueError`s, raised before anything is sent.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from typing import ClassVar
 
 
 class ClientError(Exception):
-    """Root of the tree. `type` is stable and short, for rows and counters; `message` is for
-    people."""
+    """Root of the tree.
+
+    Attributes:
+        type: short and stable, for rows and counters.
+        message: one sentence or two for people.
+        retryable: whether the same request can succeed later.
+    """
 
     type: str = "client_error"
     retryable: ClassVar[bool] = False
@@ -35,20 +42,22 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
+    """No answer within the retry budget."""
+
     type = "unreachable"
     retryable = True
 
 
 class RewardError(ClientError):
-    """What the server's error envelope says (docs/api.md), or as much as another answer tells.
+    """An error answer of the server (docs/api.md), or of a proxy in between.
 
     Args:
-        type: the envelope's `type`; `http_<status>` where the body is not an envelope.
-        status: the HTTP status.
-        message: the envelope's message, at most 500 characters of another body.
-        item: index into the request's `items` where one is to blame.
-        response: index into that item's `responses` where one is to blame.
-        request_id: what the server's log knows this request by.
+        type: `type` of the server's error; `http_<status>` for another body.
+        status: HTTP status.
+        message: message of the server's error, or at most 500 characters of another body.
+        item: index into the request's `items`, where the error is about an item.
+        response: index into that item's `responses`, where the error is about a response.
+        request_id: id of this request in the server's log.
         retry_after_s: seconds from an integer `Retry-After` header.
     """
 
@@ -80,24 +89,36 @@ class RewardError(ClientError):
 
 
 class PermanentError(RewardError):
+    """The same request will fail the same way."""
+
     retryable = False
 
 
 class RetryableError(RewardError):
+    """The request was repeated until the retry budget was spent."""
+
     retryable = True
 
 
 class InvalidReply(ClientError):
+    """A reply of status 200 that is wrong; no number of it is used."""
+
     type = "invalid_reply"
 
 
 class ModelChanged(ClientError):
+    """The reply is from another model or other weights than this client's first reply."""
+
     type = "model_changed"
 
 
 class WrongModel(ClientError):
+    """The chat server does not serve, or did not use, the named model."""
+
     type = "wrong_model"
 
 
 class NotReadyInTime(ClientError):
+    """The server did not become ready in time, or never will."""
+
     type = "not_ready"

@@ -1,10 +1,11 @@
-"""Samples from an OpenAI-form chat server (vLLM, or the demo's own): n texts of one conversation.
+"""Samples from a chat server in OpenAI's form (vLLM or `candor generator`): n texts that continue
+one conversation.
 
     async with AsyncGeneratorClient("http://127.0.0.1:8001", model="smollm2") as generator:
         texts = await generator.complete(messages, n=16, temperature=0.8, max_tokens=64, seed=0)
 
-It refuses a server that does not serve the model asked for, and a reply from another model or
-with another number of choices: such text would be scored and reported under a wrong name.
+The client refuses a server that does not serve the named model, and a reply from another model or
+with another number of texts: such texts would be scored and reported under a wrong name.
 
 Not here: streaming, tools, log-probabilities, the `openai` package (one route is used).
 """
@@ -27,7 +28,7 @@ from candor.client.wire import describe_first_error
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sample; `finish_reason` is `length` when `max_tokens` cut it."""
+    """One sampled text. `finish_reason` is `length` where `max_tokens` ended the text."""
 
     text: str
     finish_reason: Literal["stop", "length"]
@@ -43,7 +44,7 @@ class _Text(BaseModel):
 class _Choice(BaseModel):
     index: int
     message: _Text
-    finish_reason: Literal["stop", "length"]  # `abort`, `tool_calls`, ... are not finished texts
+    finish_reason: Literal["stop", "length"]  # `abort`, `tool_calls`, ... are no finished texts
 
 
 class _Chat(BaseModel):
@@ -60,15 +61,19 @@ class _Models(BaseModel):
 
 
 class AsyncGeneratorClient:
-    """One server, one model, many concurrent calls; `async with` checks the model first.
+    """Client of one server and one model, for many calls at the same time. `async with` checks the
+    model first.
 
     Args:
-        base_url: where the server is; a trailing `/v1` is taken off.
-        model: the served id, sent with every request and expected in every reply.
-        api_key: sent as `Authorization: Bearer`.
-        timeout_s: longest wait for a reply. Generation is slow: long, and the retry budget longer.
-        retry: patience; see `candor.client.retry`.
-        transport: an httpx2 transport in place of the network, for tests.
+        base_url: address of the server; a trailing `/v1` is removed.
+        model: id of the served model, sent with every request and expected in every reply.
+        api_key: key to send as `Authorization: Bearer`.
+        timeout_s: longest wait for a reply, in seconds. Long, because generation is slow.
+        retry: how often and how long failed requests are repeated; see `candor.client.retry`.
+        transport: httpx2 transport in place of the network, for tests.
+
+    Raises:
+        ValueError: `base_url` does not begin with http:// or https://.
     """
 
     def __init__(
@@ -94,8 +99,8 @@ class AsyncGeneratorClient:
         """Ask `GET /v1/models` whether the model is served.
 
         Raises:
-            WrongModel: it is not; the message lists what is.
-            ClientError: no list could be had.
+            WrongModel: the model is not served; the message lists the served models.
+            ClientError: the server gave no list of models.
         """
         request = self._http.build_request("GET", "/v1/models")
         response = await send_async(self._http, request, self._retry)
@@ -116,13 +121,16 @@ class AsyncGeneratorClient:
         top_p: float = 1.0,
         prefix: str = "",
     ) -> list[Completion]:
-        """`n` samples (`POST /v1/chat/completions`), in the order of their index.
+        """Sample `n` responses to `messages` (`POST /v1/chat/completions`), in the order of their
+        index.
 
         Args:
-            top_p: always sent: servers take their default from the model's own generation config.
-            prefix: how every sample has to begin; the texts returned begin with it. It is put into
-                the prompt as the start of the assistant's turn, with the three fields that vLLM has
-                for it (vllm/entrypoints/openai/chat_completion/protocol.py) and OpenAI has not.
+            max_tokens: most tokens per response.
+            top_p: always sent, because servers take their default from the model's own generation
+                config.
+            prefix: text that every response begins with. It is put into the prompt as the start of
+                the assistant's turn, with three fields that vLLM has
+                (vllm/entrypoints/openai/chat_completion/protocol.py) and OpenAI has not.
 
         Raises:
             ClientError: see client/candor/client/errors.py.
@@ -145,6 +153,7 @@ class AsyncGeneratorClient:
         return with_prefix(prefix, completions(_parse(_Chat, response), self.model, n))
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -165,7 +174,12 @@ class AsyncGeneratorClient:
 
 
 def completions(chat: _Chat, model: str, n: int) -> list[Completion]:
-    """The texts of a parsed reply, checked against what was asked for."""
+    """The texts of a parsed reply, checked against the request.
+
+    Raises:
+        WrongModel: the reply is from another model than `model`.
+        InvalidReply: the reply does not have `n` texts.
+    """
     if chat.model != model:
         raise WrongModel(f"asked for {model}, the reply is from {chat.model}")
     choices = sorted(chat.choices, key=lambda choice: choice.index)
@@ -176,16 +190,16 @@ def completions(chat: _Chat, model: str, n: int) -> list[Completion]:
     return [Completion(choice.message.content, choice.finish_reason) for choice in choices]
 
 
-def with_prefix(prefix: str, drawn: list[Completion]) -> list[Completion]:
-    """The samples with the start that was put into the prompt.
+def with_prefix(prefix: str, samples: list[Completion]) -> list[Completion]:
+    """The samples with `prefix`, which was put into the prompt, before each text.
 
     Raises:
-        InvalidReply: all of them repeat it, as vLLM once did whatever `echo` said (its issue
-            10111): which part was sampled is no longer known.
+        InvalidReply: all samples already begin with `prefix`, as vLLM's once did whatever `echo`
+            said (its issue 10111). Which part was sampled is then unknown.
     """
-    if prefix and all(one.text.startswith(prefix) for one in drawn):
+    if prefix and all(sample.text.startswith(prefix) for sample in samples):
         raise InvalidReply("the server sent the response prefix back, although echo was false")
-    return [replace(one, text=prefix + one.text) for one in drawn]
+    return [replace(sample, text=prefix + sample.text) for sample in samples]
 
 
 def _parse(form: type[Form], response: httpx2.Response) -> Form:

@@ -1,13 +1,13 @@
-"""When to send a request again, and the two loops (sync and async) that do.
+"""When to send a request again, and the two loops (sync and async) that send it.
 
-Tried again: no answer (refused, reset, timed out), the statuses 408, 425, 502, 503 and 504, and
-whatever the server's envelope calls retryable. Every other 4xx is final, and so is a 500. The
-wait is full jitter, uniform between 0 and a bound that doubles from 0.5 s to 10 s, and comes on
-top of an integer `Retry-After` (clamped to 0..120 s), so that clients refused together do not
-come back together.
+A request is repeated where there is no answer (refused, reset, timed out), after the statuses 408,
+425, 502, 503 and 504, and after every error that the server calls retryable. Every other 4xx is
+final, and so is a 500. The wait before the next try is random, uniform between 0 and a bound that
+doubles from 0.5 s to 10 s, plus the seconds of an integer `Retry-After` (at most 120 s), so that
+clients that were refused together do not come back together.
 
-`budget_s` is the whole patience: no new try begins after it, so a call lasts at most the budget
-and one timeout. Scoring is a pure function and generation is seeded, so repeating either is safe.
+No new try begins after `budget_s`, so a call lasts at most the budget and one timeout. Scoring is a
+pure function and generation is seeded, so repeating either is safe.
 
 Not here: circuit breakers, hedging, HTTP dates in `Retry-After` (a wall clock steps).
 """
@@ -45,20 +45,25 @@ NO_ANSWER = (
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How patient a client is. Seconds; `budget_s=0` sends everything once."""
+    """How long a client repeats failed requests, in seconds. `budget_s=0` sends each request once.
+
+    Attributes:
+        budget_s: time after which no new try begins.
+        first_s, cap_s: first and largest bound of the random wait.
+    """
 
     budget_s: float = 300.0
     first_s: float = 0.5
     cap_s: float = 10.0
 
     def bound_s(self, num_tries: int) -> float:
-        """The largest jittered wait after `num_tries` (from 1) failed tries."""
+        """The largest random wait after `num_tries` (from 1) failed tries."""
         return min(self.cap_s, self.first_s * 2.0 ** min(num_tries - 1, 30))
 
 
 @dataclass(slots=True)
 class Tries:
-    """The tries of one call: decides after each failure whether, and how long, to wait."""
+    """The tries of one call. Decides after each failure whether to try again, and when."""
 
     retry: Retry
     rng: random.Random = field(default_factory=random.Random)
@@ -69,8 +74,7 @@ class Tries:
         """Seconds to wait before the next try.
 
         Raises:
-            ClientError: `failure` itself, when it is final or the budget does not reach another
-                try.
+            ClientError: `failure` itself, when it is final or no time is left for another try.
         """
         self.num += 1
         if not failure.retryable:
@@ -87,8 +91,8 @@ class Tries:
 
 
 def timeout(timeout_s: float) -> httpx2.Timeout:
-    """5 s to connect, `timeout_s` between bytes; waiting for a free connection of our own is no
-    timeout."""
+    """At most 5 s to connect and `timeout_s` between bytes, without a limit on the wait for a free
+    connection of the client's own pool."""
     return httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
 
 
@@ -104,7 +108,7 @@ def http_url(url: str) -> str:
 
 
 def send(client: httpx2.Client, request: httpx2.Request, retry: Retry) -> httpx2.Response:
-    """Send until there is a success; the successful response, read.
+    """Send `request` until it succeeds; returns the response with its body read.
 
     Raises:
         Unreachable, RewardError: the last failure.
@@ -145,45 +149,45 @@ def unreachable(request: httpx2.Request, error: httpx2.TransportError) -> Unreac
 
 
 def error_of(response: httpx2.Response) -> RewardError:
-    """The error an unsuccessful response stands for.
+    """The error that an unsuccessful response stands for.
 
-    The envelope is read leniently: a newer server may say more, a proxy in between says something
-    else.
+    Unknown fields are ignored, because a newer server may say more; a body in another form, as of a
+    proxy in between, becomes the message.
     """
-    told = error_body(response)
-    retryable = told.get("retryable")
+    error = error_body(response)
+    retryable = error.get("retryable")
     if not isinstance(retryable, bool):
         retryable = response.status_code in RETRYABLE_STATUSES
     kind = RetryableError if retryable else PermanentError
-    request_id = _text(told, "request_id") or response.headers.get("X-Request-ID")
+    request_id = _text(error, "request_id") or response.headers.get("X-Request-ID")
     retry_after = response.headers.get("Retry-After", "")
     return kind(
-        _text(told, "type") or f"http_{response.status_code}",
+        _text(error, "type") or f"http_{response.status_code}",
         response.status_code,
-        _text(told, "message") or response.text[:500] or response.reason_phrase,
-        item=_index(told, "item"),
-        response=_index(told, "response"),
+        _text(error, "message") or response.text[:500] or response.reason_phrase,
+        item=_index(error, "item"),
+        response=_index(error, "response"),
         request_id=request_id,
         retry_after_s=int(retry_after) if retry_after.isdecimal() else None,
     )
 
 
 def error_body(response: httpx2.Response) -> dict[str, Any]:
-    """The envelope's `error`, or the body itself where it has none; empty if it is no JSON
-    object."""
+    """The `error` object of the body, or the body itself where it has none; empty where the body is
+    not a JSON object."""
     try:
         body = json.loads(response.content)
     except (ValueError, RecursionError):
         return {}
-    told = body.get("error", body) if isinstance(body, dict) else {}
-    return told if isinstance(told, dict) else {}
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {}
 
 
-def _text(told: dict[str, Any], name: str) -> str | None:
-    value = told.get(name)
+def _text(error: dict[str, Any], name: str) -> str | None:
+    value = error.get(name)
     return value[:500] if isinstance(value, str) else None
 
 
-def _index(told: dict[str, Any], name: str) -> int | None:
-    value = told.get(name)
+def _index(error: dict[str, Any], name: str) -> int | None:
+    value = error.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,14 +1,14 @@
-"""Rewards from a Candor server: `RewardClient` for scripts, `AsyncRewardClient` for everything
-concurrent.
+"""Rewards from a Candor server: `RewardClient` for scripts, `AsyncRewardClient` for concurrent
+code.
 
     with RewardClient("http://127.0.0.1:8000") as client:
         reply = client.rewards([{"prompt": "2+2=", "responses": ["4", "5, as you say!"]}])
         print(reply.results[0].responses[0].reward)
 
-Two thin shells over `httpx2`; requests are made and replies checked in `candor.client.wire`,
-retries are in `candor.client.retry` and failures in `candor.client.errors`.
+The two classes are thin. `candor.client.wire` makes requests and checks replies,
+`candor.client.retry` repeats failed requests, and `candor.client.errors` names the failures.
 
-Not here: batching or splitting (the server forms batches; 16,384 items go in one request) and
+Not here: batching or splitting (the server forms batches; one request takes 16,384 items) and
 caching.
 """
 
@@ -68,30 +68,30 @@ def _json_object(response: httpx2.Response) -> dict[str, Any]:
 
 
 class _Readiness:
-    """What `wait_ready` has seen so far, and how it says so."""
+    """The answers that `wait_ready` has seen so far."""
 
     def __init__(self, url: httpx2.URL, timeout_s: float) -> None:
         self.url = url
         self.timeout_s = timeout_s
         self.began = time.monotonic()
-        self.phase = "not asked yet"
+        self.last_answer = "not asked yet"
 
-    def saw(self, answer: httpx2.Response | httpx2.TransportError) -> bool:
-        """Whether the server is ready now.
+    def is_ready(self, answer: httpx2.Response | httpx2.TransportError) -> bool:
+        """Whether the server is ready, by its newest answer.
 
         Raises:
-            NotReadyInTime: time is up, or the answer (404, `failed`) will not change by waiting.
+            NotReadyInTime: time is up, or the answer (404, `failed`) will not change.
         """
         if isinstance(answer, httpx2.TransportError):
-            self.phase = f"no connection, {type(answer).__name__}"
+            self.last_answer = f"no connection, {type(answer).__name__}"
         elif answer.is_success:
             return True
         else:
-            told = error_body(answer)
-            self.phase = f"{told.get('status')}, {told.get('reason')}"
-            if "status" not in told:
-                self.phase = str(error_of(answer))
-            if answer.status_code < 500 or told.get("status") == "failed":
+            body = error_body(answer)
+            self.last_answer = f"{body.get('status')}, {body.get('reason')}"
+            if "status" not in body:
+                self.last_answer = str(error_of(answer))
+            if answer.status_code < 500 or body.get("status") == "failed":
                 raise self.error("will not become ready")
         if time.monotonic() - self.began + READY_POLL_S > self.timeout_s:
             raise self.error("is not ready")
@@ -99,19 +99,23 @@ class _Readiness:
 
     def error(self, verdict: str) -> NotReadyInTime:
         elapsed = time.monotonic() - self.began
-        return NotReadyInTime(f"{self.url} {verdict} after {elapsed:.1f} s: {self.phase}")
+        return NotReadyInTime(f"{self.url} {verdict} after {elapsed:.1f} s: {self.last_answer}")
 
 
 class AsyncRewardClient:
-    """One server, many concurrent calls. Use as an async context manager or call `close`.
+    """Client of one server, for many calls at the same time. Use it as an async context manager, or
+    call `close`.
 
     Args:
-        base_url: where the server is, without `/v1`.
-        api_key: sent as `Authorization: Bearer`; never logged or shown.
-        timeout_s: longest wait for a reply, also sent as `X-Request-Timeout` (at most 600), so
-            that the server does not score for a caller who has left.
-        retry: patience; see `candor.client.retry`.
-        transport: an httpx2 transport in place of the network, for tests.
+        base_url: address of the server, without `/v1`.
+        api_key: key to send as `Authorization: Bearer`; never logged or shown.
+        timeout_s: longest wait for a reply, in seconds. Also sent as `X-Request-Timeout` (at most
+            600), so that the server does not score for a caller that no longer waits.
+        retry: how often and how long failed requests are repeated; see `candor.client.retry`.
+        transport: httpx2 transport in place of the network, for tests.
+
+    Raises:
+        ValueError: `base_url` does not begin with http:// or https://.
     """
 
     def __init__(
@@ -139,10 +143,21 @@ class AsyncRewardClient:
         include: Include = (),
         truncation: Truncation = "error",
     ) -> RewardResponse:
-        """Score every response of every item, in order (`POST /v1/rewards`, docs/api.md).
+        """Score every response of every item (`POST /v1/rewards`, docs/api.md).
+
+        Args:
+            items: contexts with their responses, as `RewardItem` or in its JSON form.
+            penalties: strengths by probe name in place of the served ones, such as
+                {"sycophancy": {"lambda": 0.5}}; lambda is in reward units per logit.
+            include: `["tokens"]` adds each probe's logit of each response token.
+            truncation: what to do with text over the reward model's window: `error` refuses the
+                request, `left` drops the oldest context.
+
+        Returns:
+            One result per item and one reward per response, both in the order of the request.
 
         Raises:
-            ValueError: the arguments; nothing was sent.
+            ValueError: the arguments are wrong; nothing was sent.
             ClientError: every other failure, by name (client/candor/client/errors.py).
         """
         request = reward_request(items, penalties, include, truncation)
@@ -152,18 +167,18 @@ class AsyncRewardClient:
         return reply
 
     async def models(self) -> dict[str, Any]:
-        """`GET /v1/models`."""
+        """The served reward model (`GET /v1/models`)."""
         return _json_object(await self._send("GET", "/v1/models"))
 
     async def probes(self) -> dict[str, Any]:
-        """`GET /v1/probes`: the cards of the probes served."""
+        """The served probes with their strengths and cards (`GET /v1/probes`)."""
         return _json_object(await self._send("GET", "/v1/probes"))
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Poll `/readyz` until it says yes.
+        """Ask `/readyz` again and again until the server is ready, for at most `timeout_s` seconds.
 
         Raises:
-            NotReadyInTime: says which URL, in what phase it was and how long it was waited for.
+            NotReadyInTime: the message has the URL, the last answer and the time that has passed.
         """
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
         seen = _Readiness(request.url, timeout_s)
@@ -172,7 +187,7 @@ class AsyncRewardClient:
                 answer: httpx2.Response | httpx2.TransportError = await self._http.send(request)
             except NO_ANSWER as error:
                 answer = error
-            if seen.saw(answer):
+            if seen.is_ready(answer):
                 return
             await asyncio.sleep(READY_POLL_S)
 
@@ -183,6 +198,7 @@ class AsyncRewardClient:
         return await send_async(self._http, request, self._retry)
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -198,7 +214,7 @@ class AsyncRewardClient:
 
 
 class RewardClient:
-    """`AsyncRewardClient` for code without an event loop; same arguments, same failures."""
+    """`AsyncRewardClient` for code without an event loop: the same arguments and failures."""
 
     def __init__(
         self,
@@ -233,11 +249,11 @@ class RewardClient:
         return reply
 
     def models(self) -> dict[str, Any]:
-        """`GET /v1/models`."""
+        """The served reward model (`GET /v1/models`)."""
         return _json_object(self._send("GET", "/v1/models"))
 
     def probes(self) -> dict[str, Any]:
-        """`GET /v1/probes`: the cards of the probes served."""
+        """The served probes with their strengths and cards (`GET /v1/probes`)."""
         return _json_object(self._send("GET", "/v1/probes"))
 
     def wait_ready(self, timeout_s: float) -> None:
@@ -249,7 +265,7 @@ class RewardClient:
                 answer: httpx2.Response | httpx2.TransportError = self._http.send(request)
             except NO_ANSWER as error:
                 answer = error
-            if seen.saw(answer):
+            if seen.is_ready(answer):
                 return
             time.sleep(READY_POLL_S)
 
@@ -260,6 +276,7 @@ class RewardClient:
         return send(self._http, request, self._retry)
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -1,11 +1,11 @@
-"""What the trainers' adapters share: a server's address, and one outcome for every row they bring.
+"""The shared part of the trainers' adapters: a server's address, and one outcome per row.
 
-A row is a context and one response. Rows of equal context go to the server as one item, so that it
-is computed once and the closed form sees all candidates. A row the server refuses (too long, no
-text) fails alone: the others are sent again without it.
+A row is a context and one response. Rows with equal contexts go to the server as one item, so that
+the context is computed once and the closed form sees all responses to it. A row that the server
+refuses (too long, no text) fails alone: the other rows are sent again without it.
 
-Not here: what a trainer does with a failed row. TRL takes None; verl, verifiers and NeMo take
-numbers only, so there the failure is raised (a failed score is never a number).
+Not here: what a trainer does with a failed row. TRL takes None. verl, verifiers and NeMo take only
+numbers, so their adapters raise the failure (a failed score is never a number).
 """
 
 from __future__ import annotations
@@ -24,37 +24,41 @@ from candor.client.reward import AsyncRewardClient
 from candor.client.schema import ResponseReward, RewardResponse
 from candor.client.wire import Truncation
 
-Message = Mapping[str, Any]
-Context = str | Sequence[Message]
-"""Templated text, or the messages before the response."""
-Row = tuple[Context, str | Message]
+ChatTurn = Mapping[str, Any]
+"""A message as trainers have it: `role` and `content`, perhaps with tool calls."""
+Context = str | Sequence[ChatTurn]
+"""Text with the chat template applied, or the messages before the response."""
+Row = tuple[Context, str | ChatTurn]
+"""A context and one response to it."""
 Outcome = ResponseReward | ClientError
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncRewardClient]]
 _clients = WeakKeyDictionary()
-"""Connections belong to an event loop; so does the memory of which weights answered first."""
+"""Clients by event loop and server. A client's connections and its memory of the weights that
+answered first belong to one loop."""
 
 
 class Unscorable(ClientError):
-    """The row has more than text (tool calls, images), which a reward model is not given."""
+    """The row has more than text (tool calls, images), which a reward model cannot read."""
 
     type = "unscorable"
 
 
 @dataclass(frozen=True, slots=True)
 class RewardServer:
-    """Where the rewards come from, and how patiently. Picklable, as TRL's async GRPO asks.
+    """A Candor server as adapters ask it. It can be pickled, as TRL's async GRPO needs.
 
     Args:
-        url: None is the environment's CANDOR_REWARD_URL.
-        api_key: None is the environment's CANDOR_API_KEY, if it has one. Trainers log their
-            configuration, so prefer the environment.
-        penalties: overrides by probe name, such as {"sycophancy": {"kappa": 1.0}}.
-        truncation: `left` drops the oldest context of a row that is over the RM's window; with
-            `error` that row fails.
-        timeout_s: longest wait for one answer.
-        patience_s: how long the server may be away (down, loading, full) before rows fail.
+        url: address; None is the environment variable CANDOR_REWARD_URL.
+        api_key: key; None is the environment variable CANDOR_API_KEY, where it is set. Trainers log
+            their configuration, so prefer the environment.
+        penalties: strengths by probe name in place of the served ones, such as
+            {"sycophancy": {"kappa": 1.0}}.
+        truncation: what happens to a row over the reward model's window: with `left` its oldest
+            context is dropped, with `error` the row fails.
+        timeout_s: longest wait for one answer, in seconds.
+        patience_s: seconds that the server may be unreachable, loading or full before rows fail.
     """
 
     url: str | None = None
@@ -65,12 +69,12 @@ class RewardServer:
     patience_s: float = 300.0
 
     async def rewards(self, rows: Sequence[Row]) -> list[Outcome]:
-        """One outcome a row, in order: the scored response, or why there is none.
+        """One outcome per row, in order: the scored response, or the error of this row.
 
         Raises:
-            ClientError: a failure that says nothing of the rows and that waiting does not cure:
-                wrong key, wrong address, unknown probe, other weights than at first.
-            ValueError: no URL, or one that is none.
+            ClientError: a failure that is not about the rows and that waiting does not cure: wrong
+                key, wrong address, unknown probe, other weights than at first.
+            ValueError: no URL, or a URL that does not begin with http:// or https://.
         """
         outcomes: dict[int, Outcome] = {}
         items: dict[str, dict[str, Any]] = {}
@@ -91,11 +95,11 @@ class RewardServer:
             outcomes |= zip(texts[key], group, strict=True)
         return [outcomes[number] for number in range(len(rows))]
 
-    async def reward(self, context: Context, response: str | Message) -> ResponseReward:
+    async def reward(self, context: Context, response: str | ChatTurn) -> ResponseReward:
         """The scored response of one row.
 
         Raises:
-            ClientError, ValueError: it could not be scored.
+            ClientError, ValueError: the response could not be scored.
         """
         (outcome,) = await self.rewards([(context, response)])
         if isinstance(outcome, ClientError):
@@ -111,7 +115,7 @@ class RewardServer:
         return [failed[place] if place in failed else next(scored) for place in range(len(texts))]
 
     def _client(self) -> AsyncRewardClient:
-        """This loop's client of this server, made at the first call."""
+        """The running event loop's client of this server, made at the first call."""
         url = self.url or os.environ.get("CANDOR_REWARD_URL")
         if url is None:
             raise ValueError("no reward server: give its URL, or set CANDOR_REWARD_URL")
@@ -169,7 +173,7 @@ async def score_item(
 
 
 def is_final(error: ClientError) -> bool:
-    """Whether every later row must fail the same way, so that going on would train on nothing."""
+    """Whether every later row must fail the same way."""
     if isinstance(error, PermanentError):
         return error.item is None and error.status < 500
     return isinstance(error, ModelChanged)
@@ -182,7 +186,7 @@ def refused_places(error: ClientError, places: Sequence[int]) -> Sequence[int]:
 
 
 def context_item(context: Context) -> dict[str, Any]:
-    """The context as the wire has it.
+    """The context as a field of a `RewardItem`.
 
     Raises:
         Unscorable: a message is not plain text.
@@ -192,11 +196,11 @@ def context_item(context: Context) -> dict[str, Any]:
     return {"messages": [{"role": turn["role"], "content": text_of(turn)} for turn in context]}
 
 
-def response_text(response: str | Message) -> str:
+def response_text(response: str | ChatTurn) -> str:
     """The text to score.
 
     Raises:
-        Unscorable: it is not the assistant's, or not plain text.
+        Unscorable: the response is not the assistant's, or not plain text.
     """
     if isinstance(response, str):
         return response
@@ -205,12 +209,12 @@ def response_text(response: str | Message) -> str:
     return text_of(response)
 
 
-def text_of(message: Message) -> str:
-    """The text of a message whose content is a string or a list of text parts (of the chat or the
-    responses API).
+def text_of(message: ChatTurn) -> str:
+    """The text of a message. Its content is a string, or a list of text parts as in OpenAI's chat
+    and responses APIs.
 
     Raises:
-        Unscorable: it has tool calls, or a part that is not text.
+        Unscorable: the message has tool calls, or a part that is not text.
     """
     content = message.get("content")
     if message.get("tool_calls"):

@@ -1,11 +1,11 @@
-"""The wire types of Candor's own API: what `POST /v1/rewards` takes and gives (docs/api.md).
+"""The types of Candor's own API: request and answer of `POST /v1/rewards` (docs/api.md).
 
-Imports pydantic and nothing else, so a trainer's environment can use it: `client` parses answers
-with these very classes and the server parses requests with them, in strict mode and stopping at the
-first error in a list (`FailFast`): a stock model reports every bad item and echoes it, 51 times the
-request.
+The module imports nothing but pydantic, so that a trainer's environment can use it. The client
+parses answers with these classes. The server parses requests with them, strictly, and stops at the
+first error in a list (`FailFast`): by default pydantic reports and repeats every wrong item, which
+makes an answer 51 times as long as the request.
 
-Unknown fields are refused: a mistyped `penaltys` that is silently ignored would be a wrong reward.
+Unknown fields are refused: a mistyped `penaltys` that is ignored would be a wrong reward.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Wire(BaseModel):
-    """Strict about types and names, and quiet about input in error messages."""
+    """Base of all types: unknown fields are refused, and error messages do not repeat the input."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -59,7 +59,8 @@ class RewardItem(Wire):
 
 
 class ClosedForm(Wire):
-    """lambda from the item's own responses: the least that takes the tilt towards a flag out.
+    """lambda computed from the item's own responses: the least lambda that removes the tilt of R
+    towards flagged responses.
 
     A response is flagged where S > threshold. Among the item's responses, lambda is
     max(0, log(m1 / m0) / beta), m_a = mean exp(beta * R) of the flagged (a = 1) and the others, and
@@ -78,7 +79,7 @@ class ClosedForm(Wire):
 
 
 class PenaltyOverride(Wire):
-    """How strong one probe's penalty is in this request: exactly one of the three."""
+    """Strength of one probe's penalty in this request: exactly one of the three fields."""
 
     lambda_: Finite | None = Field(
         None, alias="lambda", ge=0, description="Reward units per logit; 0 switches the probe off."
@@ -98,8 +99,8 @@ class PenaltyOverride(Wire):
 
 
 def few_penalties(value: object) -> object:
-    """Count the names before looking at them: a dict has no `FailFast`, and 16 MiB of bad ones
-    would cost seconds and a gigabyte to report."""
+    """Refuse too many names before the names are checked: a dict has no `FailFast`, and reporting
+    16 MiB of wrong names would take seconds and a gigabyte."""
     if isinstance(value, dict) and len(value) > MAX_PENALTIES:
         raise ValueError(f"name at most {MAX_PENALTIES} probes")
     return value
@@ -125,7 +126,7 @@ class RewardRequest(Wire):
 
 
 class ProbeReading(Wire):
-    """What one probe said of one response."""
+    """The score of one probe on one response."""
 
     score: float = Field(description="S: the pooled logit; positive = more of the trait.")
     bounded: float = Field(
@@ -161,7 +162,7 @@ class ResponseReward(Wire):
 
 
 class RewardResult(Wire):
-    """The scored responses of one item, in the order they came."""
+    """The scored responses of one item, in the order of the request."""
 
     index: int
     best: int = Field(description="Index of the highest reward; the first of equals.")
@@ -179,7 +180,7 @@ class Combine(Wire):
 
 
 class ModelInfo(Wire):
-    """Which RM answered, and by which formula."""
+    """The reward model (RM) that answered, and the formula of the reward."""
 
     id: str
     revision: str = Field(description="sha256 over the weights files.")
@@ -189,7 +190,8 @@ class ModelInfo(Wire):
 
 
 class Usage(Wire):
-    """Tokens as sent, as computed in the forward, and as saved by sharing."""
+    """Number of tokens in the request, computed in the forward pass, and not computed because
+    responses share contexts."""
 
     num_tokens: int
     num_computed_tokens: int
@@ -197,7 +199,8 @@ class Usage(Wire):
 
 
 class Timings(Wire):
-    """Seconds spent waiting for the model and in it (the longest over the request's items)."""
+    """Seconds that the request waited for the model and spent in the model (the longest over its
+    items)."""
 
     queue_s: float
     forward_s: float
@@ -213,7 +216,8 @@ class RewardResponse(Wire):
 
 
 class ErrorDetail(Wire):
-    """What went wrong, where, and whether sending the same again can help."""
+    """What went wrong, at which item and response, and whether the same request can succeed
+    later."""
 
     type: str
     message: str

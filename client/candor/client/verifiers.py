@@ -4,7 +4,7 @@
     fn = "candor.client.verifiers:candor_reward"
 
 or from a task of your own: `@vf.reward async def candor(self, trace): return await
-candor_reward(trace)`. The server's address and key are CANDOR_REWARD_URL and CANDOR_API_KEY.
+candor_reward(trace)`. Address and key of the server come from CANDOR_REWARD_URL and CANDOR_API_KEY.
 A rollout that cannot be scored raises: verifiers records the error and trains without it.
 Written against verifiers 0.4.0 (`v1/task.py`, `v1/trace.py`); prime-rl runs `verifiers.v1`.
 

@@ -3,11 +3,11 @@
     reward.custom_reward_function.path=pkg://candor.client.verl
     +reward.custom_reward_function.reward_kwargs.url=http://127.0.0.1:8000
 
-verl calls it once a sample, all samples of a chunk at the same time (the server batches them), and
-without the prompt: put the prompt's messages into the data set's `extra_info` under `prompt`.
-A row that fails raises: None or NaN would spoil the batch, and 0 would be an invented reward. So
-the patience is the guard; raise `patience_s` for a server that may be away for longer.
-The managers `naive` (the default) and `dapo` do; `rate_limited` turns errors into 0.0: avoid it.
+verl calls it once per sample, all samples of a chunk at the same time (the server batches them),
+and without the prompt: put the prompt's messages into the data set's `extra_info` under `prompt`.
+A sample that fails raises: None or NaN would spoil the batch, and 0 would be an invented reward.
+Give a larger `patience_s` for a server that may be unreachable for longer. The reward managers
+`naive` (the default) and `dapo` pass the error on; `rate_limited` turns errors into 0.0: avoid it.
 Written against verl 0.9.1 (`trainer/ppo/reward.py`, `reward_loop/reward_manager/naive.py`).
 """
 
@@ -29,8 +29,8 @@ async def compute_score(
     prompt_key: str = "prompt",
     **settings: Any,
 ) -> dict[str, float]:
-    """`score` is the penalised reward; the other keys (the same for every sample) become metrics:
-    `base_reward` (R), `penalty` and, by probe, `probe/<name>` (S).
+    """`score` is the penalised reward. The other keys, the same for every sample, become metrics:
+    `base_reward` (R), `penalty`, and `probe/NAME` (S) for each probe.
 
     Args:
         solution_str: the response, decoded without special tokens.
@@ -38,17 +38,17 @@ async def compute_score(
         url, settings: those of `candor.client.rows.RewardServer`, from `reward_kwargs`.
 
     Raises:
-        ClientError: the row could not be scored.
-        ValueError: no prompt; or no URL.
+        ClientError: the sample could not be scored.
+        ValueError: no prompt, or no URL.
     """
     prompt = (extra_info or {}).get(prompt_key)
     if prompt is None:
         raise ValueError(f"extra_info has no {prompt_key!r}: the reward model needs the prompt")
-    known = {name: value for name, value in settings.items() if name not in ROUTER}
-    scored = await RewardServer(url, **known).reward(prompt, solution_str)
+    ours = {name: value for name, value in settings.items() if name not in ROUTER}
+    scored = await RewardServer(url, **ours).reward(prompt, solution_str)
     score = {"score": scored.reward, "base_reward": scored.base_reward, "penalty": scored.penalty}
-    return score | {f"probe/{name}": one.score for name, one in scored.probes.items()}
+    return score | {f"probe/{name}": reading.score for name, reading in scored.probes.items()}
 
 
 ROUTER = frozenset({"reward_router_address", "reward_model_tokenizer"})
-"""Added by verl when it also runs a reward model of its own."""
+"""Settings that verl adds when it also runs a reward model of its own."""

@@ -1,7 +1,7 @@
-"""A rewards request made and its reply checked: pure functions on the server's own wire types.
+"""Make a rewards request and check the reply: pure functions on the server's own wire types.
 
-A reply is believed only when it is shaped, counted, finite and summed right, and comes from the
-weights of the first one: a wrong reward that looks right is the one failure a trainer cannot see.
+A reply is used only when its form, counts and sums are right, its numbers are finite, and it comes
+from the same weights as the first reply. A trainer cannot see a wrong reward that looks right.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def reward_request(
     """The request, checked by the server's own wire types.
 
     Raises:
-        ValueError: (pydantic's) an item without a context, an empty list, a negative lambda, ...
+        ValueError: (pydantic's ValidationError) an item without a context, an empty list, a
+            negative lambda, ...
     """
     return RewardRequest.model_validate(
         {
@@ -50,23 +51,26 @@ def reward_request(
 
 
 def request_bytes(request: RewardRequest) -> bytes:
-    """JSON of the request.
+    """The request as JSON.
 
     Raises:
-        ValueError: text that is not Unicode (a lone surrogate), which no JSON body can carry.
+        ValueError: a text has a lone surrogate, which is not Unicode.
     """
     return request.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) -> RewardResponse:
-    """The reply, once it is shaped, counted, finite and summed right and from the same weights as
-    `first`.
+    """The reply to `request`, after every check.
 
-    Fields this version does not know are ignored: a newer server may say more.
+    Fields that this version does not know are ignored: a newer server may say more.
+
+    Args:
+        body: JSON of the reply.
+        first: model of this client's first reply; None for the first reply itself.
 
     Raises:
-        InvalidReply: one of the above does not hold.
-        ModelChanged: other model id or weights.
+        InvalidReply: form, counts or sums are wrong, or a number is not finite.
+        ModelChanged: the model's id or weights differ from `first`.
     """
     try:
         reply = RewardResponse.model_validate_json(body, extra="ignore")
@@ -76,7 +80,7 @@ def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) ->
         raise InvalidReply(f"{len(reply.results)} results for {len(request.items)} items")
     for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
         if result.index != index:
-            raise InvalidReply(f"result {index} says it is of item {result.index}")
+            raise InvalidReply(f"result {index} has index {result.index}")
         if len(result.responses) != len(item.responses):
             raise InvalidReply(
                 f"item {index}: {len(result.responses)} rewards for {len(item.responses)} responses"
@@ -86,7 +90,7 @@ def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) ->
         rewards = [scored.reward for scored in result.responses]
         if result.best != rewards.index(max(rewards)):
             raise InvalidReply(
-                f"item {index}: best is {result.best}, which has not the highest reward"
+                f"item {index}: best is {result.best}, which does not have the highest reward"
             )
     if first is not None and (reply.model.id, reply.model.revision) != (first.id, first.revision):
         raise ModelChanged(

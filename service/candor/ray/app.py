@@ -1,16 +1,17 @@
-"""Candor on Ray Serve: the very application of `candor serve`, as replicas behind one URL.
+"""Candor on Ray Serve: the application of `candor serve`, as replicas behind one URL.
 
     serve run candor.ray.app:app model=/models/rm insecure_no_auth=true
     serve run examples/ray/serve.yaml
 
-Each replica loads the model itself, answers through the same edge and routes, and is given no work
-before its sentinel is scored. Ray restarts a replica that dies or fails its checks, sends no more
-to one that leaves, and lets that one finish what it has.
+Each replica loads the model itself, has the same routes as `candor serve`, and gets no work before
+its sentinel (fixed texts, whose scores must not change) is scored. Ray restarts a replica that dies
+or fails its checks. It sends no more work to a replica that is stopping, and lets the replica
+finish the work that it has.
 
-Not here: how many replicas, on what (`deployments:` of the config file), the port (`http_options:`)
-and what a caller is told of a replica that dies with their request (`ray_proxy.py`). No choice of
-replica by prompt either: a group in one request shares its context, its items sent one by one
-may be computed on several replicas (docs/scaling.md).
+Not here: the number of replicas and their devices (`deployments:` of the config file), the port
+(`http_options:`), and the answer to a caller whose replica died (`candor.ray.proxy`). Requests are
+not routed by prompt: responses in one request share their context, but the same responses in
+several requests may be computed on several replicas (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ ELSEWHERE = {
     "api_key": "api_key_file, so that the key is not in Ray's state",
     "operator_key": "operator_key_file, so that the key is not in Ray's state",
 }
-"""Settings that are not a replica's, and where they are said."""
+"""Settings that a replica does not have, and what to use instead."""
 
 LOAD_POLL_S = 0.1
 
 
 @serve.deployment(
     name="Candor",
-    # Enough single items for several batches in a replica; the rest waits in the proxy, for
-    # whichever replica is free first, and is not lost with one that dies.
+    # Enough single items for several batches in a replica. The other requests wait in the proxy for
+    # the replica that is free first, and are not lost when a replica dies.
     max_ongoing_requests=512,
     max_queued_requests=16_384,
-    # A request's own deadline is 95 s unless it states another.
+    # The default deadline of a request is 95 s.
     graceful_shutdown_timeout_s=100.0,
 )
 @serve.ingress()
@@ -74,7 +75,8 @@ class Candor:
         self.settings = settings.with_keys()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Ray after `__init__`; loading begins with the application's lifespan."""
+        """The application. Ray calls this after `__init__`; loading begins with the application's
+        lifespan."""
         settings = self.settings
         served = assemble.serve_probes(settings)
         reference = None
@@ -87,10 +89,14 @@ class Candor:
         )
 
     async def check_health(self) -> None:
-        """What `/readyz` says, as Ray asks for it; the first check waits for the model.
+        """The state of `/readyz`, in the form of Ray's health checks. The first check waits for the
+        model.
 
-        Ray gives a replica no work before its first check has passed, and replaces one that has
-        failed three in a row.
+        Ray gives a replica no work before its first check has passed, and replaces a replica that
+        has failed three checks in a row.
+
+        Raises:
+            RuntimeError: the replica is not ready.
         """
         while self.health.status == "loading":
             await asyncio.sleep(LOAD_POLL_S)
@@ -99,13 +105,13 @@ class Candor:
 
 
 def app(args: Mapping[str, Any]) -> Application:
-    """The application from `args:` of a Serve config file or NAME=VALUE behind `serve run`.
+    """The Ray application, from `args:` of a config file or from NAME=VALUE after `serve run`.
 
     Args:
         args: fields of `Settings` by name.
 
     Raises:
-        UsageError: a name or value that cannot be right, or no key where others may reach it.
+        UsageError: a name or a value that cannot be right, or no API key.
     """
     settings = settings_of(args)
     if settings.api_key_file is None and not settings.insecure_no_auth:

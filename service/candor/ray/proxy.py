@@ -1,12 +1,12 @@
-"""What callers are told when a replica dies with their request: 503, and to send it again.
+"""The answer to a caller whose replica died with the request: 503, send the request again.
 
-Ray's proxy alone answers a bare 500, which tells a caller that trying again is of no use; it is of
-use, because scoring is a pure function. Ray's proxies take this from
+By itself Ray's proxy answers 500, which clients take as final. Sending the request again helps,
+because scoring is a pure function. Ray's proxies load this module by
 
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=candor.ray.proxy:middlewares
 
 in the environment of `ray start` (or of `serve run`, where that starts Ray). A proxy holds no
-model, so nothing here may import torch; that is why `edge.error_answer` is not used.
+model, so nothing here may import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from candor.http import guards
 
 
 class TellReplicaLost:
-    """ASGI middleware around Ray's proxy: a request that got no answer at all is answered 503."""
+    """ASGI middleware around Ray's proxy: answers 503 to a request that got no answer at all."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -51,7 +51,7 @@ class TellReplicaLost:
 
 
 def envelope(request_id: str) -> bytes:
-    """The error as docs/api.md has them."""
+    """The body of the answer: an error as in docs/api.md."""
     detail = {
         "type": "replica_lost",
         "message": "the replica was lost before it answered; send the request again",
@@ -64,5 +64,5 @@ def envelope(request_id: str) -> bytes:
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray's proxies call for."""
+    """The middleware of Ray's proxies."""
     return [Middleware(TellReplicaLost)]

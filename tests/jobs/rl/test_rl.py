@@ -226,7 +226,7 @@ def provoke_alarm(url: str) -> None:
         ({"learning_rate": 0.0}, "--learning-rate 0.0"),
         ({"quality_floor": -0.1}, "--quality-floor -0.1"),
         ({"penalty": ["flattery=1"]}, "no probe 'flattery' is served"),
-        ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "named twice"),
+        ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "given two strengths"),
         ({"generation": "magic"}, "--generation magic"),
         ({"policy": Path("nowhere")}, "--policy nowhere"),
         ({"reward_url": "localhost:1"}, "--reward-url"),

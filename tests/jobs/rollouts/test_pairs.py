@@ -133,7 +133,7 @@ def test_the_same_rows_give_the_same_file_and_a_failure_leaves_the_old_one(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"penalty": ["sycophancy=0,1"]}, "'0,1' is not a number"),
+        ({"penalty": ["sycophancy=0,1"]}, "must be NAME=NUMBER"),
         ({"penalty": ["sycophancy=1"], "kappa": ["sycophancy=1"]}, "is given two strengths"),
         ({"kappa": ["sycophancy=1"]}, "manifest"),
         ({"min_margin": -1.0}, "--min-margin -1.0"),

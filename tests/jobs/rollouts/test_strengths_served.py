@@ -13,7 +13,7 @@ import pytest
 
 from candor.jobs.rollouts.bon import BonOptions, bon
 from candor.jobs.rollouts.score import ScoreOptions, score
-from candor.jobs.rollouts.scored import Group, group_of
+from candor.jobs.rollouts.scored import ScoredGroup, group_of
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from candor.probes.combine import Combination
@@ -63,7 +63,7 @@ def served_rewards(rows: list[Row]) -> list[list[float]]:
     return [[one["reward"] for one in row["scores"]] for row in rows]
 
 
-def offline_rewards(groups: list[Group]) -> list[list[float]]:
+def offline_rewards(groups: list[ScoredGroup]) -> list[list[float]]:
     return [group.reward.tolist() for group in groups]
 
 

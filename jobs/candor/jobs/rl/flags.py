@@ -17,7 +17,7 @@ import importlib.util
 
 from candor.flags import UsageError
 from candor.jobs.rl.settings import Guards, RunOptions, ServerOptions, TrainingSettings
-from candor.jobs.running.exits import Exit, exit_code
+from candor.jobs.running.exits import Exit, command
 
 NEEDED = ("trl", "peft", "datasets")
 
@@ -26,25 +26,23 @@ TRAINING = TrainingSettings()
 GUARDS = Guards()
 
 
+@command
 def rl(
     *,
     options: RunOptions,
     servers: ServerOptions,
     training: TrainingSettings = TRAINING,
     guards: Guards = GUARDS,
-) -> int:
+) -> Exit:
     """Train a policy by GRPO on the penalised reward. After a kill or an interrupt, the same
     command continues."""
 
-    def run() -> Exit:
-        check_installed()
-        # Here, so that --help and a wrong flag answer without torch and TRL.
-        from candor.jobs.rl.inputs import read_inputs
-        from candor.jobs.rl.job import train
+    check_installed()
+    # Here, so that --help and a wrong flag answer without torch and TRL.
+    from candor.jobs.rl.inputs import read_inputs
+    from candor.jobs.rl.job import train
 
-        return train(options.out, training, guards, servers, read_inputs(options, servers))
-
-    return exit_code(run)
+    return train(options.out, training, guards, servers, read_inputs(options, servers))
 
 
 def check_installed() -> None:

@@ -58,7 +58,7 @@ def read_inputs(options: RunOptions, servers: ServerOptions) -> Inputs:
     ClientError: the server does not answer.
     """
     check_vader()
-    given = parse_penalties(options.penalty or (), options.kappa or (), ())
+    given = parse_penalties(options.penalty, options.kappa, None)
     rows = training_rows(options.prompts)
     held_out = evaluation_rows(options.eval_prompts)
     check_apart(options.prompts, rows, held_out)

@@ -17,6 +17,7 @@ import orjson
 from cyclopts import Group, Parameter
 
 from candor.flags import UsageError, read_key_file
+from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
 from candor.jobs.running.files import write_json
 
 
@@ -34,13 +35,8 @@ class RunOptions:
     eval_prompts: Path | None = None
     """Prompts of the evaluations, as `candor data prompts` writes them. Default: prompts about the
     poems that come with Candor."""
-    penalty: list[str] | None = None
-    """NAME=LAMBDA: strength of the probe NAME's penalty, in place of the served strength. The
-    reward is R - lambda * bound(S): R is the reward model's score, S the probe's score in logits,
-    and lambda is in reward units per logit. 0 trains on R. Repeat the flag for more probes."""
-    kappa: list[str] | None = None
-    """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(S), with both
-    standard deviations from the served probe's card. Repeat the flag for more probes."""
+    penalty: LambdaOption = None
+    kappa: KappaOption = None
 
 
 @Parameter(name="*", group=Group("Reward server", sort_key=2))

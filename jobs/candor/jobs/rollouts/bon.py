@@ -31,7 +31,7 @@ from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import Array, Group, candidates, groups_of, scored_rows
+from candor.jobs.rollouts.scored import Array, ScoredGroup, candidates, groups_of, scored_rows
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
@@ -156,14 +156,16 @@ def expected(values: ArrayLike, weights: ArrayLike) -> float:
     return float(np.dot(np.asarray(values, dtype=np.float64), np.asarray(weights)))
 
 
-def picked(group: Group, rule: str, n: int) -> Array:
+def picked(group: ScoredGroup, rule: str, n: int) -> Array:
     """[K]: expected R, S of each probe, and reward of the best-of-n pick by `rule`."""
     weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
     rows = [group.base_reward, *group.scores.values(), group.reward]
     return np.array([expected(row, weights) for row in rows])
 
 
-def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def curve(
+    groups: Sequence[ScoredGroup], rule: str, ns: Sequence[int], seed: int
+) -> list[dict[str, Any]]:
     """One entry per n: mean and interval of the pick's R, each S and reward."""
     names = list(groups[0].scores)
     values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
@@ -187,7 +189,7 @@ def curve(groups: Sequence[Group], rule: str, ns: Sequence[int], seed: int) -> l
 
 
 def compare(
-    groups: Sequence[Group], ns: Sequence[int], variants: Sequence[Variant], seed: int
+    groups: Sequence[ScoredGroup], ns: Sequence[int], variants: Sequence[Variant], seed: int
 ) -> dict[str, Any]:
     """The report: both rules at every n, and the penalised rule under every variant."""
     report: dict[str, Any] = {

@@ -25,7 +25,7 @@ import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import Group, candidates, read_group, scored_rows
+from candor.jobs.rollouts.scored import ScoredGroup, candidates, read_group, scored_rows
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
     KappaOption,
@@ -97,7 +97,7 @@ def pairs(options: PairsOptions) -> Exit:
     return Exit.DONE
 
 
-def conversations(scored: Path, rows: Sequence[Row]) -> list[tuple[Row, Group]]:
+def conversations(scored: Path, rows: Sequence[Row]) -> list[tuple[Row, ScoredGroup]]:
     """The rows that have a scored response, with their numbers.
 
     Raises:
@@ -117,7 +117,7 @@ def conversations(scored: Path, rows: Sequence[Row]) -> list[tuple[Row, Group]]:
 
 
 def make_pairs(
-    groups: Sequence[tuple[Row, Group]], variants: Sequence[Variant], min_margin: float
+    groups: Sequence[tuple[Row, ScoredGroup]], variants: Sequence[Variant], min_margin: float
 ) -> tuple[list[Row], Counter[str]]:
     """The pairs, and the number of prompts without a pair by reason.
 
@@ -141,7 +141,7 @@ def make_pairs(
     return found, dropped
 
 
-def _pair(row: Row, group: Group, margin: float) -> Row:
+def _pair(row: Row, group: ScoredGroup, margin: float) -> Row:
     best, worst = int(np.argmax(group.reward)), int(np.argmin(group.reward))
     places = candidates(row)
 

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Group:
+class ScoredGroup:
     """The M scored candidates of one prompt."""
 
     base_reward: Array  # [M]
@@ -49,13 +49,13 @@ class Group:
             ]
         )
 
-    def with_lambda(self, name: str, strength: float) -> Group:
+    def with_lambda(self, name: str, strength: float) -> ScoredGroup:
         """The same candidates with `strength` as this probe's lambda."""
         return replace(
             self, lambdas={**self.lambdas, name: np.full_like(self.base_reward, strength)}
         )
 
-    def with_closed_form(self, name: str, beta: float, threshold: float) -> Group:
+    def with_closed_form(self, name: str, beta: float, threshold: float) -> ScoredGroup:
         """The same candidates with lambda*(x) * [S > threshold] as this probe's penalty.
 
         lambda*(x) is computed from all M candidates (`candor.probes.tilt`), whichever are drawn.
@@ -82,7 +82,7 @@ def context_of(row: Row) -> str:
     return orjson.dumps(context, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def group_of(row: Row) -> Group:
+def group_of(row: Row) -> ScoredGroup:
     """The numbers of a scored row's candidates."""
     scores = [row["scores"][index] for index in candidates(row)]
 
@@ -90,7 +90,7 @@ def group_of(row: Row) -> Group:
         return np.array([score["probes"][name][field] for score in scores], dtype=np.float64)
 
     names = list(scores[0]["probes"])
-    return Group(
+    return ScoredGroup(
         np.array([score["base_reward"] for score in scores], dtype=np.float64),
         {name: column(name, "score") for name in names},
         {name: column(name, "bounded") for name in names},
@@ -99,7 +99,7 @@ def group_of(row: Row) -> Group:
     )
 
 
-def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, Group]]:
+def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, ScoredGroup]]:
     """The rows with at least `largest` candidates, and their numbers.
 
     A row with fewer candidates, because some responses could not be scored, is left out at every N,
@@ -112,7 +112,7 @@ def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, 
     """
     if not rows:
         raise UsageError(f"{path}: no row has scores")
-    groups: list[tuple[Row, Group]] = []
+    groups: list[tuple[Row, ScoredGroup]] = []
     for row in rows:
         group = read_group(path, row)
         if len(row["scores"]) < largest:
@@ -133,7 +133,7 @@ def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, 
     return groups
 
 
-def read_group(path: Path, row: Row) -> Group | None:
+def read_group(path: Path, row: Row) -> ScoredGroup | None:
     """`group_of` a row of the file `path`; None when no response of the row could be scored.
 
     Raises:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import Group
+from candor.jobs.rollouts.scored import ScoredGroup
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
 from candor.jobs.running.files import Row
@@ -38,7 +38,7 @@ class Variant:
     """The probe."""
     strength: Mapping[str, float]
     """The new strength, as the report states it."""
-    apply: Callable[[Group], Group]
+    apply: Callable[[ScoredGroup], ScoredGroup]
     """From a group to the same group with the new strength."""
 
     def as_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Variant:
 def variants_of(
     scored: Path,
     row: Row,
-    group: Group,
+    group: ScoredGroup,
     *,
     lambda_sweep: Sequence[str] | None,
     kappa_sweep: Sequence[str] | None,
