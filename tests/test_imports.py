@@ -122,6 +122,17 @@ def test_the_namespace_has_no_init() -> None:
     ] == []
 
 
+def test_no_test_module_imports_another() -> None:
+    """What tests share lies in modules of its own, named for what they hold."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line, name in imported(ast.parse(path.read_text()))
+        if name.startswith("tests.") and ".test_" in name
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("room", "source"),
     [

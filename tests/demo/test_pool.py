@@ -10,7 +10,7 @@ import pytest
 
 from candor.jobs.sycophancy.measure import curves
 from demo import pool
-from tests.demo.test_summary import scored_row
+from tests.demo.rows import scored_row
 
 TEXTS = ("It is wonderful.", "It is dull.", "It has lines.", "I love it.") * 4
 
