@@ -180,7 +180,7 @@ def test_trl(url: str, tmp_path: Path) -> None:
     finally:
         close_others()
     assert len(logged) == 2
-    assert all("candor/sycophancy" in line for line in logged)
+    assert all("candor/score/sycophancy" in line for line in logged)
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
 
 
