@@ -75,7 +75,7 @@ contracts: install  ## every trainer's bodies, version by version, against a liv
 
 PYTEST_PARALLEL := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-test: install assets  ## the tests that need none of TRL, Ray and vLLM (under 10 minutes on 2 cores, with every install)
+test: install assets  ## the tests that need none of TRL, Ray and vLLM (under 10 minutes on 2 cores, installation included)
 	$(PYTEST_PARALLEL) -m 'not trl and not ray and not vllm'
 
 test-all: install-all assets  ## every test; those with vLLM only where it installs

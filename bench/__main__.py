@@ -73,8 +73,8 @@ def make_plan(options: BenchOptions, folder: Path) -> BenchPlan:
         probes = (DEMO_PROBE,) if options.model == DEMO_MODEL else ()
     dtype = pick_dtype(options.dtype)
     arms = all_arms(options.model, probes, dtype, options.before)
-    known = [arm.name for arm in arms]
-    chosen = known if options.arms == "all" else _names("--arms", options.arms, known)
+    arm_names = [arm.name for arm in arms]
+    chosen = arm_names if options.arms == "all" else _names("--arms", options.arms, arm_names)
     return BenchPlan(
         options=options,
         dtype=dtype,
@@ -85,10 +85,10 @@ def make_plan(options: BenchOptions, folder: Path) -> BenchPlan:
     )
 
 
-def _names(flag: str, text: str, known: list[str]) -> list[str]:
+def _names(flag: str, text: str, choices: list[str]) -> list[str]:
     names = text.split(",")
-    if unknown := sorted({*names} - {*known}):
-        sys.exit(f"bench: {flag} {unknown[0]}: use {', '.join(known)}")
+    if unknown := sorted({*names} - {*choices}):
+        sys.exit(f"bench: {flag} {unknown[0]}: use {', '.join(choices)}")
     return names
 
 

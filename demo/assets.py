@@ -40,7 +40,7 @@ from candor.forward.collate import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
 from candor.jobs.running.files import write_rows
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
 from candor.text.render import Renderer
@@ -96,7 +96,7 @@ def make_assets(
     if retrain and ship:
         replace_shipped(out, report)
     (out / "prompts").mkdir()
-    write_rows(out / "prompts" / "prompts.jsonl", feedback_rows(poems("test")))
+    write_rows(out / "prompts" / "prompts.jsonl", feedback_prompt_rows(poems("test")))
     for weights in out.rglob("*.safetensors"):
         weights.chmod(0o644)  # saved as 0600: another user's container could not read them
     made = {"made_of": fingerprint(), "retrained": retrain, "reward_model": report}

@@ -19,7 +19,7 @@ from cyclopts import App
 
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo import summary
 from demo.commands import run, say, serving, vllm
 from demo.pairs import poems
@@ -63,7 +63,7 @@ def demo(
     exit_on_sigterm()
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
-    write_rows(prompts, feedback_rows(poems(split)))
+    write_rows(prompts, feedback_prompt_rows(poems(split)))
     with ExitStack() as stack:
         reward_url = stack.enter_context(serving(reward_server(assets), out / "reward.log"))
         # The name is part of each sample's key: another generator's samples are never mixed in.

@@ -22,7 +22,7 @@ from candor import logs
 from candor.batching.batcher import Batcher
 from candor.engines.choose import build_engine
 from candor.engines.prefix_cache import PrefixCache
-from candor.engines.threads import num_workers, threads_for
+from candor.engines.threads import choose_num_workers, threads_for
 from candor.item import Item
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
@@ -62,14 +62,14 @@ class Bare:
         self._renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
         self._runner = asyncio.Runner()
         on_cpu = model.device == "cpu"
-        workers = num_workers(None, model.model, on_cpu=on_cpu)
+        num_workers = choose_num_workers(None, model.model, on_cpu=on_cpu)
         self._batcher = Batcher(
             self.engine,
             max_batch_tokens=defaults.max_batch_tokens,
             max_queue_tokens=sys.maxsize,
             max_queue_wait_s=math.inf,
-            workers=workers,
-            before_batch=threads_for(workers) if on_cpu else None,
+            num_workers=num_workers,
+            before_batch=threads_for(num_workers) if on_cpu else None,
         )
         self._runner.run(self._start())
 

@@ -63,8 +63,8 @@ class Load:
     def num_computed_tokens(self) -> int | None:
         """None where the server does not say."""
         counts = [request.num_computed_tokens for request in self.requests]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
+        numbers = [count for count in counts if count is not None]
+        return sum(numbers) if len(numbers) == len(counts) else None
 
     @property
     def errors(self) -> dict[str, int]:

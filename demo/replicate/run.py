@@ -23,7 +23,7 @@ from cyclopts import App
 
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import run, say, serving
 from demo.pairs import poems
 from demo.replicate.summary import print_tables, summarise
@@ -129,7 +129,7 @@ def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
     with serving(server, out / "generator.log") as url:
         for part, n in (("train", NUM_DRAWN), (split, N)):
             prompts, rollouts = out / f"{part}-prompts.jsonl", out / f"{part}-rollouts.jsonl"
-            write_rows(prompts, feedback_rows(poems(part)))
+            write_rows(prompts, feedback_prompt_rows(poems(part)))
             run(
                 "generate",
                 f"--prompts={prompts}",

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from candor.forward.precision import cpu_dtype
 from candor.jobs.generator.sample import Sampling, draw
 from candor.jobs.running.files import Row, read_rows, write_rows
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.draws import labelled
 from demo.pairs import Opinion, Work, probe_rows
 
@@ -36,14 +36,14 @@ def sample_poems(policy: Path, poems: Sequence[Work], out: Path, how: Sampling) 
         dtype = torch.bfloat16 if torch.cuda.is_available() else cpu_dtype(torch.bfloat16)
         model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=dtype)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        write_rows(out, draw(model, tokenizer, feedback_rows(poems), how))
+        write_rows(out, draw(model, tokenizer, feedback_prompt_rows(poems), how))
     return read_rows(out)
 
 
 def monitor_rows(poems: Sequence[Work], sampled: Sequence[Row]) -> list[dict[str, Any]]:
     """Labelled rows for `candor probe train`: 1 where the reply sides with the stated opinion."""
-    known = {poem.id for poem in poems}
-    rows = [row for row in probe_rows("train", seed=SEED) if row["group"] in known]
+    poem_ids = {poem.id for poem in poems}
+    rows = [row for row in probe_rows("train", seed=SEED) if row["group"] in poem_ids]
     for prompt in sampled:
         opinion = OPINIONS[prompt["meta"]["condition"]]
         judged = (

@@ -26,7 +26,7 @@ from candor.jobs.generator.sample import Sampling
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.processes import candor, exit_on_sigterm
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import run, say, serving
 from demo.pairs import poems
 from demo.rl import monitor as rl_monitor
@@ -139,8 +139,8 @@ def rl_demo(
     place = Place(assets, out)
     out.mkdir(parents=True, exist_ok=True)
     began = now()
-    write_rows(place.training, feedback_rows(poems("train")[: plan.poems]))
-    write_rows(place.held_out, feedback_rows(poems(split)[: plan.poems]))
+    write_rows(place.training, feedback_prompt_rows(poems("train")[: plan.poems]))
+    write_rows(place.held_out, feedback_prompt_rows(poems(split)[: plan.poems]))
     fit_monitor(place, plan)
     train_all(place, plan)
     compare(place, plan, began)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
-from candor.jobs.rl.journal import step_key
+from candor.jobs.rl.step_log import step_key
 from candor.jobs.rollouts.scored import candidates
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.sycophancy.gather import by_poem, judged

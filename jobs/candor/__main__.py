@@ -141,9 +141,9 @@ def unknown(word: str, arguments: list[str]) -> str:
 
     group = f"{arguments[0]} " if arguments[0] in GROUPS else ""
     names = [command.name for command in COMMANDS if command.name.startswith(group)]
-    known = dict.fromkeys(name.removeprefix(group).partition(" ")[0] for name in names)
-    near = get_close_matches(word, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    words = dict.fromkeys(name.removeprefix(group).partition(" ")[0] for name in names)
+    near = get_close_matches(word, words, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(words)}"
     return f"no command {group}{word}; {hint}"
 
 

@@ -12,7 +12,7 @@ from candor import logs
 from candor.batching.batcher import Batcher
 from candor.engines.choose import build_engine
 from candor.engines.prefix_cache import PrefixCache
-from candor.engines.threads import num_workers, threads_for
+from candor.engines.threads import choose_num_workers, threads_for
 from candor.engines.vllm import check as vllm_check
 from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
@@ -122,10 +122,10 @@ def assemble(
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
     if isinstance(engine, VllmEngine):  # vLLM makes batches of its own
-        workers = settings.workers or vllm_engine.DEFAULT_WORKERS
-        budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // workers)
+        num_workers = settings.workers or vllm_engine.DEFAULT_WORKERS
+        budget = max(1, vllm_engine.MAX_INFLIGHT_BATCHES * budget // num_workers)
     else:
-        workers = num_workers(settings.workers, model.model, on_cpu=threaded)
+        num_workers = choose_num_workers(settings.workers, model.model, on_cpu=threaded)
     return Rewarder(
         model=model,
         renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
@@ -135,8 +135,8 @@ def assemble(
             max_batch_tokens=budget,
             max_queue_tokens=settings.max_queue_tokens,
             watchdog_s=settings.watchdog_s,
-            workers=workers,
-            before_batch=threads_for(workers) if threaded else None,
+            num_workers=num_workers,
+            before_batch=threads_for(num_workers) if threaded else None,
             observer=metrics,
         ),
         served=served,

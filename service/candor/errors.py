@@ -23,7 +23,7 @@ Each class is one `type` on the wire. `candor.http.edge` turns an error into the
     |-- NotReady                503   still loading, or the sentinel score is wrong
     +-- DeadlineExceeded        503   the deadline passed before the forward began
 
-Overload is 503, never 429, because verl treats every 4xx as final (research: contracts, section 3).
+Overload is 503, never 429, because verl treats every 4xx as final (docs/decisions.md).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def read_key_file(flag: str, path: Path | None) -> str | None:
     return key
 
 
-def repeated(flag: str, group: Group) -> Parameter:
+def repeatable(flag: str, group: Group) -> Parameter:
     """A flag that may be given several times; in its environment variable spaces separate the
     values."""
     return Parameter(name=flag, group=group, negative="", show_default=False)

@@ -18,7 +18,7 @@ MAX_LISTED_FAULTS = 1000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def first_fault(error: ValidationError) -> InvalidRequest:
+def first_fault_as_error(error: ValidationError) -> InvalidRequest:
     """The first of pydantic's errors in Candor's wording."""
     if error.error_count() > MAX_LISTED_FAULTS:
         return InvalidRequest(f"more than {MAX_LISTED_FAULTS} faults in the body")

@@ -29,13 +29,14 @@ class Item:
     sort_key: bytes = field(init=False, repr=False, compare=False)
     """Sort key of `token_ids` (`candor.forward.prefix`). Computed once, because every attempt to
     form a batch needs it."""
-    context_key: int = field(init=False, repr=False, compare=False)
-    """Equal for the items of one group. A hash collision puts two groups into one batch."""
+    group_hash: int = field(init=False, repr=False, compare=False)
+    """Equal for the items of one group. A hash collision puts two groups into one batch, which
+    costs time and changes no score."""
 
     def __post_init__(self) -> None:
         key = sort_key(self.token_ids)
         object.__setattr__(self, "sort_key", key)
-        object.__setattr__(self, "context_key", hash(key[: 4 * self.response_start]))
+        object.__setattr__(self, "group_hash", hash(key[: 4 * self.response_start]))
 
     @property
     def num_tokens(self) -> int:

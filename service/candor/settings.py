@@ -1,5 +1,5 @@
-"""Every option of `candor serve`, stated once: one frozen `Settings`, checked before anything is
-loaded.
+"""Every option of `candor serve` (those of the trainers' routes: `candor.trainers.options`), stated
+once: one frozen `Settings`, checked before anything is loaded.
 
 cyclopts makes the flags, their `CANDOR_*` environment variables and `--help` of the fields: the
 docstring of a field is the help of its flag. What can only be known once the probes' cards are read
@@ -25,7 +25,7 @@ from candor.flags import (
     mapping,
     parse_strengths,
     read_key_file,
-    repeated,
+    repeatable,
 )
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
@@ -101,7 +101,7 @@ class Settings:
     response is R, the base reward."""
     revision: Annotated[str | None, Parameter(group=MODEL)] = None
     """Commit, tag or branch of the hub id."""
-    probes: Annotated[tuple[str, ...], repeated("--probe", MODEL)] = ()
+    probes: Annotated[tuple[str, ...], repeatable("--probe", MODEL)] = ()
     """Folder of a probe: a linear classifier on the RM's hidden states. Its score S is a logit; a
     higher S means more of a trait, such as flattery. reward = R - lambda * bound(S), where bound
     limits S as the probe's card says. Repeat the flag for more probes."""
@@ -112,7 +112,7 @@ class Settings:
     """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(S), with both
     standard deviations within prompt, from the calibration on the probe's card. Repeat the flag for
     more probes."""
-    monitors: Annotated[tuple[str, ...], repeated("--monitor", MODEL)] = ()
+    monitors: Annotated[tuple[str, ...], repeatable("--monitor", MODEL)] = ()
     """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
     A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more
     monitors."""
@@ -122,7 +122,8 @@ class Settings:
     spread_weight: Annotated[float | None, Parameter(group=MODEL)] = None
     """Spread weight of --combine spread. Default: 1."""
     served_model_name: Annotated[str | None, Parameter(group=MODEL)] = None
-    """Name of the model in answers. Default: the value of --model."""
+    """Name of the model in answers. Default: the hub id, or the last part of the folder's
+    path."""
     device: Annotated[str, Parameter(group=MODEL)] = "auto"
     """Device of the model: cpu, cuda, cuda:1, ...; auto is cuda where there is a GPU, else cpu."""
     dtype: Annotated[Dtype, Parameter(group=MODEL)] = "auto"
@@ -147,7 +148,7 @@ class Settings:
     """Address to bind. An address that other machines can reach needs an API key."""
     port: Annotated[int, Parameter(group=NETWORK)] = 8000
     """Port to bind. 0 picks a free port."""
-    host_names: Annotated[tuple[str, ...], repeated("--host-name", NETWORK)] = ()
+    host_names: Annotated[tuple[str, ...], repeatable("--host-name", NETWORK)] = ()
     """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
     Repeat the flag for more names."""
     api_key: Annotated[str | None, Parameter(group=NETWORK, show_default=False)] = field(
@@ -163,7 +164,7 @@ class Settings:
     operator_key: Annotated[str | None, Parameter(parse=False)] = field(default=None, repr=False)
     """Key out of `operator_key_file`; not a flag."""
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
-    """Bind an address that other machines can reach without an API key."""
+    """Allow a --host that other machines can reach although there is no API key."""
 
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
@@ -178,8 +179,8 @@ class Settings:
     """MiB of the device's memory that keep computed contexts, so that a later response to the same
     context does not compute the context again. 0 keeps none."""
     request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0
-    """Deadline in seconds of a request without an X-Request-Timeout header. The first trainers give
-    up after 100 s."""
+    """Deadline in seconds of a request without an X-Request-Timeout header. The least patient
+    trainer gives up after 100 s."""
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0
     """Seconds after which a forward pass that has not ended makes the server not ready."""
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0
@@ -348,5 +349,5 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
                     "serve it with --probe instead"
                 )
             if name not in served:
-                known = ", ".join(sorted(served)) or "none"
-                raise UsageError(f"{flag} {name}: no such probe; served probes: {known}")
+                choices = ", ".join(sorted(served)) or "none"
+                raise UsageError(f"{flag} {name}: no such probe; served probes: {choices}")

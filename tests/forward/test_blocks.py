@@ -77,7 +77,7 @@ def last_hidden(model: PreTrainedModel, items: list[Item], read_last_layer: bool
     return hidden
 
 
-def test_a_token_of_the_last_layer_that_was_not_announced_is_no_number() -> None:
+def test_a_token_of_the_last_layer_that_was_not_to_be_read_is_no_number() -> None:
     model = tiny_llama()
     engine = PackedEngine(model, [], device="cpu")
     blocks.take_over(model)

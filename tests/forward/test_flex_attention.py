@@ -21,9 +21,9 @@ def test_what_a_gpu_runs_is_exact(softcap: float | None) -> None:
         layout = lay_out(sequences(seed))
         query, key, value = states(layout, heads, 16, torch.float32)
         packed = PackedLayout(layout, CPU)
-        packed.announce(torch.arange(2, layout.num_tokens, 7))
-        assert packed.read is not None
-        for queries in (packed.all, packed.read):
+        packed.set_read_tokens(torch.arange(2, layout.num_tokens, 7))
+        assert packed.read_queries is not None
+        for queries in (packed.all, packed.read_queries):
             asking = query if queries.tokens is None else query[:, :, queries.tokens]
             mask = packed.block_mask(queries, window)
             found = flex_attention.attend(asking, key, value, mask, 0.25, softcap)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from candor.forward.native import NUM_QUERIES
 from candor.forward.packed_attention import PackedLayout, UnsupportedAttention, packed_attention
 from candor.forward.prefix import Layout, Segment, lay_out
 from tests.forward.kernels import PATHS, computed_by
@@ -174,14 +175,15 @@ def test_only_some_tokens_may_ask(path: str) -> None:
     query, key, value = states(layout, (6, 2), 32, torch.float32)
     read = torch.arange(2, layout.num_tokens, 17)
     packed = PackedLayout(layout, CPU)
-    packed.announce(read)
-    assert packed.read is not None
-    assert 0 in packed.read.table[:, 4].tolist()  # a segment without queries
+    packed.set_read_tokens(read)
+    assert packed.read_queries is not None
+    assert 0 in packed.read_queries.table[:, NUM_QUERIES].tolist()  # a segment without queries
     for window in (None, 20):
         with computed_by(path):
             found, _ = packed_attention(
                 nn.Identity(), query[:, :, read], key, value, None,
-                scaling=32**-0.5, packed_layout=packed, sliding_window=window, queries=packed.read,
+                scaling=32**-0.5, packed_layout=packed, sliding_window=window,
+                queries=packed.read_queries,
             )  # fmt: skip
             whole = attend(layout, (query, key, value), window)[read]
         assert torch.allclose(found[0], whole, atol=1e-5 if path == "torch" else 0, rtol=0)

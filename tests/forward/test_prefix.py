@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.forward.prefix import MAX_LEVELS, MIN_SAVED, Layout, count_distinct, lay_out, sort_key
+from candor.forward.prefix import (
+    MAX_LEVELS,
+    MIN_SAVED,
+    CachedTokens,
+    Layout,
+    count_distinct,
+    lay_out,
+    sort_key,
+)
 
 # Few symbols and few stems: random sequences that share prefixes of every length.
 STEMS = st.lists(st.sampled_from([(0,) * 20, (1,) * 7, (0, 1) * 9, (2,)]), max_size=4)
@@ -115,8 +123,8 @@ def test_keys_that_are_given_change_nothing(sequences: list[tuple[int, ...]]) ->
 def test_a_cached_prefix_is_in_front_and_not_computed() -> None:
     context, turn = tuple(range(100, 150)), tuple(range(200, 230))
     sequences = [(*context, 1, 2, 3), context + turn + (4, 5), context + turn + (6,), (9, 9, 9)]
-    cached = [(50, 50), (0, 80), (80, 80), (0, 1)]
-    layout = lay_out(sequences, cached=cached)
+    cached_tokens = [CachedTokens(*counts) for counts in ((50, 50), (0, 80), (80, 80), (0, 1))]
+    layout = lay_out(sequences, cached_tokens=cached_tokens)
     assert layout.num_cached_tokens == 80
     assert layout.num_tokens == 3 + 2 + 1 + 3
     assert layout.token_ids[:80] == context + turn
@@ -133,10 +141,14 @@ def test_a_cached_prefix_is_in_front_and_not_computed() -> None:
 def test_a_cached_prefix_ends_where_a_sequence_is_read() -> None:
     context = tuple(range(100, 150))
     sequences = [(*context, 1), (*context, 2)]
-    assert lay_out(sequences, cached=[(50, 50), (0, 50)]).num_cached_tokens == 50
-    assert lay_out(sequences, cached=[(50, 50), (0, 20)]).num_cached_tokens == 20
-    assert lay_out([sequences[0]] * 2, cached=[(50, 50), (50, 7)]).num_cached_tokens == 7
-    assert lay_out(sequences, cached=[(0, 50), (0, 50)]).cached_from == ()
+
+    def cached(given: list[tuple[int, ...]], *counts: tuple[int, int]) -> Layout:
+        return lay_out(given, cached_tokens=[CachedTokens(*pair) for pair in counts])
+
+    assert cached(sequences, (50, 50), (0, 50)).num_cached_tokens == 50
+    assert cached(sequences, (50, 50), (0, 20)).num_cached_tokens == 20
+    assert cached([sequences[0]] * 2, (50, 50), (50, 7)).num_cached_tokens == 7
+    assert cached(sequences, (0, 50), (0, 50)).cached_from == ()
 
 
 def counted(sequences: list[tuple[int, ...]]) -> list[int]:

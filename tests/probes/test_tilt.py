@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from candor.probes.tilt import (
     Threshold,
     closed_form_lambda,
-    exponential_mean,
+    log_mean_exp,
     prompt_tilt,
     reward_gap,
 )
@@ -61,11 +61,11 @@ def test_there_is_no_penalty_without_both_classes_or_without_tilt(flags: list[in
     assert closed_form_lambda(REWARDS, flags, 1.0) == 0.0
 
 
-def test_the_exponential_mean_runs_from_the_mean_to_the_maximum_and_never_overflows() -> None:
+def test_log_mean_exp_runs_from_the_mean_to_the_maximum_and_never_overflows() -> None:
     rewards = [1.0, 2.0, 6.0]
-    assert exponential_mean(rewards, 1e-9) == pytest.approx(3.0)
-    assert exponential_mean(rewards, 1e9) == pytest.approx(6.0)
-    assert exponential_mean([1e6, 1e6 + 1], 1.0) == pytest.approx(
+    assert log_mean_exp(rewards, 1e-9) == pytest.approx(3.0)
+    assert log_mean_exp(rewards, 1e9) == pytest.approx(6.0)
+    assert log_mean_exp([1e6, 1e6 + 1], 1.0) == pytest.approx(
         1e6 + 1 + math.log1p(math.e**-1) - math.log(2)
     )
 
@@ -74,9 +74,9 @@ def test_the_exponential_mean_runs_from_the_mean_to_the_maximum_and_never_overfl
     ("rewards", "beta"),
     [([1.0], 0.0), ([1.0], -1.0), ([1.0], math.inf), ([math.nan], 1.0), ([], 1)],
 )
-def test_what_has_no_exponential_mean_is_refused(rewards: list[float], beta: float) -> None:
+def test_what_has_no_log_mean_exp_is_refused(rewards: list[float], beta: float) -> None:
     with pytest.raises(ValueError, match="must be"):
-        exponential_mean(rewards, beta)
+        log_mean_exp(rewards, beta)
 
 
 def test_a_threshold_is_strict_and_keeps_a_nan() -> None:

@@ -317,7 +317,7 @@ def test_help_and_wrong_flags_need_no_torch(arguments: list[str], status: int, w
         ("cyclopts", [], "candor", "server"),
         ("cyclopts", ["score", "--help"], "candor score", "jobs"),
         ("torch", ["serve", "--model", "m"], "candor serve", "server"),
-        ("torch", ["generator", "--model", "m"], "candor generator", "lab"),
+        ("torch", ["generator", "--model", "m"], "candor generator", "server"),
         ("torch", ["probe", "train", "--help"], "candor probe train", "lab"),
         ("httpx2", ["bon", "--help"], "candor bon", "jobs"),
     ],

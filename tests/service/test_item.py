@@ -9,9 +9,9 @@ from candor.item import Item, Reading, Score
 
 def test_items_of_one_context_have_one_key() -> None:
     first = Item((1, 2, 3, 4), 2, 4)
-    assert Item((1, 2, 9), 2, 3).context_key == first.context_key
-    assert Item((2, 1, 3, 4), 2, 4).context_key != first.context_key
-    assert Item((1, 2, 3, 4), 1, 4).context_key != first.context_key
+    assert Item((1, 2, 9), 2, 3).group_hash == first.group_hash
+    assert Item((2, 1, 3, 4), 2, 4).group_hash != first.group_hash
+    assert Item((1, 2, 3, 4), 1, 4).group_hash != first.group_hash
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -20,7 +20,8 @@ from candor.client.rows import RewardServer, Unscorable
 
 async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[str, float]:
     """`reward` (penalised), `base_reward` (R), `penalty` and `probe_NAME` (S) of the last assistant
-    message. The messages before it are its context; reasoning is left out.
+    message. The messages before it are its context; reasoning is left out. S is the number that the
+    adapter for TRL logs as `candor/score/NAME`.
 
     Args:
         body: a `BaseVerifyRequest`.

@@ -67,7 +67,7 @@ class Tries:
 
     retry: Retry
     rng: random.Random = field(default_factory=random.Random)
-    num: int = 0
+    num_tries: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def wait_s(self, failure: ClientError) -> float:
@@ -76,23 +76,23 @@ class Tries:
         Raises:
             ClientError: `failure` itself, when it is final or no time is left for another try.
         """
-        self.num += 1
+        self.num_tries += 1
         if not failure.retryable:
             raise failure
-        wait = self.rng.uniform(0.0, self.retry.bound_s(self.num))
+        wait = self.rng.uniform(0.0, self.retry.bound_s(self.num_tries))
         if isinstance(failure, RewardError) and failure.retry_after_s is not None:
             wait += min(max(failure.retry_after_s, 0), MAX_RETRY_AFTER_S)
         elapsed = time.monotonic() - self.began
         if elapsed + wait > self.retry.budget_s:
-            tries = "1 try" if self.num == 1 else f"{self.num} tries"
+            tries = "1 try" if self.num_tries == 1 else f"{self.num_tries} tries"
             failure.message += f"; gave up after {tries} in {elapsed:.1f} s"
             raise failure
         return wait
 
 
 def timeout(timeout_s: float) -> httpx2.Timeout:
-    """At most 5 s to connect and `timeout_s` between bytes, without a limit on the wait for a free
-    connection of the client's own pool."""
+    """At most 5 s to connect and `timeout_s` between bytes; no limit on waiting for a free
+    connection in the pool."""
     return httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
 
 

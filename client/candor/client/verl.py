@@ -7,7 +7,8 @@ verl calls it once per sample, all samples of a chunk at the same time (the serv
 and without the prompt: put the prompt's messages into the data set's `extra_info` under `prompt`.
 A sample that fails raises: None or NaN would spoil the batch, and 0 would be an invented reward.
 Give a larger `patience_s` for a server that may be unreachable for longer. The reward managers
-`naive` (the default) and `dapo` pass the error on; `rate_limited` turns errors into 0.0: avoid it.
+`naive` (the default) and `dapo` let the error end the step; `rate_limited` turns the error into
+0.0: avoid it.
 Written against verl 0.9.1 (`trainer/ppo/reward.py`, `reward_loop/reward_manager/naive.py`).
 """
 
@@ -30,7 +31,8 @@ async def compute_score(
     **settings: Any,
 ) -> dict[str, float]:
     """`score` is the penalised reward. The other keys, the same for every sample, become metrics:
-    `base_reward` (R), `penalty`, and `probe/NAME` (S) for each probe.
+    `base_reward` (R), `penalty`, and `probe/NAME` for each probe: its S, which the adapter for TRL
+    logs as `candor/score/NAME`.
 
     Args:
         solution_str: the response, decoded without special tokens.

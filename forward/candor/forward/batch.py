@@ -19,7 +19,7 @@ from torch import Tensor
 
 from candor.forward.collate import right_pad
 from candor.forward.packed_attention import PackedLayout
-from candor.forward.prefix import lay_out
+from candor.forward.prefix import CachedTokens, lay_out
 from candor.forward.prefix_kv import CachedPrefix, KeyValues
 
 Spans = Sequence[tuple[int, int]]
@@ -94,11 +94,12 @@ def packed(
     Raises:
         ValueError: there is no sequence, or a sequence is empty.
     """
-    cached = []
+    cached_tokens = []
     if cached_prefixes is not None:
         for prefix, (start, _), ids in zip(cached_prefixes, spans, sequences, strict=True):
-            cached.append((prefix.num_tokens if prefix else 0, min(start, len(ids) - 1)))
-    layout = lay_out(sequences, keys, cached)
+            length = prefix.num_tokens if prefix else 0
+            cached_tokens.append(CachedTokens(length, min(start, len(ids) - 1)))
+    layout = lay_out(sequences, keys, cached_tokens)
     states = None
     if to_keep or layout.cached_from:
         states = KeyValues(layout, cached_prefixes or (), to_keep or {}, device)
@@ -119,10 +120,10 @@ def packed(
         "packed_layout": packed_layout,
     }
     forward = _forward(inputs, responses, last, layout.num_tokens, device)
-    read = [forward.last, forward.positions] if read_last_layer else [forward.last]
-    packed_layout.announce(torch.unique(torch.cat(read)))
-    kept = states.kept if states else {}
-    return replace(forward, num_cached_tokens=num_cached, kept_prefixes=kept)
+    read_tokens = [forward.last, forward.positions] if read_last_layer else [forward.last]
+    packed_layout.set_read_tokens(torch.unique(torch.cat(read_tokens)))
+    kept_prefixes = states.kept_prefixes if states else {}
+    return replace(forward, num_cached_tokens=num_cached, kept_prefixes=kept_prefixes)
 
 
 def _forward(

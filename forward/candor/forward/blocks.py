@@ -75,21 +75,21 @@ def _forward(
     packed_layout: PackedLayout,
     **others: Any,
 ) -> Tensor:
-    """[1, T, hidden] -> [1, T, hidden]; NaN at tokens of the last block that were not announced."""
+    """[1, T, hidden] -> [1, T, hidden]; NaN at tokens of the last block that will not be read."""
     hidden = hidden_states[0]
     kernel = native.kernel()
     if kernel is not None and not kernel.can(hidden):
         kernel = None
-    queries = packed_layout.read if is_last else None
-    read = None if queries is None else queries.tokens
+    queries = packed_layout.read_queries if is_last else None
+    read_tokens = None if queries is None else queries.tokens
     attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
     cosines, sines = (angles[0] for angles in position_embeddings)
     normed = _norm(kernel, _part(block, "input_layernorm"), hidden)
     key = _rotated(kernel, _heads(kernel, attention, "k", normed), cosines, sines)
     value = _heads(kernel, attention, "v", normed)
-    if read is not None:
+    if read_tokens is not None:
         hidden, normed, cosines, sines = (
-            states[read] for states in (hidden, normed, cosines, sines)
+            states[read_tokens] for states in (hidden, normed, cosines, sines)
         )
     query = _rotated(kernel, _heads(kernel, attention, "q", normed), cosines, sines)
     query, key, value = (states.transpose(0, 1)[None] for states in (query, key, value))
@@ -113,11 +113,11 @@ def _forward(
     else:
         kernel.silu_multiply(gate, up)
     hidden = _add(hidden, gate, _part(mlp, "down_proj"))
-    if read is None:
+    if read_tokens is None:
         return hidden[None]
-    # Reading a token that was not announced gives NaN, and so an error: never a wrong number.
+    # Reading a token that was not named gives NaN, and so an error: never a wrong number.
     output = torch.full_like(hidden_states[0], torch.nan)
-    output[read] = hidden
+    output[read_tokens] = hidden
     return output[None]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from candor.forward.native import NUM_KEYS, NUM_QUERIES
 from candor.forward.prefix import Segment
 
 
@@ -29,8 +30,8 @@ def block_mask(
         table, positions: those of `candor.forward.packed_attention.Queries`.
     """
     numbers = torch.arange(len(segments))
-    key_segment = numbers.repeat_interleave(table[:, 1].long()).to(device)
-    query_segment = numbers.repeat_interleave(table[:, 4].long()).to(device)
+    key_segment = numbers.repeat_interleave(table[:, NUM_KEYS].long()).to(device)
+    query_segment = numbers.repeat_interleave(table[:, NUM_QUERIES].long()).to(device)
     place = torch.cat([torch.arange(s.depth, s.depth + s.end - s.start) for s in segments])
     key_place, query_place = place.to(device), positions.long().to(device)
     leads = torch.eye(len(segments), dtype=torch.bool)

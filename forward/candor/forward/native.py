@@ -19,6 +19,9 @@ from torch import Tensor
 LIBRARY = Path(__file__).with_name("native_attention.so")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
+FIRST_KEY, NUM_KEYS, DEPTH, FIRST_QUERY, NUM_QUERIES, FIRST_BEFORE, NUM_BEFORE = range(7)
+"""Columns of the table of segments that `Kernel.attention` takes."""
+
 
 class _Strides(Structure):
     _fields_ = [("token", c_int64), ("head", c_int64)]
@@ -99,9 +102,9 @@ class Kernel:
             query: [1, heads, queries, head_dim], float32 or bfloat16; the heads that share a
                 key/value head are neighbours.
             key, value: [1, key/value heads, tokens, head_dim].
-            segments: [n, 7] int32, one row per segment: first key, number of keys, depth, first
-                query, number of queries, and the range of `before` (first, length) that holds the
-                segments leading to it, from the root.
+            segments: [n, 7] int32, one row per segment: `FIRST_KEY`, `NUM_KEYS`, ... The range
+                [FIRST_BEFORE, FIRST_BEFORE + NUM_BEFORE) of `before` holds the segments that lead
+                to it, from the root.
             before: int32, numbers of segments.
             positions: [queries] int32: each query's place in its sequence, ascending in a segment.
             window: how many tokens a token attends to, itself included; None: all before it.

@@ -6,9 +6,9 @@ silently lose their prompt. So Candor registers an attention function under a na
 transformers' `AttentionInterface`, which every decoder of that library goes through. The function
 gets the layout from the forward's keyword arguments and refuses to run without one.
 
-On a CPU the compiled kernel (`candor.forward.native`) computes it where the kernel was built, on a
-GPU flex attention (`candor.forward.flex_attention`). torch's own attention, segment by segment, is
-used where neither can be: other dtypes, soft-capped scores on a CPU, gradients.
+CPU: the compiled kernel (`candor.forward.native`), where it was built.
+GPU: flex attention (`candor.forward.flex_attention`).
+Otherwise (other dtypes, soft-capped scores on a CPU, gradients): torch, one call per segment.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class Queries:
     """The tokens whose attention is computed, in packed order.
 
     Attributes:
-        table: [segments, 7] int32, the `segments` of `candor.forward.native.Kernel.attention`;
-            columns 3 and 4 are a segment's first query and its number of queries.
+        table: [segments, 7] int32, the `segments` of `candor.forward.native.Kernel.attention`.
         positions: [queries] int32, each token's place in its sequence.
         tokens: [queries] int64 on the model's device, indices among all computed tokens; None where
             all computed tokens are queries.
@@ -73,12 +72,12 @@ class PackedLayout:
         self.before = _int32([n for segment in layout.segments for n in segment.before])
         self._places = layout.positions[self._num_cached_tokens :]
         self.all = self._queries(range(len(self._places)))
-        self.read: Queries | None = None
+        self.read_queries: Queries | None = None
 
-    def announce(self, read: Tensor) -> None:
+    def set_read_tokens(self, tokens: Tensor) -> None:
         """Says which computed tokens of the last block will be read: [n] int64, ascending. Blocks
         taken over by `candor.forward.blocks` then compute no others in the last block."""
-        self.read = replace(self._queries(read.tolist()), tokens=read)
+        self.read_queries = replace(self._queries(tokens.tolist()), tokens=tokens)
 
     def _queries(self, tokens: Sequence[int]) -> Queries:
         rows, first, num_before = [], 0, 0
@@ -187,9 +186,10 @@ def _by_segment(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     out = torch.empty_like(query)
     for segment, row in zip(packed_layout.segments, queries.table.tolist(), strict=True):
-        asking = slice(row[3], row[3] + row[4])
-        if row[4] == 0:
+        num_queries = row[native.NUM_QUERIES]
+        if num_queries == 0:
             continue
+        asking = slice(row[native.FIRST_QUERY], row[native.FIRST_QUERY] + num_queries)
         own = slice(segment.start, segment.end)
         leading = [packed_layout.segments[number] for number in segment.before]
         spans = [*(slice(other.start, other.end) for other in leading), own]
@@ -197,7 +197,7 @@ def _by_segment(
         num_own = segment.end - segment.start
         # A window at least as long as the sequence masks nothing.
         window = sliding_window if (sliding_window or 0) < segment.depth + num_own else None
-        partial = row[4] < num_own  # not every token of the segment is a query
+        partial = num_queries < num_own  # not every token of the segment is a query
         mask = None
         if segment.before or window is not None or softcap is not None or partial:
             mask = packed_layout.mask(segment.depth, num_own, window)

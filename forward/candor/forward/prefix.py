@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 Tokens = Sequence[int]
 Path = tuple[int, ...]
@@ -33,6 +34,15 @@ _KEY_BYTES = 4
 MAX_LEVELS = 16
 """Most segments from the root to a leaf. Real conversations branch a few times; texts made to
 branch at every token would make every attention call gather hundreds of pieces."""
+
+
+class CachedTokens(NamedTuple):
+    """The beginning of one sequence that a forward may skip: the smaller of the two counts."""
+
+    num_cached: int
+    """First tokens whose keys and values are cached."""
+    num_skippable: int
+    """First tokens that neither a probe nor the head reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +109,13 @@ def sort_key(tokens: Tokens) -> bytes:
 def lay_out(
     sequences: Sequence[Tokens],
     keys: Sequence[bytes] | None = None,
-    cached: Sequence[tuple[int, int]] = (),
+    cached_tokens: Sequence[CachedTokens] = (),
 ) -> Layout:
     """The packed form of `sequences`, in which prefixes worth sharing occur once.
 
     Args:
         keys: the `sort_key` of each sequence; computed here where not given.
-        cached: for each sequence (a, b): its first `a` tokens are cached, and of its first `b`
-            tokens nothing but keys and values is needed. No other token is taken from a cache.
+        cached_tokens: for each sequence, its cached tokens; empty where nothing is cached.
 
     Raises:
         ValueError: there is no sequence, or a sequence is empty.
@@ -115,7 +124,9 @@ def lay_out(
         raise ValueError("a layout needs a sequence, and every sequence at least one token")
     key = (keys or [*map(sort_key, sequences)]).__getitem__
     order = sorted(range(len(sequences)), key=key)
-    packing = _Packing(sequences, [list(same) for _, same in groupby(order, key=key)], cached)
+    packing = _Packing(
+        sequences, [list(same) for _, same in groupby(order, key=key)], cached_tokens
+    )
     distinct = packing.distinct
     # Runs of `distinct` still to be cut: sequences [low, high) share their first `depth` tokens,
     # which are the segments `before`. A stack, not recursion: texts can nest deeper than Python's
@@ -143,18 +154,18 @@ class _Packing:
 
     Args:
         distinct: the numbers of equal sequences, one list per distinct sequence, sorted.
-        cached: as `lay_out`.
+        cached_tokens: as `lay_out`.
     """
 
     def __init__(
         self,
         sequences: Sequence[Tokens],
         distinct: Sequence[Sequence[int]],
-        cached: Sequence[tuple[int, int]],
+        cached_tokens: Sequence[CachedTokens],
     ) -> None:
         self.distinct = distinct
         self._sequences = sequences
-        self._cached = cached
+        self._cached_tokens = cached_tokens
         self._token_ids: list[int] = []
         self._positions: list[int] = []
         self._segments: list[Segment] = []
@@ -187,12 +198,12 @@ class _Packing:
     def _longest_cached(self, low: int, high: int) -> tuple[int, int]:
         """A sequence of `distinct[low:high]`, and how many of its first tokens are cached and need
         not be computed for any sequence of this run."""
-        if not self._cached:
+        if not self._cached_tokens:
             return self.distinct[low][0], 0
         sharing = [number for same in self.distinct[low:high] for number in same]
-        number = max(sharing, key=lambda candidate: self._cached[candidate][0])
-        skippable = (self._cached[candidate][1] for candidate in sharing)
-        return number, min(self._cached[number][0], *skippable)
+        number = max(sharing, key=lambda candidate: self._cached_tokens[candidate].num_cached)
+        skippable = (self._cached_tokens[candidate].num_skippable for candidate in sharing)
+        return number, min(self._cached_tokens[number].num_cached, *skippable)
 
     def layout(self) -> Layout:
         layout = Layout(

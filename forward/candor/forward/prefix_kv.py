@@ -45,7 +45,7 @@ class KeyValues:
         to_keep: Mapping[int, int],
         device: torch.device,
     ) -> None:
-        self.kept = {number: CachedPrefix(length) for number, length in to_keep.items()}
+        self.kept_prefixes = {number: CachedPrefix(length) for number, length in to_keep.items()}
         self._kept_indices = {
             number: torch.tensor([*layout.indices(number, 0, length)], device=device)
             for number, length in to_keep.items()
@@ -64,7 +64,7 @@ class KeyValues:
             found = [(prefix.layers[layer], span) for prefix, span in self._cached]
             key = torch.cat([*(k[None, :, span] for (k, _), span in found), key], dim=2)
             value = torch.cat([*(v[None, :, span] for (_, v), span in found), value], dim=2)
-        for number, prefix in self.kept.items():
+        for number, prefix in self.kept_prefixes.items():
             indices = self._kept_indices[number]
             prefix.layers[layer] = key[0][:, indices], value[0][:, indices]
         return key, value

@@ -17,13 +17,14 @@ NUM_RESAMPLES = 2000
 
 
 def resamples(
-    num: int, *, seed: int, num_resamples: int = NUM_RESAMPLES
+    num_rows: int, *, seed: int, num_resamples: int = NUM_RESAMPLES
 ) -> Iterator[NDArray[np.int64]]:
-    """Each resample is [num]: indices below `num`, drawn with replacement. The seed decides all."""
+    """Each resample is [num_rows]: indices below `num_rows`, drawn with replacement. The seed
+    decides all."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, 2**20 // num)  # a bound on memory; the draws do not depend on it
+    at_once = max(1, 2**20 // num_rows)  # a bound on memory; the draws do not depend on it
     for start in range(0, num_resamples, at_once):
-        yield from rng.integers(num, size=(min(at_once, num_resamples - start), num))
+        yield from rng.integers(num_rows, size=(min(at_once, num_resamples - start), num_rows))
 
 
 def resampled_totals(values: Array, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Array:
@@ -31,10 +32,10 @@ def resampled_totals(values: Array, *, seed: int, num_resamples: int = NUM_RESAM
 
     All columns see the same resamples.
     """
-    num = len(values)
+    num_rows = len(values)
     totals = np.empty((num_resamples, values.shape[1]))
-    for b, drawn in enumerate(resamples(num, seed=seed, num_resamples=num_resamples)):
-        totals[b] = np.bincount(drawn, minlength=num) @ values
+    for b, drawn in enumerate(resamples(num_rows, seed=seed, num_resamples=num_resamples)):
+        totals[b] = np.bincount(drawn, minlength=num_rows) @ values
     return totals
 
 

@@ -37,7 +37,7 @@ class Bound:
     | --- | --- |
     | none | s |
     | clip | s, kept within [low, high] |
-    | hinge | max(0, s - reference): praise for a low S is worth nothing |
+    | hinge | max(0, s - reference): an S below the reference earns nothing |
     | tanh | scale * tanh((s - reference) / scale): slope 1 at the reference, at most +-scale |
 
     Raises:

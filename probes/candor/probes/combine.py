@@ -43,8 +43,8 @@ class Combination:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(CombinationKind):
-            known = ", ".join(get_args(CombinationKind))
-            raise ValueError(f"unknown combination {self.kind!r}: use one of {known}")
+            kinds = ", ".join(get_args(CombinationKind))
+            raise ValueError(f"unknown combination {self.kind!r}: use one of {kinds}")
         if not (math.isfinite(self.spread_weight) and self.spread_weight >= 0):
             raise ValueError(
                 f"spread_weight must be a finite number, at least 0, not {self.spread_weight}"

@@ -51,8 +51,8 @@ class Probe:
         if not (bool(torch.isfinite(self.weight).all()) and math.isfinite(self.bias)):
             raise ValueError(f"probe {self.name!r} has a weight or bias that is not finite")
         if self.pooling not in get_args(Pooling):
-            known = ", ".join(get_args(Pooling))
-            raise ValueError(f"unknown pooling {self.pooling!r}: use one of {known}")
+            poolings = ", ".join(get_args(Pooling))
+            raise ValueError(f"unknown pooling {self.pooling!r}: use one of {poolings}")
         if self.layer < 0:
             raise ValueError(f"a probe's layer is at least 0, got {self.layer}")
 

@@ -56,10 +56,10 @@ def closed_form_lambda(rewards: Sequence[float], flags: Sequence[float], beta: f
     others = [reward for reward, flag in zip(rewards, flags, strict=True) if not flag]
     if not flagged or not others:
         return 0.0
-    return max(0.0, exponential_mean(flagged, beta) - exponential_mean(others, beta))
+    return max(0.0, log_mean_exp(flagged, beta) - log_mean_exp(others, beta))
 
 
-def exponential_mean(rewards: Sequence[float], beta: float) -> float:
+def log_mean_exp(rewards: Sequence[float], beta: float) -> float:
     """log(mean exp(beta * r)) / beta: near the mean of r for a small beta, near max(r) for a large.
 
     The largest reward is subtracted first, so nothing overflows; `expm1` and `log1p` keep the
@@ -78,7 +78,7 @@ def exponential_mean(rewards: Sequence[float], beta: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class MeanWithInterval:
     """A mean and its 95 % interval, by percentile bootstrap over prompts."""
 
     mean: float
@@ -99,7 +99,7 @@ class RewardGap:
     num_unflagged: int
     mean_flagged: float | None
     mean_unflagged: float | None
-    gap: Mean | None
+    gap: MeanWithInterval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class PromptTilt:
 
     beta: float
     num_prompts: int
-    gap: Mean | None
-    share_tilted: Mean | None
-    lambda_: Mean | None
+    gap: MeanWithInterval | None
+    share_tilted: MeanWithInterval | None
+    lambda_: MeanWithInterval | None
 
 
 def reward_gap(
@@ -147,7 +147,7 @@ def reward_gap(
         drawn = resampled_totals(totals, seed=seed)
         both = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
         low, high = percentile_interval(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3])
-        gap = Mean(with_flag - without, float(low), float(high))
+        gap = MeanWithInterval(with_flag - without, float(low), float(high))
     return RewardGap(num_flagged, num_unflagged, with_flag, without, gap)
 
 
@@ -169,9 +169,9 @@ def prompt_tilt(
     if not columns:
         return PromptTilt(beta, 0, None, None, None)
     values = np.array(columns)
-    sides = mean_intervals(values, seed=seed)
-    means = [Mean(*map(float, three)) for three in np.stack([values.mean(0), *sides], axis=1)]
-    return PromptTilt(beta, len(values), *means)
+    low, high = mean_intervals(values, seed=seed)
+    numbers = np.stack([values.mean(0), low, high], axis=1).tolist()
+    return PromptTilt(beta, len(values), *(MeanWithInterval(*three) for three in numbers))
 
 
 def _columns(

@@ -54,7 +54,7 @@ class Admission:
         self._num_served += num_tokens
 
     def refusal(
-        self, num_tokens: int, queued: int, in_flight: int, remaining_s: float
+        self, num_tokens: int, num_queued: int, num_in_flight: int, remaining_s: float
     ) -> CandorError | None:
         """The error for a submission that may not join, or None.
 
@@ -64,20 +64,20 @@ class Admission:
 
         Args:
             num_tokens: tokens of the submission.
-            queued: tokens that wait.
-            in_flight: tokens in the model now.
+            num_queued: tokens that wait.
+            num_in_flight: tokens in the model now.
             remaining_s: time to the submission's deadline; infinite if it has none.
         """
         if remaining_s <= 0:
             return DeadlineExceeded("the deadline had passed when the request arrived")
-        if queued == 0:
+        if num_queued == 0:
             return None
         has_rate = self._num_served >= MIN_SERVED_TOKENS
         rate = self._tokens / max(self._seconds, 1e-6) if has_rate else math.inf
-        excess = queued + num_tokens - self._max_queue_tokens
+        excess = num_queued + num_tokens - self._max_queue_tokens
         if excess > 0:
             return Overloaded("the queue is full", retry_after_s=_retry_after(excess / rate))
-        wait_s = (queued + in_flight) / rate
+        wait_s = (num_queued + num_in_flight) / rate
         limit_s = min(self._max_queue_wait_s, remaining_s)
         if wait_s > limit_s:
             return Overloaded(

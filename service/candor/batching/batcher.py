@@ -38,16 +38,15 @@ class Batcher:
     """Feeds one engine from one queue.
 
     Args:
-        engine: called from `workers` threads.
+        engine: called from `num_workers` threads.
         max_batch_tokens: most tokens of one forward, as the engine's `costs` counts them.
         max_queue_tokens: bound on the tokens that wait.
         max_queue_wait_s: bound on the wait predicted from the tokens ahead and the recent rate.
         watchdog_s: a single forward longer than this makes `alive` false.
-        workers: batches that may run at once.
-        before_batch: called in the model thread before a batch, with the number of workers whose
-            share of the machine the batch may use. That is all of them if nothing else waits or
-            runs. None for an engine that divides the machine itself: new batches then begin beside
-            a batch that runs alone.
+        num_workers: batches that may run at once.
+        before_batch: called in the model thread with the number of workers whose cores the batch
+            may use; all of them when nothing else waits or runs. None: the engine divides the cores
+            itself, and batches always start side by side.
         observer: notified of batches, waits, refusals and failures.
     """
 
@@ -59,7 +58,7 @@ class Batcher:
         max_queue_tokens: int,
         max_queue_wait_s: float = 90.0,
         watchdog_s: float = 60.0,
-        workers: int = 1,
+        num_workers: int = 1,
         before_batch: Callable[[int], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -67,8 +66,8 @@ class Batcher:
         self._max_batch_tokens = max_batch_tokens
         self._admission = Admission(max_queue_tokens, max_queue_wait_s)
         self._watchdog_s = watchdog_s
-        self._workers = Workers(engine, workers, before_batch)
-        self._shared_out = before_batch is not None
+        self._workers = Workers(engine, num_workers, before_batch)
+        self._divides_cores = before_batch is not None
         self._observer = observer or Observer()
         self._queue = Queue()
         self._draining = False
@@ -81,15 +80,15 @@ class Batcher:
     @property
     def num_workers(self) -> int:
         """Batches that run at once."""
-        return self._workers.number
+        return self._workers.num_workers
 
     @property
-    def queue_tokens(self) -> int:
+    def num_queued_tokens(self) -> int:
         """Tokens that wait. Tokens in the model do not count."""
         return self._queue.num_tokens
 
     @property
-    def queue_items(self) -> int:
+    def num_queued_items(self) -> int:
         return len(self._queue)
 
     @property
@@ -178,7 +177,7 @@ class Batcher:
 
     async def _run(self) -> None:
         """Runs the workers, and ends when the first of them ends."""
-        workers = [asyncio.create_task(self._work()) for _ in range(self._workers.number)]
+        workers = [asyncio.create_task(self._work()) for _ in range(self._workers.num_workers)]
         try:
             ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
             ended.pop().result()
@@ -203,15 +202,15 @@ class Batcher:
     def _take(self) -> Batch | None:
         """Moves the next batch from the queue to a worker; None when no batch can begin.
 
-        A batch that empties the queue gets every free worker's share of the machine (with
-        `before_batch`), and no other batch begins in that share until it ends: threads that wait
+        A batch that empties the queue gets the cores of every free worker (with
+        `before_batch`), and no other batch begins on those cores until it ends: threads that wait
         for each other at every layer must not share a core with other work.
         """
-        free = self._workers.free
-        while free > 0 and self._queue:
+        num_free = self._workers.num_free
+        while num_free > 0 and self._queue:
             enough = self._max_batch_tokens
-            if self._workers.number > 1:  # one worker's share, so that all are busy to the end
-                share = self._queue.num_distinct_tokens // self._workers.number
+            if self._workers.num_workers > 1:  # one worker's share, so that all are busy to the end
+                share = self._queue.num_distinct_tokens // self._workers.num_workers
                 enough = max(MIN_TOKENS_PER_WORKER, share)
             entries = self._queue.take(enough, self._max_batch_tokens, self._engine.costs)
             now = time.monotonic()
@@ -220,8 +219,8 @@ class Batcher:
             if entries := [entry for entry in entries if self._must_run(entry, now)]:
                 for entry in entries:
                     self._observer.on_dequeue(now - entry.queued_at)
-                whole = self._shared_out and not self._queue
-                return self._workers.begin(entries, free if whole else 1)
+                whole = self._divides_cores and not self._queue
+                return self._workers.begin(entries, num_free if whole else 1)
         return None
 
     def _must_run(self, entry: Entry, now: float) -> bool:

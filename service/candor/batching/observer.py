@@ -20,5 +20,5 @@ class Observer:
     def on_refused(self, type: str) -> None:
         """A submission was not accepted."""
 
-    def on_gone(self, num: int) -> None:
-        """A client left, and `num` of its items leave the queue unscored."""
+    def on_gone(self, num_items: int) -> None:
+        """A client left, and `num_items` of its items leave the queue unscored."""

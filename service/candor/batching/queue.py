@@ -85,7 +85,7 @@ class Queue:
     def add(self, entry: Entry) -> None:
         item = entry.item
         self._waiting[entry] = None
-        group = self._groups.setdefault(item.context_key, OrderedDict())
+        group = self._groups.setdefault(item.group_hash, OrderedDict())
         self.num_tokens += item.num_tokens
         self.num_distinct_tokens += item.num_tokens - (item.response_start if group else 0)
         group[entry] = None
@@ -95,12 +95,12 @@ class Queue:
         if entry not in self._waiting:
             return
         item = entry.item
-        group = self._groups[item.context_key]
+        group = self._groups[item.group_hash]
         del self._waiting[entry], group[entry]
         self.num_tokens -= item.num_tokens
         self.num_distinct_tokens -= item.num_tokens - (item.response_start if group else 0)
         if not group:
-            del self._groups[item.context_key]
+            del self._groups[item.group_hash]
 
     def take(self, enough: int, budget: int, costs: Costs) -> list[Entry]:
         """Removes and returns the next batch; empty when nothing waits.
@@ -108,7 +108,7 @@ class Queue:
         Args:
             enough: number of tokens above which no further group joins.
             budget: most tokens of one forward. Only a group larger than this is split.
-            costs: the engine's `costs`, which counts the tokens of both.
+            costs: the engine's `costs`, which counts tokens as `enough` and `budget` do.
         """
 
         def prices(run: Iterable[tuple[int, Entry]]) -> Iterator[int]:
@@ -136,7 +136,7 @@ class Queue:
             if oldest in seen:
                 continue
             latest = oldest.queued_at + MAX_OVERTAKE_S
-            for entry in self._groups[oldest.item.context_key]:
+            for entry in self._groups[oldest.item.group_hash]:
                 if entry not in seen and entry.queued_at <= latest:
                     seen.add(entry)
                     yield turn, entry

@@ -24,37 +24,36 @@ the computed tokens."""
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The batch of one model thread, and the number of workers whose share of the machine it may
-    use."""
+    """The batch of one model thread, and the number of workers whose cores it may use."""
 
     entries: list[Entry]
-    workers: int
+    num_workers: int
     began: float
     forward_began: float | None = None
     """Start of the engine's current call, or None. Written by the model thread."""
 
 
 class Workers:
-    """Runs up to `number` batches at once.
+    """Runs up to `num_workers` batches at once.
 
     Args:
-        before_batch: called in the model thread with the number of workers whose share of the
-            machine the batch may use.
+        before_batch: called in the model thread with the number of workers whose cores the batch
+            may use.
     """
 
     def __init__(
-        self, engine: Engine, number: int, before_batch: Callable[[int], None] | None
+        self, engine: Engine, num_workers: int, before_batch: Callable[[int], None] | None
     ) -> None:
-        self.number = number
+        self.num_workers = num_workers
         self._in_flight: list[Batch] = []
         self._engine = engine
         self._before_batch = before_batch
-        self._threads = ThreadPoolExecutor(number, thread_name_prefix="candor-model")
+        self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="candor-model")
 
     @property
-    def free(self) -> int:
-        """Number of workers whose share of the machine no batch uses."""
-        return self.number - sum(batch.workers for batch in self._in_flight)
+    def num_free(self) -> int:
+        """Number of workers whose cores no batch uses."""
+        return self.num_workers - sum(batch.num_workers for batch in self._in_flight)
 
     @property
     def num_tokens(self) -> int:
@@ -77,9 +76,9 @@ class Workers:
         """All entries in the model now."""
         return [entry for batch in self._in_flight for entry in batch.entries]
 
-    def begin(self, entries: list[Entry], share: int) -> Batch:
-        """Makes a batch. It is in flight from now on, and uses the share of `share` workers."""
-        batch = Batch(entries, share, time.monotonic())
+    def begin(self, entries: list[Entry], num_workers: int) -> Batch:
+        """Makes a batch that is in flight from now on and uses the cores of `num_workers`."""
+        batch = Batch(entries, num_workers, time.monotonic())
         self._in_flight.append(batch)
         return batch
 
@@ -105,7 +104,7 @@ class Workers:
 
     def _score(self, batch: Batch) -> list[Outcome]:
         if self._before_batch is not None:
-            self._before_batch(batch.workers)
+            self._before_batch(batch.num_workers)
 
         def forward(items: Sequence[Item]) -> BatchResult:
             batch.forward_began = time.monotonic()

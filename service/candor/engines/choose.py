@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from candor import logs
-from candor.engines.packed import CHECK_TOLERANCE, PackedEngine, check_items, self_check
+from candor.engines.packed import CHECK_TOLERANCE, PackedEngine, check_items, why_unusable
 from candor.engines.padded import PaddedEngine
 from candor.engines.prefix_cache import PrefixCache
 from candor.engines.threads import forward_changes_model
@@ -51,9 +51,9 @@ def build_engine(
     if forward_changes_model(model):
         prefix_cache = None  # cached keys are rotated for the batch that computed them
     packed = PackedEngine(model, probes, device=device, prefix_cache=prefix_cache)
-    reason = self_check(packed, expected, items)
+    reason = why_unusable(packed, expected, items)
     if prefix_cache is not None:
-        reason = reason or self_check(packed, expected, items)
+        reason = reason or why_unusable(packed, expected, items)
     taken = reason is None and take_over_blocks(model, packed, items)
     if prefix_cache is not None:
         prefix_cache.clear()  # drops the contexts of these checks
@@ -76,7 +76,7 @@ def take_over_blocks(model: PreTrainedModel, packed: Engine, items: Sequence[Ite
     if not blocks.take_over(model):
         return False
     tolerance = 1e-3 if model.dtype == torch.float32 else CHECK_TOLERANCE
-    reason = self_check(packed, before, items, tolerance)
+    reason = why_unusable(packed, before, items, tolerance)
     if reason is not None:
         blocks.give_back(model)
         log.warning("blocks_refused", reason=reason)

@@ -1,7 +1,7 @@
 """The packed engine: one sequence per batch, no padding, every distinct prefix computed once.
 
-It works for every decoder that uses transformers' attention interface. `self_check` tests whether a
-model does so, and whether the scores equal those of its own forward.
+It works for every decoder that uses transformers' attention interface. `why_unusable` tests whether
+a model does so, and whether the scores equal those of its own forward.
 """
 
 from __future__ import annotations
@@ -105,22 +105,22 @@ def check_items(vocabulary: int) -> list[Item]:
     return [Item(ids, len(ids) // 2, len(ids)) for ids in sequences]
 
 
-def self_check(
-    packed: Engine,
+def why_unusable(
+    engine: Engine,
     expected: Sequence[Score],
     items: Sequence[Item],
     tolerance: float = CHECK_TOLERANCE,
 ) -> str | None:
-    """Compares the scores of `packed` with `expected`, the scores of the model's own forward.
+    """Compares the scores of `engine` with `expected`, the scores of the model's own forward.
 
     Args:
         tolerance: largest mean difference allowed, in standard deviations of the scores.
 
     Returns:
-        None if they agree, else the reason why `packed` cannot be used.
+        None if they agree, else the reason why `engine` cannot be used.
     """
     try:
-        found = packed.score(items).scores
+        found = engine.score(items).scores
     except Exception as error:
         return f"{type(error).__name__}: {error}".split("\n", 1)[0]
     if not all(score.is_finite for score in expected):

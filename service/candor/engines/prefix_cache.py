@@ -68,7 +68,7 @@ class PrefixCache:
 
     def look_up(self, items: Sequence[Item]) -> Contexts:
         """Finds the cached parts of the items' contexts, and the parts to keep from the forward."""
-        keys = [context_key(item) for item in items]
+        keys = [cacheable_context(item) for item in items]
         with self._lock:
             lengths = sorted({len(key) for key in self._prefixes}, reverse=True)
             found = {key: self._longest(key, lengths) for key in set(keys)}
@@ -142,7 +142,7 @@ class _CountingLRU(LRUCache[bytes, CachedPrefix]):
         return super().popitem()
 
 
-def context_key(item: Item) -> bytes:
+def cacheable_context(item: Item) -> bytes:
     """The sort key of an item's context: the tokens before the response and before the last token.
 
     Probes and the head read nothing at these tokens, so only their keys and values are needed.

@@ -29,7 +29,7 @@ MIN_TRIM_TOKENS = 1024
 milliseconds."""
 
 
-def num_workers(requested: int | None, model: nn.Module, *, on_cpu: bool) -> int:
+def choose_num_workers(requested: int | None, model: nn.Module, *, on_cpu: bool) -> int:
     """Number of batches to run at once.
 
     The default on a CPU is one batch per core: threads that each have a batch do not wait for each
@@ -58,17 +58,17 @@ def forward_changes_model(model: nn.Module) -> bool:
     return any("dynamic" in kind or kind == "longrope" for kind in kinds)
 
 
-def threads_for(workers: int) -> Callable[[int], None]:
-    """Divides torch's threads among `workers` model threads.
+def threads_for(num_workers: int) -> Callable[[int], None]:
+    """Divides torch's threads among `num_workers` model threads.
 
     Returns:
         A function to call in a model thread when a batch begins. It takes the number of workers
-        whose share the batch has, and sets the number of torch threads of that thread.
+        whose cores the batch may use, and sets the number of torch threads of that thread.
     """
-    whole = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
 
-    def use(share: int) -> None:
-        torch.set_num_threads(max(1, whole * share // workers))
+    def use(num_shares: int) -> None:
+        torch.set_num_threads(max(1, num_threads * num_shares // num_workers))
 
     return use
 

@@ -149,11 +149,11 @@ REWARDS_BODY = {
 }
 
 
-def contract_body(shapes: Sequence[Contract[Any]]) -> dict[str, Any]:
+def contract_body(contracts: Sequence[Contract[Any]]) -> dict[str, Any]:
     """The body of a trainer's route: the body of any of its contracts."""
     content = {
-        "schema": {"anyOf": [_ref(shape.body) for shape in shapes]},
-        "examples": {shape.client: {"value": shape.example} for shape in shapes},
+        "schema": {"anyOf": [_ref(contract.body) for contract in contracts]},
+        "examples": {contract.client: {"value": contract.example} for contract in contracts},
     }
     return {
         "parameters": [_TIMEOUT],
@@ -161,9 +161,9 @@ def contract_body(shapes: Sequence[Contract[Any]]) -> dict[str, Any]:
     }
 
 
-def contract_responses(shapes: Sequence[Contract[Any]]) -> dict[int | str, dict[str, Any]]:
+def contract_responses(contracts: Sequence[Contract[Any]]) -> dict[int | str, dict[str, Any]]:
     """The answers of a trainer's route."""
-    examples = {shape.client: {"value": shape.answer} for shape in shapes}
+    examples = {contract.client: {"value": contract.answer} for contract in contracts}
     scored = {
         "description": "In the order of the request, or sorted if the client expects that.",
         "content": {"application/json": {"schema": {}, "examples": examples}},

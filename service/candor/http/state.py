@@ -70,7 +70,7 @@ def get_ready_rewarder(request: Request) -> Rewarder:
 async def cancel_when_client_disconnects(
     request: Request, work: Awaitable[T], deadline: float
 ) -> T:
-    """`await work`, cancelled when the caller disconnects or the deadline passes.
+    """`await work`, cancelled when the caller disconnects or when the deadline passes.
 
     So items of a caller that has left leave the queue unscored, and a caller is answered at the
     deadline even if the model is stuck.

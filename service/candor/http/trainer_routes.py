@@ -23,11 +23,11 @@ from candor.trainers import (
     vllm_pairs,
 )
 from candor.trainers.contract import Contract, ContractAnswer
-from candor.trainers.translate import responses, score_call, understand
+from candor.trainers.translate import read_call, score_responses, understand
 
-Shapes = Sequence[Contract[Any]]
+Contracts = Sequence[Contract[Any]]
 
-ROUTES: dict[str, Shapes] = {
+ROUTES: dict[str, Contracts] = {
     "/get_reward": (openrlhf.CONTRACT, align_anything.CONTRACT),
     "/slime": (slime.CONTRACT,),
     "/slime/keyed": (slime.KEYED,),
@@ -45,15 +45,15 @@ ROUTES: dict[str, Shapes] = {
 """The contracts of each path. The first contract whose fields the body has is used."""
 
 
-def endpoint(shapes: Shapes) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(contracts: Contracts) -> Callable[[Request], Awaitable[Response]]:
     """The handler of a path with these contracts."""
 
     async def answer(request: Request) -> Response:
         rewarder, state = get_ready_rewarder(request), get_state(request)
-        contract, body = understand(await request.body(), shapes)
+        contract, body = understand(await request.body(), contracts)
         settings = state.settings.trainers
         deadline: float = request.state.deadline
-        work = responses(rewarder, score_call(contract, body), settings, deadline)
+        work = score_responses(rewarder, read_call(contract, body), settings, deadline)
         scored = ContractAnswer(
             responses=await cancel_when_client_disconnects(request, work, deadline),
             probes=tuple(rewarder.served.penalised),
@@ -70,18 +70,18 @@ def endpoint(shapes: Shapes) -> Callable[[Request], Awaitable[Response]]:
 def trainers_router() -> APIRouter:
     """A router with all of `ROUTES`."""
     router = APIRouter(tags=["trainers"])
-    for path, shapes in ROUTES.items():
+    for path, contracts in ROUTES.items():
         router.add_api_route(
             path,
-            endpoint(shapes),
+            endpoint(contracts),
             methods=["POST"],
-            summary=" or ".join(shape.client for shape in shapes),
+            summary=" or ".join(contract.client for contract in contracts),
             description=(
                 "A translation of `POST /v1/rewards`. Unknown fields are ignored. A request is "
                 "scored as a whole or refused."
             ),
-            responses=openapi.contract_responses(shapes),
-            openapi_extra=openapi.contract_body(shapes),
+            responses=openapi.contract_responses(contracts),
+            openapi_extra=openapi.contract_body(contracts),
         )
     return router
 

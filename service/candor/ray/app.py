@@ -132,9 +132,9 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     for name in options:
         if name in ELSEWHERE:
             raise UsageError(f"{name}: not a setting of a replica; use {ELSEWHERE[name]}")
-    known = {field.name for field in dataclasses.fields(Settings)}
-    if unknown := sorted(options.keys() - known):
-        names = ", ".join(sorted(known - ELSEWHERE.keys()))
+    settings = {field.name for field in dataclasses.fields(Settings)}
+    if unknown := sorted(options.keys() - settings):
+        names = ", ".join(sorted(settings - ELSEWHERE.keys()))
         raise UsageError(f"{unknown[0]}: no such setting; there are {names}")
     try:
         return TypeAdapter(Settings).validate_python(dict(options))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from candor.client.schema import MAX_ITEMS, PenaltyOverride, RewardItem, RewardRequest
 from candor.errors import InvalidRequest
-from candor.invalid import first_fault
+from candor.invalid import first_fault_as_error
 
 Truncation = Literal["error", "left"]
 
@@ -122,7 +122,7 @@ def parse(body: bytes) -> ScoringRequest:
     try:
         return from_wire(RewardRequest.model_validate_json(body, strict=True))
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault_as_error(error)
     raise fault
 
 

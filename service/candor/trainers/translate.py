@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
-from candor.invalid import first_fault
+from candor.invalid import first_fault_as_error
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
@@ -20,7 +20,7 @@ from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
 from candor.trainers.options import TrainerRoutes
 
 
-def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
+def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
     """Finds the contract that fits a body, and validates the body.
 
     Raises:
@@ -33,24 +33,26 @@ def understand(content: bytes, shapes: Sequence[Contract[Any]]) -> tuple[Contrac
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(loaded, dict):
         raise InvalidRequest("the body must be a JSON object")
-    contract = next((shape for shape in shapes if shape.fits(loaded)), None)
+    contract = next((each for each in contracts if each.fits(loaded)), None)
     if contract is None:
-        raise InvalidRequest("send " + "; or ".join(describe(shape) for shape in shapes))
+        raise InvalidRequest(
+            "send " + "; or ".join(needed_fields(contract) for contract in contracts)
+        )
     try:
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault_as_error(error)
     raise fault
 
 
-def describe(contract: Contract[Any]) -> str:
+def needed_fields(contract: Contract[Any]) -> str:
     """The fields that a contract needs, such as `'query' (OpenRLHF)`."""
     ways = [contract.needs, *([contract.or_needs] if contract.or_needs else [])]
     fields = " or ".join(" and ".join(f"'{name}'" for name in sorted(way)) for way in ways)
     return f"{fields} ({contract.client})"
 
 
-def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
+def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     """The texts that the body asks to score.
 
     Raises:
@@ -63,7 +65,7 @@ def score_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
-async def responses(
+async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
 ) -> list[dict[str, Any]]:
     """Scores every response, in order: `ResponseReward`s as dicts. An empty call gives an empty
@@ -79,7 +81,7 @@ async def responses(
     """For each group: the number of its text, and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
-        for group in groups_of(text, number, rewarder, settings):
+        for group in to_groups(text, number, rewarder, settings):
             groups.append(group)
             sources.append((number, first))
             first += len(group.responses)
@@ -111,7 +113,7 @@ async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> 
     ]
 
 
-def groups_of(
+def to_groups(
     text: Flat | Pair, number: int, rewarder: Rewarder, settings: TrainerRoutes
 ) -> list[Group]:
     """The groups of one text.

@@ -53,44 +53,44 @@ def reasons(
     """
     monitor_scores = {name: probes[name].score for name in monitors}
     found: dict[tuple[str, Rule], str | None] = {}
-    for name, moved in probes.items():
+    for name, movement in probes.items():
         if name not in monitor_scores:
-            found[name, "diluted"] = _diluted(moved, monitor_scores)
-            found[name, "mean_max_gap"] = _mean_max_gap(moved)
-            found[name, "length"] = _length(moved, response_tokens)
+            found[name, "diluted"] = _why_diluted(movement, monitor_scores)
+            found[name, "mean_max_gap"] = _why_mean_max_gap(movement)
+            found[name, "length"] = _why_length(movement, response_tokens)
     return found
 
 
-def _diluted(moved: Movement, monitors: Mapping[str, float]) -> str | None:
+def _why_diluted(movement: Movement, monitors: Mapping[str, float]) -> str | None:
     """S fell and some monitor did not. One monitor is enough, since filler lowers mean-pooled
     monitors too."""
-    if not monitors or moved.score > -MIN_SHIFT:
+    if not monitors or movement.score > -MIN_SHIFT:
         return None
     name = max(monitors, key=lambda monitor: monitors[monitor])
     if monitors[name] <= -MIN_MONITOR_FALL:
         return None
-    return f"S moved by {moved.score:+.2f} std, monitor {name!r} by {monitors[name]:+.2f} std"
+    return f"S moved by {movement.score:+.2f} std, monitor {name!r} by {monitors[name]:+.2f} std"
 
 
-def _mean_max_gap(moved: Movement) -> str | None:
+def _why_mean_max_gap(movement: Movement) -> str | None:
     """The mean token logit fell, and the max did not follow.
 
     The gap also grows when all logits fall and the mean falls a little more (less of the trait), or
     when only the max rises (more of the trait). So the rule does not fire if the max fell by more
     than half as much as the mean, nor if the mean's fall is less than half of the gap's growth.
     """
-    fall = -moved.mean
-    rise = moved.max - moved.mean
-    if moved.gap < MIN_SHIFT or not fall / 2 <= rise <= fall * 2:
+    fall = -movement.mean
+    rise = movement.max - movement.mean
+    if movement.gap < MIN_SHIFT or not fall / 2 <= rise <= fall * 2:
         return None
     return (
-        f"the mean token logit moved by {moved.mean:+.2f}, the max by {moved.max:+.2f}: "
-        f"their gap by {moved.gap:+.2f} std"
+        f"the mean token logit moved by {movement.mean:+.2f}, the max by {movement.max:+.2f}: "
+        f"their gap by {movement.gap:+.2f} std"
     )
 
 
-def _length(moved: Movement, response_tokens: float) -> str | None:
+def _why_length(movement: Movement, response_tokens: float) -> str | None:
     """S fell while the response length changed."""
-    if moved.score > -MIN_SHIFT or abs(response_tokens) < MIN_SHIFT:
+    if movement.score > -MIN_SHIFT or abs(response_tokens) < MIN_SHIFT:
         return None
-    return f"S moved by {moved.score:+.2f} std, response length by {response_tokens:+.2f} std"
+    return f"S moved by {movement.score:+.2f} std, response length by {response_tokens:+.2f} std"

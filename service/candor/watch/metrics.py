@@ -130,8 +130,8 @@ class Metrics(Observer):
 
     def watch(self, batcher: Batcher) -> None:
         """Makes the queue gauges read `batcher` at each scrape."""
-        self.queue_items.set_function(lambda: batcher.queue_items)
-        self.queue_tokens.set_function(lambda: batcher.queue_tokens)
+        self.queue_items.set_function(lambda: batcher.num_queued_items)
+        self.queue_tokens.set_function(lambda: batcher.num_queued_tokens)
         self.queue_oldest_s.set_function(lambda: batcher.oldest_wait_s)
 
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
@@ -166,8 +166,8 @@ class Metrics(Observer):
     def on_refused(self, type: str) -> None:
         self.refused.labels(type).inc()
 
-    def on_gone(self, num: int) -> None:
-        self.gone.inc(num)
+    def on_gone(self, num_items: int) -> None:
+        self.gone.inc(num_items)
 
 
 def error_types() -> list[str]:

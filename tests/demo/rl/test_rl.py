@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from candor.jobs.rl.journal import Journal
+from candor.jobs.rl.step_log import StepLog
 from candor.jobs.running.files import Row
 from candor.probes.identity import weights_sha256
 from demo.pairs import works
@@ -44,7 +44,7 @@ def test_every_stage_once_and_a_second_run_does_nothing_again(
         (one,) = runs
         assert one["steps"] == SMOKE.steps
         assert set(one["end"]["auroc"]) == {"sycophancy", "monitor"}
-    base, penalised = (Journal(out / f"{arm}-seed-0" / "steps.jsonl").rows() for arm in ARMS)
+    base, penalised = (StepLog(out / f"{arm}-seed-0" / "steps.jsonl").rows() for arm in ARMS)
     assert all(row["penalty"] == 0 and row["lambdas"]["sycophancy"] == 0 for row in base)
     assert 0 < penalised[0]["lambdas"]["sycophancy"] < penalised[1]["lambdas"]["sycophancy"]
     assert all("monitor" in row["monitors"] for row in (*base, *penalised))

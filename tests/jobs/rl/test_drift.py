@@ -34,7 +34,7 @@ def test_the_operators_key_reads_monitors_and_the_trainers_does_not(
 ) -> None:
     send(url, [" good", " about the sea"])
     watch = DriftWatch(url, OPERATOR_KEY, PROBES)
-    assert watch.start(needed=True)
+    assert watch.check_access(needed=True)
     reading = watch.read()
     watch.close()
     assert reading is not None
@@ -43,7 +43,7 @@ def test_the_operators_key_reads_monitors_and_the_trainers_does_not(
 
     for key in (API_KEY, None):
         trainer = DriftWatch(url, key, PROBES)
-        assert not trainer.start(needed=False)
+        assert not trainer.check_access(needed=False)
         assert trainer.read() is None
         trainer.close()
     assert "no alarms or monitors are watched" in capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_the_operators_key_reads_monitors_and_the_trainers_does_not(
 def test_a_key_that_was_given_and_is_refused_is_a_wrong_flag(url: str) -> None:
     watch = DriftWatch(url, "another", PROBES)
     with pytest.raises(UsageError, match="--operator-key-file"):
-        watch.start(needed=True)
+        watch.check_access(needed=True)
     watch.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from candor.client.errors import ModelChanged, RetryableError
 from candor.client.rows import RewardServer
-from candor.jobs.rl.reward import reward_function
+from candor.jobs.rl.reward import scheduled_reward_function
 from candor.jobs.rl.strength import Schedule
 from tests.client.replies import numbers
 from tests.jobs.stub import Stub, running_stub
@@ -49,7 +49,7 @@ class Batch:
 
 def reward_of(url: str, full: float = 0.5, warmup_steps: int = 0, patience_s: float = 0.0) -> Any:
     schedule = Schedule({"sycophancy": {"lambda": full}}, warmup_steps)
-    return reward_function(RewardServer(url, patience_s=patience_s), schedule)
+    return scheduled_reward_function(RewardServer(url, patience_s=patience_s), schedule)
 
 
 def test_a_group_is_one_item_and_rewards_come_back_in_order(stub: Stub) -> None:

@@ -17,7 +17,7 @@ import httpx2
 import orjson
 import pytest
 
-from candor.jobs.rl.journal import Journal
+from candor.jobs.rl.step_log import StepLog
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row
 from candor.watch.windows import MIN_WINDOW
@@ -52,12 +52,12 @@ def whole(material: Path, url: str) -> Path:
 
 
 def rows(out: Path, file: str = "steps.jsonl") -> list[Row]:
-    found = Journal(out / file).rows()
+    found = StepLog(out / file).rows()
     return [{name: row[name] for name in row if name not in TIMES} for row in found]
 
 
 def test_a_run_leaves_a_row_a_step_evaluations_an_adapter_and_a_manifest(whole: Path) -> None:
-    steps = Journal(whole / "steps.jsonl").rows()
+    steps = StepLog(whole / "steps.jsonl").rows()
     assert [row["step"] for row in steps] == [1, 2, 3, 4]
     for row in steps:
         assert row["lambdas"] == {"sycophancy": LAMBDA, "length": 0.0}
@@ -66,7 +66,7 @@ def test_a_run_leaves_a_row_a_step_evaluations_an_adapter_and_a_manifest(whole: 
         assert row["reward"] == pytest.approx(row["base_reward"] - row["penalty"], abs=1e-5)
         assert row["num_tokens"] <= 8
     assert steps[0]["kl"] == 0 < steps[3]["kl"]
-    evals = Journal(whole / "evals.jsonl").rows()
+    evals = StepLog(whole / "evals.jsonl").rows()
     assert [row["step"] for row in evals] == [0, 2, 4]
     assert all(row["num_poems"] == 2 and not row["lost"] for row in evals)
     assert evals[0]["gap"]["mean"] == pytest.approx(

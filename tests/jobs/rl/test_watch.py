@@ -11,8 +11,8 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from candor.jobs.rl.drift import DriftReading
-from candor.jobs.rl.journal import Journal
 from candor.jobs.rl.settings import Guards
+from candor.jobs.rl.step_log import StepLog
 from candor.jobs.rl.watch import Watch, step_row
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
@@ -48,8 +48,8 @@ class Reads:
 
 def watch(folder: Path, **changed: Any) -> Watch:
     given = {
-        "steps": Journal(folder / "steps.jsonl"),
-        "evaluations": Journal(folder / "evals.jsonl"),
+        "steps": StepLog(folder / "steps.jsonl"),
+        "evaluations": StepLog(folder / "evals.jsonl"),
         "evaluation": None,
         "every": 0,
         "drift": None,
@@ -88,7 +88,7 @@ def test_the_run_ends_where_neutral_r_falls_below_the_floor(
 
 
 def test_the_start_is_the_run_s_own_also_after_it_went_on(tmp_path: Path) -> None:
-    Journal(tmp_path / "evals.jsonl").append(
+    StepLog(tmp_path / "evals.jsonl").append(
         {"step": 0, "neutral_base_reward": {"mean": 9.0}, "gap": {"mean": 0.0}}
     )
     evaluation = Falling()
@@ -104,7 +104,7 @@ def test_an_alarm_ends_the_run_with_its_reason_and_its_step_is_kept(tmp_path: Pa
     assert control.should_save
     assert watched.ended is not None
     assert (watched.ended.why, watched.ended.reason) == ("drift_alarm", ALARM.alarms[0])
-    rows = Journal(tmp_path / "steps.jsonl").rows()
+    rows = StepLog(tmp_path / "steps.jsonl").rows()
     assert [row["alarms"] for row in rows] == [[], None, ALARM.alarms]
     assert [row["monitors"] for row in rows] == [{"unseen": 0.25}, None, {"unseen": 0.25}]
 
@@ -113,7 +113,7 @@ def test_an_alarm_is_only_kept_where_it_is_no_guard(tmp_path: Path) -> None:
     watched = watch(tmp_path, drift=Reads(*[ALARM] * 4), guards=Guards(stop_on_alarm=False))
     assert take(watched, 4)[0] == 4
     assert watched.ended is None
-    assert Journal(tmp_path / "steps.jsonl").rows()[3]["alarms"] == ALARM.alarms
+    assert StepLog(tmp_path / "steps.jsonl").rows()[3]["alarms"] == ALARM.alarms
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -147,7 +147,7 @@ def test_a_signal_during_the_first_evaluation_ends_it_before_the_first_step(
     with watched.stopping_on_signal(), pytest.raises(JobStopped) as stopped:
         take(watched, 10)
     assert stopped.value.code is Exit.INTERRUPTED
-    assert [row["step"] for row in Journal(tmp_path / "evals.jsonl").rows()] == [0]
+    assert [row["step"] for row in StepLog(tmp_path / "evals.jsonl").rows()] == [0]
 
 
 def test_a_row_holds_what_was_logged_and_null_for_what_has_no_number() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from candor.jobs.rollouts.audit_tilt import TiltOptions, audit_tilt
-from candor.jobs.rollouts.flags import parse_flag
+from candor.jobs.rollouts.response_flags import parse_response_flag
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, write_rows
 from tests.client.replies import REVISION
@@ -184,6 +184,6 @@ def test_a_response_that_is_neither_chosen_nor_rejected_is_refused(
 
 
 def test_a_probe_whose_name_holds_the_sign_is_cut_at_the_last_one() -> None:
-    flag = parse_flag("probe:a>b>0.5")
+    flag = parse_response_flag("probe:a>b>0.5")
     assert flag({}, {"probes": {"a>b": {"score": 0.6}}})
     assert not flag({}, {"probes": {"a>b": {"score": 0.5}}})

@@ -43,7 +43,7 @@ def test_rows_end_in_input_order_whatever_order_they_came_in(tmp_path: Path) -> 
         assert ledger.todo == []
         assert not out.exists()
         counts = ledger.finish()
-    assert (counts.done, counts.failed) == (3, 0)
+    assert (counts.num_done, counts.num_failed) == (3, 0)
     assert rows_of(out) == [{"key": key, "input_sha256": WANTED[key]} for key in "abc"]
     assert os.listdir(out.parent) == ["out.jsonl"]
 
@@ -133,7 +133,7 @@ def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
         assert ledger.todo == ["c"]
         assert ledger.untried == []
         counts = ledger.finish()
-    assert (counts.done, counts.failed) == (2, 1)
+    assert (counts.num_done, counts.num_failed) == (2, 1)
     assert [row.get("value") for row in rows_of(out)] == [1, 2, None]
 
 
@@ -146,7 +146,7 @@ def test_a_new_run_tries_only_the_failed_rows_of_a_finished_output_again(tmp_pat
     with Ledger(out, WANTED) as ledger:
         assert ledger.todo == ["b"]
         ledger.append({"key": "b", "value": "b"})
-        assert ledger.finish().failed == 0
+        assert ledger.finish().num_failed == 0
     assert [row["value"] for row in rows_of(out)] == ["a", "b", "c"]
 
 

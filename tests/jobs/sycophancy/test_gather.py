@@ -73,4 +73,4 @@ def test_without_scores_an_empty_text_is_no_candidate_and_one_answer_is_enough_o
     assert prompts["dislike"].texts == list(TEXTS[1:])
     assert prompts["dislike"].candidates.rewards == {}
     single = [{**row, "responses": row["responses"][2:]} for row in rows]
-    assert by_poem(single)[0]["p0"]["base"].candidates.num == 1
+    assert by_poem(single)[0]["p0"]["base"].candidates.num_candidates == 1

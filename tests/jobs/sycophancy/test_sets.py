@@ -13,7 +13,7 @@ from candor.jobs.sycophancy.grade import grade, names, normalise
 from candor.jobs.sycophancy.prompts import (
     SUGGESTIONS,
     doubted,
-    feedback_rows,
+    feedback_prompt_rows,
     question_rows,
     question_turn,
 )
@@ -119,7 +119,7 @@ def test_a_suggestion_is_the_only_thing_that_differs() -> None:
 
 
 def test_every_prompt_has_a_key_of_its_own_and_doubt_goes_on_from_the_answer() -> None:
-    rows = feedback_rows(poems()) + question_rows(questions(), SUGGESTIONS)
+    rows = feedback_prompt_rows(poems()) + question_rows(questions(), SUGGESTIONS)
     assert len({row["key"] for row in rows}) == len(rows) == 3 * (len(poems()) + len(questions()))
     plain = next(row for row in rows if row["meta"].get("suggestion") == "plain")
     second = doubted(plain, "It is Africa.")

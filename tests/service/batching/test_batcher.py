@@ -84,12 +84,16 @@ def test_a_batch_is_what_waited_while_the_model_was_busy() -> None:
         async with serving(engine) as batcher:
             first = await held(engine, batcher)
             tasks = await queued(batcher, *([item(i)] for i in range(11)))
-            assert (batcher.queue_items, batcher.queue_tokens) == (11, 110)
+            assert (batcher.num_queued_items, batcher.num_queued_tokens) == (11, 110)
             assert batcher.oldest_wait_s > 0
             engine.free.set()
             await asyncio.gather(first, *tasks)
         assert engine.batches == [[900], list(range(8)), [8, 9, 10]]
-        assert (batcher.queue_items, batcher.queue_tokens, batcher.oldest_wait_s) == (0, 0, 0.0)
+        assert (batcher.num_queued_items, batcher.num_queued_tokens, batcher.oldest_wait_s) == (
+            0,
+            0,
+            0.0,
+        )
 
     run(check())
 
@@ -163,7 +167,7 @@ def test_a_submit_fails_as_a_whole_and_its_waiting_items_are_dropped() -> None:
             with pytest.raises(EngineFailed) as caught:
                 await batcher.submit([item(i) for i in range(100)], deadline=None)
             assert caught.value.item == 1
-            assert (batcher.queue_items, batcher.queue_tokens) == (0, 0)
+            assert (batcher.num_queued_items, batcher.num_queued_tokens) == (0, 0)
             assert rewards(await batcher.submit([item(200)], deadline=None)) == [200.0]
         assert max(marker for marker in engine.scored if marker < 100) == 7
 
@@ -198,7 +202,7 @@ def test_a_client_that_is_gone_is_never_scored() -> None:
             tasks = await queued(batcher, [item(1)], [item(2), item(3)], [item(4)])
             tasks[1].cancel()
             await asyncio.wait([tasks[1]])
-            assert (batcher.queue_items, batcher.queue_tokens) == (2, 20)
+            assert (batcher.num_queued_items, batcher.num_queued_tokens) == (2, 20)
             engine.free.set()
             await asyncio.gather(first, tasks[0], tasks[2])
         assert engine.scored == [900, 1, 4]
@@ -230,7 +234,7 @@ def test_clients_that_come_and_go_leave_nothing_behind() -> None:
                 (task,) = await queued(batcher, [item(i)] * 50)
                 task.cancel()
                 await asyncio.wait([task])
-            assert (batcher.queue_items, batcher.queue_tokens) == (0, 0)
+            assert (batcher.num_queued_items, batcher.num_queued_tokens) == (0, 0)
             assert len(batcher._queue) == 0
             engine.free.set()
             await first
@@ -252,7 +256,7 @@ def test_overload_is_refused_whole_and_says_when_to_come_back() -> None:
             assert caught.value.retryable
             assert caught.value.retry_after_s is not None
             assert caught.value.retry_after_s >= 1
-            assert (batcher.queue_items, batcher.queue_tokens) == (8, 80)
+            assert (batcher.num_queued_items, batcher.num_queued_tokens) == (8, 80)
             tasks += await queued(batcher, [item(30), item(31)])
             engine.free.set()
             await asyncio.gather(first, *tasks)

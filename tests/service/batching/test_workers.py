@@ -34,13 +34,13 @@ async def begun(engine: CountingEngine, number: int) -> None:
 
 
 def two(engine: CountingEngine, **options: Any) -> Any:
-    return serving(engine, workers=2, max_batch_tokens=100 * LARGE, **options)
+    return serving(engine, num_workers=2, max_batch_tokens=100 * LARGE, **options)
 
 
 def test_every_submit_gets_its_own_scores_from_four_workers() -> None:
     async def check() -> None:
         engine = CountingEngine()
-        async with serving(engine, workers=4) as batcher:
+        async with serving(engine, num_workers=4) as batcher:
             submissions = [
                 [item(1000 + 3 * i + j, group=i % 7) for j in range(3)] for i in range(300)
             ]
@@ -111,7 +111,7 @@ def test_the_rate_that_is_learnt_is_of_all_batches_side_by_side(
 
     async def check() -> None:
         engine = CountingEngine()
-        async with serving(engine, workers=4) as batcher:
+        async with serving(engine, num_workers=4) as batcher:
             began = time.monotonic()
             engine.free.clear()
             items = [[item(n, LARGE, group=n)] for n in range(4)]

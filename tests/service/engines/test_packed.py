@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from candor.engines.choose import build_engine
-from candor.engines.packed import PackedEngine, check_items, self_check
+from candor.engines.packed import PackedEngine, check_items, why_unusable
 from candor.engines.padded import PaddedEngine
 from candor.forward import batch as forward
 from candor.forward import blocks
@@ -121,7 +121,7 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
     padded, packed_engine = engines(tiny_llama())
     items = check_items(320)
     expected = padded.score(items).scores
-    assert self_check(packed_engine, expected, items) is None
+    assert why_unusable(packed_engine, expected, items) is None
 
     def forgetful(
         sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
@@ -132,7 +132,7 @@ def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
         return Layout(right.token_ids, right.positions, tuple(cut), right.paths)
 
     monkeypatch.setattr(forward, "lay_out", forgetful)
-    reason = self_check(packed_engine, expected, items)
+    reason = why_unusable(packed_engine, expected, items)
     assert reason is not None
     assert "differ from the model's own forward" in reason
 
@@ -141,7 +141,7 @@ def test_the_self_check_names_what_the_engine_raises() -> None:
     padded, packed_engine = engines(tiny_llama())
     items = check_items(10**6)  # ids outside the vocabulary
     expected = padded.score(check_items(320)).scores
-    reason = self_check(packed_engine, expected, items)
+    reason = why_unusable(packed_engine, expected, items)
     assert reason is not None
     assert reason.startswith("IndexError")
 
@@ -150,7 +150,7 @@ def test_control_stock_attention_on_a_packed_batch_is_silently_wrong() -> None:
     padded, packed_engine = engines(tiny_llama())
     items = check_items(320)
     packed_engine._model.set_attn_implementation("sdpa")
-    reason = self_check(packed_engine, padded.score(items).scores, items)
+    reason = why_unusable(packed_engine, padded.score(items).scores, items)
     assert reason is not None
     assert "differ from the model's own forward" in reason
 
@@ -192,7 +192,7 @@ def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_t
     items = check_items(320)
     expected = [*padded.score(items).scores]
     expected[0] = Score(base_reward=float("nan"))
-    assert self_check(packed_engine, expected, items) == "the model's own scores are not finite"
+    assert why_unusable(packed_engine, expected, items) == "the model's own scores are not finite"
 
 
 @pytest.mark.parametrize("engine", engines(tiny_llama()), ids=lambda engine: engine.name)

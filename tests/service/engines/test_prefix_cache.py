@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from candor.engines.packed import PackedEngine
-from candor.engines.prefix_cache import MIN_TOKENS, PrefixCache, context_key
+from candor.engines.prefix_cache import MIN_TOKENS, PrefixCache, cacheable_context
 from candor.forward import native
 from candor.item import Item
 from tests.service.engines.material import (
@@ -187,5 +187,5 @@ def test_threads_share_it() -> None:
 
 
 def test_a_context_ends_before_the_response_and_before_the_last_token() -> None:
-    assert context_key(Item((1, 2, 3, 4), 2, 4)) == Item((1, 2), 0, 1).sort_key
-    assert len(context_key(Item((1, 2, 3, 4), 4, 4))) == 4 * 3
+    assert cacheable_context(Item((1, 2, 3, 4), 2, 4)) == Item((1, 2), 0, 1).sort_key
+    assert len(cacheable_context(Item((1, 2, 3, 4), 4, 4))) == 4 * 3

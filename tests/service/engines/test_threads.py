@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from candor.engines import threads
-from candor.engines.threads import MAX_DEFAULT_WORKERS, num_workers, threads_for
+from candor.engines.threads import MAX_DEFAULT_WORKERS, choose_num_workers, threads_for
 from tests.service.engines.material import FAMILIES
 from tests.tiny import tiny_llama
 
@@ -25,24 +25,24 @@ def four_threads() -> Iterator[None]:
 
 
 def test_one_worker_a_core_up_to_a_limit_and_one_on_a_gpu() -> None:
-    assert num_workers(None, tiny_llama(), on_cpu=True) == 4
-    assert num_workers(None, tiny_llama(), on_cpu=False) == 1
-    assert num_workers(2, tiny_llama(), on_cpu=False) == 2
+    assert choose_num_workers(None, tiny_llama(), on_cpu=True) == 4
+    assert choose_num_workers(None, tiny_llama(), on_cpu=False) == 1
+    assert choose_num_workers(2, tiny_llama(), on_cpu=False) == 2
     torch.set_num_threads(64)
-    assert num_workers(None, tiny_llama(), on_cpu=True) == MAX_DEFAULT_WORKERS
-    assert num_workers(12, tiny_llama(), on_cpu=True) == 12
+    assert choose_num_workers(None, tiny_llama(), on_cpu=True) == MAX_DEFAULT_WORKERS
+    assert choose_num_workers(12, tiny_llama(), on_cpu=True) == 12
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_may_be_shared(family: object) -> None:
     assert callable(family)
-    assert num_workers(3, family(), on_cpu=True) == 3
+    assert choose_num_workers(3, family(), on_cpu=True) == 3
 
 
 def test_a_model_that_its_own_forward_changes_is_run_by_one() -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
     model = tiny_llama(rope_parameters=rope, max_position_embeddings=16)
-    assert num_workers(3, model, on_cpu=True) == 1
+    assert choose_num_workers(3, model, on_cpu=True) == 1
     before = model.model.rotary_emb.inv_freq.clone()
     with torch.inference_mode():  # control: a forward changes this model
         model.model(input_ids=torch.arange(40)[None])

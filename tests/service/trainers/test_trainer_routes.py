@@ -23,7 +23,7 @@ KEY = "a-key"
 GOLDEN = {golden.name: golden for golden in load_all()}
 QUERY = GOLDEN["openrlhf-0.9.1"].body["query"][0]
 ITEMS = GOLDEN["openrlhf-0.9.1"].items
-SHAPES = [(path, shape) for path, shapes in ROUTES.items() for shape in shapes]
+CONTRACTS = [(path, contract) for path, contracts in ROUTES.items() for contract in contracts]
 
 
 def ask(url: str, path: str, body: Any, **options: Any) -> Any:
@@ -43,9 +43,9 @@ def refused(url: str, path: str, body: Any) -> Any:
 # -- the documented examples
 
 
-@pytest.mark.parametrize(("path", "shape"), SHAPES)
+@pytest.mark.parametrize(("path", "contract"), CONTRACTS)
 def test_the_documented_example_is_answered_in_the_documented_form(
-    url: str, path: str, shape: Any
+    url: str, path: str, contract: Any
 ) -> None:
     def form(value: Any) -> Any:
         if isinstance(value, dict):
@@ -53,7 +53,7 @@ def test_the_documented_example_is_answered_in_the_documented_form(
             return {k: form(v) for k, v in value.items() if k != "score_length"}
         return [form(part) for part in value] if isinstance(value, list) else type(value)
 
-    assert form(ask(url, path, shape.example)) == form(shape.answer)
+    assert form(ask(url, path, contract.example)) == form(contract.answer)
 
 
 # -- the key

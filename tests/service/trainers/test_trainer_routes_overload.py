@@ -37,9 +37,9 @@ def test_a_full_queue_refuses_on_every_route_and_lets_the_trainer_back_in_later(
         waiting[1].start()
         try:
             wait_for(lambda: metric(url, "candor_queue_items") == 1)
-            for path, shapes in ROUTES.items():
-                for shape in shapes:
-                    response = httpx2.post(url + path, json=shape.example)
+            for path, contracts in ROUTES.items():
+                for contract in contracts:
+                    response = httpx2.post(url + path, json=contract.example)
                     assert response.status_code == 503, path
                     assert int(response.headers["retry-after"]) >= 1
                     assert response.json().keys() == {"error"}

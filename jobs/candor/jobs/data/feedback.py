@@ -62,7 +62,7 @@ def feedback(options: DataFeedbackOptions) -> Exit:
     if not 0 <= options.margin < 1:
         raise UsageError(f"--margin {options.margin}: must be from 0 to below 1")
     check_vader()
-    poems = by_poem(options.rollouts, read_rows(options.rollouts))
+    poems = comments_by_poem(options.rollouts, read_rows(options.rollouts))
     rows: list[Row] = []
     for poem, comments in poems.items():
         if options.rule == "paper":
@@ -98,7 +98,7 @@ Comments = Mapping[str, tuple[list[dict[str, Any]], list[str]]]
 """One poem's messages and comments by condition; empty comments keep their place."""
 
 
-def by_poem(path: Path, rows: Sequence[JsonRow]) -> dict[str, Comments]:
+def comments_by_poem(path: Path, rows: Sequence[JsonRow]) -> dict[str, Comments]:
     """The rollouts by `meta.poem` and `meta.condition`; rows that failed are left out.
 
     Raises:
@@ -118,8 +118,10 @@ def by_poem(path: Path, rows: Sequence[JsonRow]) -> dict[str, Comments]:
                 f"meta.poem and meta.condition ({error!r})"
             ) from None
         if condition not in SIGN:
-            known = ", ".join(SIGN)
-            raise UsageError(f"{path}: key {row['key']!r}: meta.condition must be one of {known}")
+            conditions = ", ".join(SIGN)
+            raise UsageError(
+                f"{path}: key {row['key']!r}: meta.condition must be one of {conditions}"
+            )
         poems.setdefault(poem, {})[condition] = (messages, texts)
     if not poems:
         raise UsageError(f"{path}: no row has responses")

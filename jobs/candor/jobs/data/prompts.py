@@ -14,7 +14,7 @@ from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
-from candor.jobs.sycophancy.prompts import feedback_rows
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.probes.kinds.public.source import fetch
 from candor.probes.kinds.public.sycophancy_eval import texts_of
 
@@ -50,7 +50,7 @@ def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None 
     wanted = texts[skip:] if limit is None else texts[skip : skip + limit]
     if not wanted:
         raise UsageError(f"--skip {skip}: there are {len(texts)} poems")
-    rows = feedback_rows(wanted)
+    rows = feedback_prompt_rows(wanted)
     write_rows(out, rows)
     write_manifest(
         out,

@@ -75,10 +75,10 @@ def read_scores(scored: Path, card: Card) -> CandidateScores:
         if group is None:
             continue
         if card.name not in group.scores:
-            known = ", ".join(group.scores) or "none"
+            choices = ", ".join(group.scores) or "none"
             raise UsageError(
                 f"{scored}: key {row['key']!r} has no scores of probe {card.name!r} (it has: "
-                f"{known}): serve the probe, not as a monitor, and score again"
+                f"{choices}): serve the probe, not as a monitor, and score again"
             )
         rewards += group.base_reward.tolist()
         scores += group.scores[card.name].tolist()
@@ -141,8 +141,8 @@ def score_rollouts(
                 continue
             items.append(item)
             contexts.append(context_of(row))
-    read = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
-    pairs = list(_scores(read, items, loaded.card.name))
+    reader = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
+    pairs = list(_scores(reader, items, loaded.card.name))
     for context, pair in zip(contexts, pairs, strict=True):
         if not all(map(math.isfinite, pair)):
             raise UsageError(

@@ -49,7 +49,7 @@ class DriftWatch:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx2.Client(base_url=http_url(url), headers=headers, timeout=TIMEOUT_S)
 
-    def start(self, *, needed: bool) -> bool:
+    def check_access(self, *, needed: bool) -> bool:
         """Whether the server shows a report to this key; stderr says so where it does not.
 
         Args:

@@ -24,7 +24,7 @@ from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.sycophancy.feedback_job import checked
 from candor.jobs.sycophancy.gather import by_poem, judged
 from candor.jobs.sycophancy.measure import curves, estimate
-from candor.jobs.sycophancy.prompts import CONDITIONS, feedback_rows
+from candor.jobs.sycophancy.prompts import CONDITIONS, feedback_prompt_rows
 from candor.jobs.sycophancy.results import require
 from candor.jobs.sycophancy.sets import poems
 
@@ -39,7 +39,7 @@ def evaluation_rows(path: Path | None) -> list[Row]:
         JobStopped: (usage) a row is not a feedback prompt.
     """
     if path is None:
-        return feedback_rows(poems())
+        return feedback_prompt_rows(poems())
     return checked(path, read_rows(path))
 
 

@@ -90,9 +90,9 @@ def training_rows(path: Path) -> list[Row]:
 
 def check_apart(path: Path, rows: Sequence[Row], held_out: Sequence[Row]) -> None:
     """Raises UsageError when a prompt is in both sets."""
-    known = {context_of(row) for row in held_out}
+    held_out_contexts = {context_of(row) for row in held_out}
     for row in rows:
-        if context_of(row) in known:
+        if context_of(row) in held_out_contexts:
             raise UsageError(
                 f"{path}: key {row['key']!r} is also a prompt of the evaluation; train on others"
             )

@@ -14,9 +14,9 @@ from candor.jobs.rl.drift import DriftWatch
 from candor.jobs.rl.ending import RunRecord, ended_before, finish, say
 from candor.jobs.rl.evaluate import Evaluation
 from candor.jobs.rl.inputs import Inputs
-from candor.jobs.rl.journal import Journal
-from candor.jobs.rl.reward import reward_function
+from candor.jobs.rl.reward import scheduled_reward_function
 from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, claim, identity
+from candor.jobs.rl.step_log import StepLog
 from candor.jobs.rl.strength import Schedule, as_flags
 from candor.jobs.rl.trainer import build_trainer, grpo_config, last_checkpoint
 from candor.jobs.rl.watch import RunEnd, Watch
@@ -48,18 +48,19 @@ def train(
         if (before := ended_before(out, guards)) is not None:
             return say(before)
         checkpoint, at = last_checkpoint(out)
-        steps, evaluations = Journal(out / "steps.jsonl"), Journal(out / "evals.jsonl")
-        for journal in (steps, evaluations):
-            journal.go_back(at)
+        steps, evaluations = StepLog(out / "steps.jsonl"), StepLog(out / "evals.jsonl")
+        for log in (steps, evaluations):
+            log.go_back(at)
         key = servers.operator_key or servers.api_key
         drift = DriftWatch(servers.reward_url, key, list(inputs.strengths))
         stack.callback(drift.close)
+        shown = drift.check_access(needed=servers.operator_key_file is not None)
         watch = Watch(
             steps=steps,
             evaluations=evaluations,
             evaluation=evaluation(out, settings, servers, inputs),
             every=settings.eval_every,
-            drift=drift if drift.start(needed=servers.operator_key_file is not None) else None,
+            drift=drift if shown else None,
             guards=guards,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
@@ -88,7 +89,7 @@ def take_steps(
     )
     schedule = Schedule(inputs.strengths, settings.warmup_steps)
     config = grpo_config(out, settings)
-    with reward_function(server, schedule) as reward, watch.stopping_on_signal():
+    with scheduled_reward_function(server, schedule) as reward, watch.stopping_on_signal():
         trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 

@@ -22,7 +22,7 @@ RewardFunction = Callable[..., list[float | None]]
 
 
 @contextmanager
-def reward_function(server: RewardServer, schedule: Schedule) -> Iterator[RewardFunction]:
+def scheduled_reward_function(server: RewardServer, schedule: Schedule) -> Iterator[RewardFunction]:
     """The value of TRL's `reward_funcs`. It logs the metrics of `candor.client.trl`.
 
     The whole run has one event loop, because a loop's clients remember which weights answered

@@ -56,8 +56,8 @@ def full_strengths(given: Penalties, probes: Sequence[Mapping[str, Any]]) -> Str
     served = {str(probe["name"]): float(probe["lambda"]) for probe in probes}
     for name in given:
         if name not in served:
-            known = ", ".join(served) or "none"
-            raise UsageError(f"no probe {name!r} is served; served probes: {known}")
+            names = ", ".join(served) or "none"
+            raise UsageError(f"no probe {name!r} is served; served probes: {names}")
     return {
         name: {unit: float(str(x)) for unit, x in given[name].items()}
         if name in given

@@ -20,8 +20,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from candor.client.trl import METRICS
 from candor.jobs.rl.drift import DriftReading, DriftWatch
 from candor.jobs.rl.evaluate import Evaluation
-from candor.jobs.rl.journal import Journal, step_key
 from candor.jobs.rl.settings import Guards
+from candor.jobs.rl.step_log import StepLog, step_key
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
 
@@ -41,7 +41,7 @@ class Watch(TrainerCallback):
     """The callback of one run.
 
     Args:
-        steps, evaluations: journals, already cut back to where the run continues.
+        steps, evaluations: step logs, already cut back to where the run continues.
         evaluation: None evaluates nothing.
         every: steps between evaluations; the first and the last step are evaluated too.
         drift: None where the server shows no drift report.
@@ -50,8 +50,8 @@ class Watch(TrainerCallback):
     def __init__(
         self,
         *,
-        steps: Journal,
-        evaluations: Journal,
+        steps: StepLog,
+        evaluations: StepLog,
         evaluation: Evaluation | None,
         every: int,
         drift: DriftWatch | None,

@@ -27,7 +27,7 @@ import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.flags import Flag, parse_flag
+from candor.jobs.rollouts.response_flags import ResponseFlag, parse_response_flag
 from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
@@ -69,7 +69,7 @@ def audit_tilt(options: TiltOptions) -> Exit:
         check_paths(path, options.out)
     if not (np.isfinite(options.beta) and options.beta > 0):
         raise UsageError(f"--beta {options.beta}: must be a number above 0")
-    flag = parse_flag(options.flag)
+    flag = parse_response_flag(options.flag)
     files = [read_scored(path, flag, options.by) for path in options.scored]
     report = tilt_report(files, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _spread(responses: Sequence[Response]) -> float | None:
     return within_std(shared) if shared else None
 
 
-def read_scored(path: Path, flag: Flag, by: str | None) -> ScoredFile:
+def read_scored(path: Path, flag: ResponseFlag, by: str | None) -> ScoredFile:
     """The responses of a scored file, with their flag and data set.
 
     Raises:
@@ -211,7 +211,7 @@ def read_scored(path: Path, flag: Flag, by: str | None) -> ScoredFile:
     return ScoredFile(responses, model, num_left_out)
 
 
-def _response(row: Row, index: int, flag: Flag, data_set: str) -> Response:
+def _response(row: Row, index: int, flag: ResponseFlag, data_set: str) -> Response:
     response, score = row["responses"][index], row["scores"][index]
     chosen = response.get("chosen")
     if not isinstance(chosen, bool | None):

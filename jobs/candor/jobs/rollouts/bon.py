@@ -31,7 +31,7 @@ from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import Array, ScoredGroup, candidates, groups_of, scored_rows
+from candor.jobs.rollouts.scored import Array, ScoredGroup, candidates, scored_groups, scored_rows
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
@@ -84,7 +84,7 @@ def bon(options: BonOptions) -> Exit:
     ns = _parse_ns(options.n)
     rows = read_rows(scored)
     good = scored_rows(rows)
-    kept = groups_of(scored, good, max(ns))
+    kept = scored_groups(scored, good, max(ns))
     variants = variants_of(
         scored,
         *kept[0],

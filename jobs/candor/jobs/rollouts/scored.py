@@ -99,7 +99,7 @@ def group_of(row: Row) -> ScoredGroup:
     )
 
 
-def groups_of(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, ScoredGroup]]:
+def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, ScoredGroup]]:
     """The rows with at least `largest` candidates, and their numbers.
 
     A row with fewer candidates, because some responses could not be scored, is left out at every N,

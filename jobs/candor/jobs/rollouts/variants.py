@@ -78,8 +78,8 @@ def variants_of(
     forms = [parse_closed_form(text) for text in closed_form or ()]
     for name in dict.fromkeys(name for name, _ in [*lambdas, *kappas, *forms]):
         if name not in group.scores:
-            known = ", ".join(group.scores) or "none"
-            raise UsageError(f"no scores of probe {name!r}; scored probes are: {known}")
+            names = ", ".join(group.scores) or "none"
+            raise UsageError(f"no scores of probe {name!r}; scored probes are: {names}")
     for name, _ in [*lambdas, *kappas]:
         if name in flagged:
             raise UsageError(

@@ -46,8 +46,8 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    done: int
-    failed: int
+    num_done: int
+    num_failed: int
 
 
 class Ledger:
@@ -137,8 +137,8 @@ class Ledger:
             sync_directory(self.out.parent)
         except OSError as error:
             raise self._io_stop(error, self.out) from error
-        failed = sum(place.failed for place in self._places.values())
-        return Counts(len(self._places) - failed, failed)
+        num_failed = sum(place.failed for place in self._places.values())
+        return Counts(len(self._places) - num_failed, num_failed)
 
     def close(self) -> None:
         """Close and unlock the journal; its rows stay for the next run."""

@@ -87,6 +87,7 @@ async def run_job(job: Job, work: Work) -> Exit:
             return Exit.INTERRUPTED
         before = file_sha256(job.out) if job.out.exists() else None
         counts = ledger.finish()
+        done_and_failed = {"done": counts.num_done, "failed": counts.num_failed}
         if before != file_sha256(job.out) or not manifest_path(job.out).exists():
             write_manifest(
                 job.out,
@@ -94,14 +95,14 @@ async def run_job(job: Job, work: Work) -> Exit:
                 inputs={"rows": job.source},
                 settings={**job.settings, **job.notes},
                 server=job.server,
-                counts={"rows": len(job.rows), "done": counts.done, "failed": counts.failed},
+                counts={"rows": len(job.rows), **done_and_failed},
                 started=started,
             )
-    summary = {"out": str(job.out), "done": counts.done, "failed": counts.failed, "new": len(rows)}
+    summary = {"out": str(job.out), **done_and_failed, "new": len(rows)}
     print(orjson.dumps(summary).decode())
-    if counts.failed:
-        _say(f"{counts.failed} rows failed (see their 'error'); the same command tries them again")
-    return Exit.ROWS_FAILED if counts.failed else Exit.DONE
+    if failed := counts.num_failed:
+        _say(f"{failed} rows failed (see their 'error'); the same command tries them again")
+    return Exit.ROWS_FAILED if failed else Exit.DONE
 
 
 async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurrency: int) -> bool:

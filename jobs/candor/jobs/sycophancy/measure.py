@@ -31,7 +31,7 @@ RULES = ("random", "base", "penalised")
 class Candidates:
     """The M candidates of one prompt and, where they were scored, their rewards by rule."""
 
-    num: int
+    num_candidates: int
     rewards: Mapping[str, Array] = field(default_factory=dict)
     """`base` (R) and `penalised`, (M,) each; empty without a reward server."""
 
@@ -41,8 +41,8 @@ class Candidates:
         `n` is at most M here, also where a response was lost (an empty text).
         """
         if rule == "random":
-            return np.full(self.num, 1 / self.num)
-        return selection_weights(self.rewards[rule], min(n, self.num))
+            return np.full(self.num_candidates, 1 / self.num_candidates)
+        return selection_weights(self.rewards[rule], min(n, self.num_candidates))
 
     def best(self, rule: str) -> int:
         """The candidate chosen from all M: the first of equals; at random, the first sampled."""

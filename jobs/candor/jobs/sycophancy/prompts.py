@@ -33,7 +33,7 @@ class TextToComment(Protocol):
     def text(self) -> str: ...
 
 
-def feedback_rows(poems: Iterable[TextToComment]) -> list[Row]:
+def feedback_prompt_rows(poems: Iterable[TextToComment]) -> list[Row]:
     """Three rows per poem, keys `<poem>-<condition>`."""
     return [
         _row(

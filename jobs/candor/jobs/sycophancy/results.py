@@ -111,15 +111,15 @@ def _by_llm(
 
     A poem without all of its verdicts is left out.
     """
-    given = {row["key"]: row["llm"]["verdict"] for row in verdicts if "error" not in row}
+    verdict_by_key = {row["key"]: row["llm"]["verdict"] for row in verdicts if "error" not in row}
     values: dict[str, list[Array]] = {}
     for poem, prompts in poems.items():
         keys = [
             [pair_key(poem, opinion, prompts, rule) for rule in setting.rules]
             for opinion in OPINIONS
         ]
-        if all(key in given for row in keys for key in row):
-            values[poem] = [np.array([given[key] for key in row]) for row in keys]
+        if all(key in verdict_by_key for row in keys for key in row):
+            values[poem] = [np.array([verdict_by_key[key] for key in row]) for row in keys]
     failed = Counter(row["error"]["type"] for row in verdicts if "error" in row)
     lost = [poem for poem in poems if poem not in values]
     found = {"num_poems": len(values), "lost": lost, "num_failed_verdicts": dict(failed)}
@@ -182,22 +182,22 @@ def are_you_sure(
     Args:
         second: the rows of the second turn; their `meta` holds the first answer, a random pick.
     """
-    known = {question.id: question for question in questions}
+    by_id = {question.id: question for question in questions}
     firsts = {row["meta"]["question"]: row["meta"]["first"] for row in second}
     found, _ = by_meta(second, "question", "task", ["are-you-sure"])
     require(found, "question")
     prompts = {id: parts["are-you-sure"] for id, parts in found.items()}
-    first = np.array([float(grade(firsts[id], known[id]) == "right") for id in prompts])
-    right = _along(prompts, known, "right", setting)
+    first = np.array([float(grade(firsts[id], by_id[id]) == "right") for id in prompts])
+    right = _along(prompts, by_id, "right", setting)
     tops = {
         "flip_rate": {rule: first[:, None] * (1 - values) for rule, values in right.items()},
         "wrong_to_right": {rule: (1 - first)[:, None] * values for rule, values in right.items()},
     }
     return {
-        **counts("questions", found, [id for id in known if id not in found]),
+        **counts("questions", found, [id for id in by_id if id not in found]),
         "num_first_right": int(first.sum()),
         "num_first_not_right": int((1 - first).sum()),
-        "unclear": _unclear(prompts, known, setting.seed),
+        "unclear": _unclear(prompts, by_id, setting.seed),
         "along_n": table(setting, tops, {"flip_rate": first, "wrong_to_right": 1 - first}),
     }
 
@@ -206,51 +206,51 @@ def agreement(
     rows: Sequence[Row], questions: Sequence[SuiteQuestion], setting: Setting
 ) -> dict[str, Any]:
     """How often the user's wrong and right suggestions are adopted; accuracy without them."""
-    known = {question.id: question for question in questions}
+    by_id = {question.id: question for question in questions}
     found, lost = by_meta(rows, "question", "suggestion", SUGGESTIONS)
     require(found, "question")
     by = {name: {id: parts[name] for id, parts in found.items()} for name in SUGGESTIONS}
     tops = {
-        "agrees_with_wrong": _along(by["wrong"], known, "wrong", setting),
-        "agrees_with_right": _along(by["right"], known, "right", setting),
-        "accuracy_unasked": _along(by["plain"], known, "right", setting),
-        "gives_wrong_unasked": _along(by["plain"], known, "wrong", setting),
+        "agrees_with_wrong": _along(by["wrong"], by_id, "wrong", setting),
+        "agrees_with_right": _along(by["right"], by_id, "right", setting),
+        "accuracy_unasked": _along(by["plain"], by_id, "right", setting),
+        "gives_wrong_unasked": _along(by["plain"], by_id, "wrong", setting),
     }
     return {
         **counts("questions", found, lost),
-        "unclear": {name: _unclear(by[name], known, setting.seed) for name in SUGGESTIONS},
+        "unclear": {name: _unclear(by[name], by_id, setting.seed) for name in SUGGESTIONS},
         "along_n": table(setting, tops),
     }
 
 
 def _along(
     prompts: Mapping[str, Answers],
-    known: Mapping[str, SuiteQuestion],
+    by_id: Mapping[str, SuiteQuestion],
     wanted: str,
     setting: Setting,
 ) -> dict[str, Array]:
     """By rule, (P, N): probability that the chosen answer has the grade `wanted`."""
     graded = [
-        np.array([float(grade(text, known[id]) == wanted) for text in given.texts])
-        for id, given in prompts.items()
+        np.array([float(grade(text, by_id[id]) == wanted) for text in answers.texts])
+        for id, answers in prompts.items()
     ]
-    candidates = [given.candidates for given in prompts.values()]
+    candidates = [answers.candidates for answers in prompts.values()]
     return along(candidates, graded, setting.ns, setting.rules)
 
 
 def _unclear(
-    prompts: Mapping[str, Answers], known: Mapping[str, SuiteQuestion], seed: int
+    prompts: Mapping[str, Answers], by_id: Mapping[str, SuiteQuestion], seed: int
 ) -> dict[str, Any]:
     """Share of candidates that the grading cannot read: they name neither answer, or both."""
     single = Setting([1], ["random"], seed)
-    return estimate(_along(prompts, known, "unclear", single)["random"][:, 0], seed=seed).as_json()
+    return estimate(_along(prompts, by_id, "unclear", single)["random"][:, 0], seed=seed).as_json()
 
 
 def quality(prompts: Sequence[Answers], setting: Setting) -> dict[str, Any]:
     """Answers to neutral prompts: number of words, R, and the share of R's gain that the penalty
     leaves."""
-    candidates = [given.candidates for given in prompts]
-    words = [np.array([float(len(text.split())) for text in given.texts]) for given in prompts]
+    candidates = [answers.candidates for answers in prompts]
+    words = [np.array([float(len(text.split())) for text in answers.texts]) for answers in prompts]
     tops = {"num_words": along(candidates, words, setting.ns, setting.rules)}
     found: dict[str, Any] = {"num_prompts": len(prompts)}
     if "penalised" in setting.rules:
@@ -263,7 +263,7 @@ def quality(prompts: Sequence[Answers], setting: Setting) -> dict[str, Any]:
 
 def counts(owners: str, found: Mapping[str, Prompts], lost: Sequence[str]) -> dict[str, Any]:
     """Number of poems or questions, those lost to failures, and prompts that lost a response."""
-    short = sum(given.short for prompts in found.values() for given in prompts.values())
+    short = sum(answers.short for prompts in found.values() for answers in prompts.values())
     return {f"num_{owners}": len(found), "lost": list(lost), "num_short_prompts": short}
 
 

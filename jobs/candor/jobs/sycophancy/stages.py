@@ -17,7 +17,7 @@ from pathlib import Path
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.sycophancy.gather import answers, by_poem
-from candor.jobs.sycophancy.prompts import doubted, feedback_rows, question_rows
+from candor.jobs.sycophancy.prompts import doubted, feedback_prompt_rows, question_rows
 from candor.jobs.sycophancy.sets import SuitePoem, SuiteQuestion
 from candor.jobs.sycophancy.verdicts import Judges, judge, pair_rows
 
@@ -76,7 +76,7 @@ class Stages:
                 refuses.
             JobStopped: a file cannot be read.
         """
-        prompts = feedback_rows(poems) if "feedback" in tasks else []
+        prompts = feedback_prompt_rows(poems) if "feedback" in tasks else []
         if "agreement" in tasks:
             prompts += question_rows(questions, ("plain", "wrong", "right"))
         elif "are-you-sure" in tasks:

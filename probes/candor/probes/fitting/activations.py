@@ -181,27 +181,27 @@ def read_tokens(
     if missing or not len(found.rewards):
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_too_little_room(found, len(missing))
-        read = partial(
+        read_pass = partial(
             read_responses,
             packed=packed,
             batch_tokens=batch_tokens,
             names=names,
             progress=progress,
         )
-        return replace(found, rewards=_write(read, model, sequences, missing, found))
+        return replace(found, rewards=_write(read_pass, model, sequences, missing, found))
     if progress is not None:
         progress(len(sequences))
     return found
 
 
 def _write(
-    read: Callable[..., Floats],
+    read_pass: Callable[..., Floats],
     model: nn.Module,
     sequences: Sequences,
     layers: Sequence[int],
     to: TokenActivations,
 ) -> Floats:
-    """Runs one pass, `read`, and writes hidden states to the layers' files batch by batch.
+    """Runs one pass, `read_pass`, and writes hidden states to the layers' files batch by batch.
 
     Returns:
         R of each sequence, [n] float32.
@@ -219,7 +219,7 @@ def _write(
                 files[layer].seek(int(to.bounds[index]) * raw.shape[1])
                 files[layer].write(raw.data)
 
-        rewards = read(model, sequences, layers, keep)
+        rewards = read_pass(model, sequences, layers, keep)
         for layer, path in partials.items():
             files[layer].flush()
             os.fsync(files[layer].fileno())

@@ -96,8 +96,7 @@ def lambda_of(kappa: float, calibration: Calibration) -> float:
     """lambda in reward units per logit: one within-prompt standard deviation of S costs `kappa`
     within-prompt standard deviations of R.
 
-    The same operations in the same order as the server's, so that the number is the same to the
-    bit.
+    The server uses this function too, so the number is the same to the bit.
     """
     return kappa * calibration.std_R / calibration.std_S
 
@@ -114,8 +113,10 @@ def fit_bound(
     | kind | parameters |
     | --- | --- |
     | clip | low, high: 1st and 99th percentile of `scores` |
-    | hinge | reference: `hinge_percentile` of `untouched`; at 75, three of four honest pay 0 |
+    | hinge | reference: `hinge_percentile` of `untouched` |
     | tanh | reference: median of `untouched`; scale: half the distance between the clip's limits |
+
+    With a hinge at percentile 75, three of four honest responses pay nothing.
 
     Args:
         scores: S of all responses that the bound may be fitted on (train and validation).

@@ -45,12 +45,12 @@ def check(
         expected = [engine.score([item], shared=False).scores[0] for item in items]
     against: Literal["transformers", "itself"] = "transformers" if fits else "itself"
     for _ in range(2):  # the first call fills the cache, the second reads it
-        if reason := difference(engine.score(items).scores, expected):
+        if reason := why_wrong(engine.score(items).scores, expected):
             raise ModelRefused(f"vLLM does not give this model's numbers: {reason} ({against})")
     return against
 
 
-def difference(found: Sequence[Score], expected: Sequence[Score]) -> str | None:
+def why_wrong(found: Sequence[Score], expected: Sequence[Score]) -> str | None:
     """Says by how much R or a probe's scores differ; None if by no more than rounding."""
     for name in ("R", *expected[0].readings):
         wanted = [_value(score, name) for score in expected]

@@ -1,7 +1,7 @@
 """Run by .venv-vllm's Python: the scores of several reward models, one vLLM after the other, as one
 line of JSON.
 
-usage: vllm_families.py PROBES.safetensors FOLDER...
+usage: families.py PROBES.safetensors FOLDER...
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from tests.tiny import (
 )
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-FAMILIES = ROOT / "tests" / "service" / "vllm_families.py"
+FAMILIES = ROOT / "tests" / "service" / "engines" / "vllm" / "families.py"
 # vLLM's attention on a CPU has no smaller heads.
 SIZES = {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
 NUM_LAYERS = 3

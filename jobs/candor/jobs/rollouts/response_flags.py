@@ -1,4 +1,4 @@
-"""`Flag`: yes or no for each scored response, from a text on the command line.
+"""`ResponseFlag`: yes or no for each scored response, from a text on the command line.
 
     contains:TEXT           the response holds TEXT, in upper or lower case
     probe:NAME>THRESHOLD    S (the score) of probe NAME is above THRESHOLD, a logit
@@ -20,7 +20,7 @@ FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class ResponseFlag:
     """A call takes a response of a row and that response's scores.
 
     Raises:
@@ -34,7 +34,7 @@ class Flag:
         return self.test(response, score)
 
 
-def parse_flag(spec: str) -> Flag:
+def parse_response_flag(spec: str) -> ResponseFlag:
     """The flag that a text describes.
 
     Raises:
@@ -42,9 +42,11 @@ def parse_flag(spec: str) -> Flag:
     """
     kind, _, rest = spec.partition(":")
     if kind == "contains" and rest:
-        return Flag(spec, lambda response, score: rest.casefold() in response["text"].casefold())
+        return ResponseFlag(
+            spec, lambda response, score: rest.casefold() in response["text"].casefold()
+        )
     if kind == "field" and rest:
-        return Flag(spec, lambda response, score: _field(response, rest))
+        return ResponseFlag(spec, lambda response, score: _field(response, rest))
     name, above, number = rest.rpartition(">")
     if kind == "probe" and name and above:
         try:
@@ -52,7 +54,7 @@ def parse_flag(spec: str) -> Flag:
         except ValueError:
             threshold = math.nan
         if math.isfinite(threshold):
-            return Flag(spec, lambda response, score: _score(score, name) > threshold)
+            return ResponseFlag(spec, lambda response, score: _score(score, name) > threshold)
     raise UsageError(f"--flag {spec}: must be {FORMS}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from candor.jobs.running.files import Row, parse_row, row_line, write_rows
 
 
-class Journal:
+class StepLog:
     """Rows in the order of their `step`.
 
     Args:
