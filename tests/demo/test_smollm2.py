@@ -16,12 +16,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from candor.client.schema import Message
 from candor.engines.padded import PaddedEngine
 from candor.item import Item, Score
 from candor.models.load import DType, RewardModel, load_reward_model
 from candor.probes.artifact import LoadedProbe, ProbeMismatch, check, load
 from candor.text.render import Renderer
+from candor.text.request import ChatMessage, Messages
 from demo.assets import QUESTION, pair_activations
 from demo.pairs import preferences, prompt, works
 from tests.paths import ROOT
@@ -76,7 +76,7 @@ def conversations() -> list[tuple[str, str]]:
 def items_of(model: RewardModel) -> list[Item]:
     renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
     return [
-        renderer.encode([Message(role="user", content=asked)], said)
+        renderer.encode(Messages((ChatMessage("user", asked),)), said)
         for asked, said in conversations()
     ]
 

@@ -30,7 +30,7 @@ def test_it_takes_less_than_half_a_second(
 ) -> None:
     command = [str(server.folder / "bin" / "candor"), *arguments]
     cpu_seconds(command, tmp_path)  # compiles what was never imported here
-    assert min(cpu_seconds(command, tmp_path) for _ in range(3)) < MAX_CPU_S
+    assert min(cpu_seconds(command, tmp_path) for _ in range(5)) < MAX_CPU_S
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)

@@ -24,6 +24,8 @@ from candor.watch.windows import MIN_WINDOW
 from tests.jobs.rl.material import flags, held_out_prompts, policy, run, training_prompts
 from tests.service.serving import LAMBDA, WEIGHTS, running, tiny_app
 
+pytestmark = pytest.mark.trl
+
 TIMES = ("step_s", "monitors", "alarms")
 """Of a row, what is not the run's own: the server's windows hold what came before it too."""
 

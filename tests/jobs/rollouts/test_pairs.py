@@ -158,6 +158,7 @@ def test_a_row_of_templated_text_is_refused(
     assert "key 'siding' has no messages" in capsys.readouterr().err
 
 
+@pytest.mark.trl
 def test_of_rows_scored_by_a_server_and_read_by_trl(tmp_path: Path) -> None:
     """kappa is that server's, and TRL sees conversational preferences."""
     from trl.data_utils import is_conversational
