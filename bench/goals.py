@@ -131,7 +131,7 @@ BEFORE = tuple(
     Goal(f"{cell}: Candor / Candor before", cell, "rate", "packed", "before", at_least=0.95)
     for cell in ("groups/single", "unique/single", "groups/batch", "unique/batch")
 )
-"""Goals of a run with `--before`. Repetitions of one arm differ by up to 5 % on a quiet machine."""
+"""Goals of a run with `--before`. They judge the median: single repetitions differ by more."""
 
 
 def repeated(cell: str, arm: str, goals: Sequence[Goal] = GOALS) -> bool:

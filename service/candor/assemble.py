@@ -117,7 +117,7 @@ def assemble(
     """A loaded model and its engine behind a batcher that is not started yet.
 
     Raises:
-        DriftReferenceError: `reference` was taken with another model or other probes.
+        UsageError: `reference` was taken with another model or other probes.
     """
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
