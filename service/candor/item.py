@@ -11,6 +11,14 @@ from candor.forward.prefix import sort_key
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a caller should know about a text that was scored; a warning of the answer."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One (context, response) pair, ready for the engine.
 
@@ -26,6 +34,7 @@ class Item:
     is set."""
     truncated: bool = False
     want_tokens: bool = False
+    remarks: tuple[Remark, ...] = field(default=(), compare=False)
     sort_key: bytes = field(init=False, repr=False, compare=False)
     """Sort key of `token_ids` (`candor.forward.prefix`). Computed once, because every attempt to
     form a batch needs it."""

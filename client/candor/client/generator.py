@@ -135,7 +135,7 @@ class AsyncGeneratorClient:
         Raises:
             ClientError: see client/candor/client/errors.py.
         """
-        turns = [Message.model_validate(message).model_dump() for message in messages]
+        turns = [Message.model_validate(message).as_sent() for message in messages]
         body: dict[str, Any] = {
             "model": self.model,
             "messages": turns,

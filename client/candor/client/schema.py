@@ -10,9 +10,19 @@ Unknown fields are refused: a mistyped `penaltys` that is ignored would be a wro
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 MAX_RESPONSES = 4096
 """Responses in one item."""
@@ -33,11 +43,134 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class Message(Wire):
-    """One turn of a conversation, in OpenAI form (text content only)."""
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+"""Types of a part that is text, in OpenAI's chat and responses APIs."""
+
+OTHER_FIELDS = ("name", "tool_calls", "tool_call_id", "reasoning_content")
+"""Fields of a message beside its role and its content."""
+
+
+class TextPart(Wire):
+    """A piece of a message's text. The three types mean the same."""
+
+    type: Literal["text", "input_text", "output_text"] = "text"
+    text: str
+
+
+def text_or_parts(value: object) -> object:
+    """Refuses a content that is not text, by the type of the first such part."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError("must be a text, a list of text parts, or null")
+    parts: list[TextPart] = []
+    for number, part in enumerate(value):
+        kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
+        if kind not in TEXT_PARTS:
+            named = f"a part of type {kind}" if _is_plain(kind) else "not a text part"
+            raise ValueError(f"number {number} is {named}; the reward model reads text parts only")
+        try:
+            parts.append(TextPart.model_validate(part, strict=True))
+        except ValidationError:
+            raise ValueError(f"number {number} must have 'type' and 'text' only") from None
+    return parts
+
+
+def _is_plain(name: object) -> bool:
+    """Whether an error message may repeat this name."""
+    return isinstance(name, str) and len(name) <= 64 and name.isascii() and name.isidentifier()
+
+
+def finite_objects(value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Refuses empty objects and numbers that JSON does not have."""
+    if not all(value or ()):
+        raise ValueError("an object in the list is empty")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("must be JSON with finite numbers") from None
+    return value
+
+
+Objects = Annotated[list[dict[str, Any]] | None, FailFast(), AfterValidator(finite_objects)]
+"""JSON objects that the chat template reads as they are, in the order of their fields."""
+
+Content = Annotated[str | list[TextPart] | None, BeforeValidator(text_or_parts)]
+
+
+class Message(BaseModel):
+    """One turn of a conversation, in OpenAI's form. The RM's own chat template reads every field.
+
+    A field whose value is null, or a list without elements, counts as absent. Any other field is
+    refused by its name: without it the text would be another one.
+    """
+
+    # `allow` and not `forbid`: OpenAI's own client writes fields like `refusal: null`.
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"additionalProperties": False},
+    )
 
     role: Role
-    content: str
+    content: Content = Field(
+        None, description="Text or text parts. null or absent is allowed for the assistant only."
+    )
+    name: str | None = Field(None, description="Name of the speaker, or of the tool that answers.")
+    tool_calls: Objects = Field(None, description="The assistant's calls, in OpenAI's form.")
+    tool_call_id: str | None = Field(None, description="The call that a tool's message answers.")
+    reasoning_content: str | None = Field(
+        None, description="What the assistant thought before its content."
+    )
+
+    @model_validator(mode="after")
+    def known_and_complete(self) -> Message:
+        for name, value in (self.__pydantic_extra__ or {}).items():
+            if value is not None and value != []:
+                raise ValueError(f"unknown field '{name if _is_plain(name) else '(name)'}'")
+        if self.role != "assistant":
+            if self.content is None:
+                raise ValueError("'content' is required for this role")
+            if self.tool_calls:
+                raise ValueError("'tool_calls' belongs in an assistant's message")
+        return self
+
+    @property
+    def text(self) -> str | tuple[str, ...] | None:
+        """The content: a text, the texts of its parts, or None."""
+        if isinstance(self.content, list):
+            return tuple(part.text for part in self.content)
+        return self.content
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The fields beside `role` and `content` that say something, as they were sent."""
+        values = {name: getattr(self, name) for name in OTHER_FIELDS}
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+    def as_sent(self) -> dict[str, Any]:
+        """The message for another server: only the fields that say something."""
+        content = self.content
+        if isinstance(content, list):
+            content = [part.model_dump() for part in content]  # type: ignore[misc]
+        return {"role": self.role, "content": content, **self.others}
+
+
+def text_or_message(value: object) -> object:
+    """Validates a response. (A pydantic union would report the errors of both types.)"""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict | Message):
+        raise ValueError("must be a text, or an assistant's message")
+    message = Message.model_validate(value)
+    if message.role != "assistant":
+        raise ValueError("'role' of a response must be assistant")
+    return message
+
+
+Reply = Annotated[str | Message, BeforeValidator(text_or_message)]
+"""A response: its text, or an assistant's message where it is more than text (tool calls)."""
 
 
 class RewardItem(Wire):
@@ -46,15 +179,25 @@ class RewardItem(Wire):
     messages: Annotated[list[Message] | None, FailFast(), Field(min_length=1)] = Field(
         None, description="The conversation so far; the RM's chat template is applied to it."
     )
+    tools: Objects = Field(
+        None, description="The tools of the conversation, for the chat template. With `messages`."
+    )
     prompt: str | None = Field(
         None, description="Text with the chat template already applied; used as it is."
     )
-    responses: Annotated[list[str], FailFast(), Field(min_length=1, max_length=MAX_RESPONSES)]
+    responses: Annotated[list[Reply], FailFast(), Field(min_length=1, max_length=MAX_RESPONSES)] = (
+        Field(description="Texts, or assistant's messages where a response has tool calls.")
+    )
 
     @model_validator(mode="after")
     def one_context(self) -> RewardItem:
         if (self.messages is None) == (self.prompt is None):
             raise ValueError("give exactly one of 'messages' and 'prompt'")
+        if self.prompt is not None:
+            if self.tools:
+                raise ValueError("'tools' goes with 'messages'; a 'prompt' is templated already")
+            if not all(isinstance(response, str) for response in self.responses):
+                raise ValueError("the 'responses' to a 'prompt' must be texts")
         return self
 
 
@@ -206,6 +349,18 @@ class Timings(Wire):
     forward_s: float
 
 
+class RewardWarning(Wire):
+    """What a caller should know about a request that was scored all the same.
+
+    `item` and `response` are the first that it is about; the others have no warning of their own.
+    """
+
+    type: str
+    message: str
+    item: int
+    response: int
+
+
 class RewardResponse(Wire):
     """Body of the answer to `POST /v1/rewards`."""
 
@@ -213,6 +368,7 @@ class RewardResponse(Wire):
     results: list[RewardResult]
     usage: Usage
     timings: Timings
+    warnings: list[RewardWarning] = Field(default_factory=list)
 
 
 class ErrorDetail(Wire):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from candor.item import Item, Scored
+from candor.item import Item, Remark, Scored
 from candor.scoring.compose import Composed
+from candor.text.request import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,14 @@ class ScoredResponse:
 
     Attributes:
         place: (group, response) in the request.
-        text: the response.
+        text: the response, as it was sent.
         item: the tokenised context and response.
         scored: R and every S, monitors included.
         composed: the reward; holds penalised probes only.
     """
 
     place: tuple[int, int]
-    text: str
+    text: Reply
     item: Item
     scored: Scored
     composed: Composed
@@ -64,7 +65,20 @@ def answer(responses: Sequence[ScoredResponse], model: dict[str, Any]) -> dict[s
             "queue_s": max(response.scored.queue_s for response in responses),
             "forward_s": max(response.scored.forward_s for response in responses),
         },
+        "warnings": warnings(responses),
     }
+
+
+def warnings(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
+    """Each remark once, at the first response that it is about."""
+    first: dict[Remark, tuple[int, int]] = {}
+    for response in responses:
+        for remark in response.item.remarks:
+            first.setdefault(remark, response.place)
+    return [
+        {"type": remark.type, "message": remark.message, "item": item, "response": number}
+        for remark, (item, number) in first.items()
+    ]
 
 
 def _response(response: ScoredResponse) -> dict[str, Any]:
@@ -96,11 +110,12 @@ def _tokens(response: ScoredResponse) -> list[dict[str, Any]]:
     """The response's tokens, each with its text span and each probe's logit."""
     item, readings = response.item, response.scored.score.readings
     ids = item.token_ids[item.response_start : item.response_end]
+    text = response.text if isinstance(response.text, str) else ""  # a message has no spans
     logits = {name: readings[name].token_logits or () for name in response.composed.bounded}
     return [
         {
             "id": token_id,
-            "text": response.text[start:end],
+            "text": text[start:end],
             "start": start,
             "end": end,
             "probes": {name: values[number] for name, values in logits.items()},

@@ -9,15 +9,16 @@ the tokens it pools over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
-from candor.item import Item
-from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Text
+from candor.item import Item, Remark
+from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Reply
+from candor.text.template import ChatTemplate
 from candor.text.turns import Marks
 
 Ending = Literal["template", "end_token", "none"]
@@ -36,6 +37,30 @@ _STAND_IN = "CandorResponseGoesHere"
 _USER_STAND_IN = "CandorQuestionGoesHere"
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text to tokenise.
+
+    Attributes:
+        start, end: the response's span in `text`, in characters.
+        shift: the offset of that span in the response; None if the template rewrote the response.
+        remarks: what the caller should know about it.
+    """
+
+    text: str
+    start: int
+    end: int
+    shift: int | None
+    remarks: tuple[Remark, ...] = ()
+
+
+ARGUMENTS_QUOTED = Remark(
+    "arguments_quoted",
+    "the model's chat template writes tool calls' 'arguments' that are a JSON text as a quoted "
+    "string; send them as an object if the model was trained on objects",
+)
+
+
 class Renderer:
     """Renders and tokenises for one RM. Not thread-safe: use it from one thread at a time.
 
@@ -49,6 +74,7 @@ class Renderer:
         self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, ending: Ending = "template"
     ) -> None:
         self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer)
         self._max_length = max_length
         self._max_chars = CHARS_PER_TOKEN * max_length
         self._ending = ending
@@ -60,7 +86,7 @@ class Renderer:
     def encode(
         self,
         context: Context,
-        response: str,
+        response: Reply,
         *,
         truncation: Literal["error", "left"] = "error",
         want_tokens: bool = False,
@@ -83,7 +109,8 @@ class Renderer:
         """
         if not response:
             raise EmptyResponse("the response is empty; there is nothing to score")
-        text, start, end, shift = self._written(context, response)
+        written = self._written(context, response)
+        text, start, end, shift = written.text, written.start, written.end, written.shift
         truncated = len(text) > self._max_chars
         if truncated:
             text, start, end = self._cut_characters(text, start, end, truncation)
@@ -114,6 +141,7 @@ class Renderer:
             offsets=offsets,
             truncated=truncated or dropped > 0,
             want_tokens=want_tokens,
+            remarks=written.remarks,
         )
 
     def marks(self) -> Marks:
@@ -128,13 +156,15 @@ class Renderer:
             eos=self._tokenizer.eos_token or "",
             pad=self._tokenizer.pad_token or "",
         )
-        user = [{"role": "user", "content": _USER_STAND_IN}]
+        user = [ChatMessage("user", _USER_STAND_IN)]
         try:
-            whole = self._render([*user, {"role": "assistant", "content": _STAND_IN}])
-            prompted = self._render(user, add_generation_prompt=True).partition(_USER_STAND_IN)[2]
-            unprompted = self._render(user).partition(_USER_STAND_IN)[2]
+            whole = self._template.render([*user, ChatMessage("assistant", _STAND_IN)])
+            prompted = self._template.render(user, add_generation_prompt=True)
+            unprompted = self._template.render(user)
         except InvalidMessages:
             return special_tokens
+        prompted = prompted.partition(_USER_STAND_IN)[2]
+        unprompted = unprompted.partition(_USER_STAND_IN)[2]
         between, _, after = whole.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
         # A template without a generation prompt writes the same text in both cases.
         header = between if prompted == unprompted else _common_start(between, prompted)
@@ -159,35 +189,40 @@ class Renderer:
         )
         return cast(str, text)
 
-    def _written(self, context: Context, response: str) -> tuple[str, int, int, int | None]:
-        """The whole text, the response's span in it, and that span's offset in the response."""
-        match context:
-            case Text(text):
-                return text + response, len(text), len(text) + len(response), 0
-            case OpenTurn(text):
-                return self._close_turn(text, response)
-            case Messages(turns):
-                return self._apply_template(turns, response)
+    def _written(self, context: Context, response: Reply) -> Written:
+        if isinstance(context, Messages):
+            return self._apply_template(context, response)
+        if not isinstance(response, str):
+            raise InvalidRequest("a response that is a message needs a context of messages")
+        if isinstance(context, OpenTurn):
+            return self._close_turn(context.text, response)
+        text = context.text
+        return Written(text + response, len(text), len(text) + len(response), 0)
 
-    def _close_turn(self, context: str, response: str) -> tuple[str, int, int, int | None]:
+    def _close_turn(self, context: str, response: str) -> Written:
         """`_apply_template` for a context that is rendered up to the end of its last turn."""
-        user = ChatMessage("user", _USER_STAND_IN)
-        text, start, end, shift = self._apply_template([user], response)
-        written = text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
-        moved = len(context) - written
-        return context + text[written:], start + moved, end + moved, shift
+        user = Messages((ChatMessage("user", _USER_STAND_IN),))
+        written = self._apply_template(user, response)
+        user_end = written.text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
+        moved = len(context) - user_end
+        return replace(
+            written,
+            text=context + written.text[user_end:],
+            start=written.start + moved,
+            end=written.end + moved,
+        )
 
-    def _apply_template(
-        self, conversation: Sequence[ChatMessage], response: str
-    ) -> tuple[str, int, int, int | None]:
-        """The rendered text, the response's span in it, and that span's offset in the response.
+    def _apply_template(self, context: Messages, response: Reply) -> Written:
+        """The conversation with the response as its last turn.
 
         The text around a response is found by rendering a stand-in, not by searching for the
         response: `i` also occurs in `<|im_end|>`, and a response may contain template text.
         """
-        turns = [{"role": turn.role, "content": turn.content} for turn in conversation]
-        text = self._render([*turns, {"role": "assistant", "content": response}])
-        around = self._render([*turns, {"role": "assistant", "content": _STAND_IN}])
+        reply = ChatMessage("assistant", response) if isinstance(response, str) else response
+        remarks = self._remarks(context, response)
+        text = self._template.render((*context.turns, reply), context.tools)
+        stand_in = ChatMessage("assistant", _STAND_IN)
+        around = self._template.render((*context.turns, stand_in), context.tools)
         before, found, after = around.rpartition(_STAND_IN)
         if not found:
             raise InvalidMessages("the model's chat template drops the response")
@@ -195,34 +230,49 @@ class Renderer:
             # The template writes other text before this response (templates of reasoning models
             # do, depending on its content). Then the response is all that follows the generation
             # prompt.
-            before = self._render(turns, add_generation_prompt=True)
+            before = self._template.render(context.turns, context.tools, add_generation_prompt=True)
+        if not isinstance(response, str) and not text.endswith(after):
+            # A turn that calls a tool may end in another token.
+            after = text[len(text) - self._length_of_end(text) :]
         start, end = len(before), len(text) - len(after)
         if not (text.startswith(before) and text.endswith(after) and start <= end):
             raise InvalidMessages(
                 "the model's chat template rewrites the conversation for this response; send the "
                 "templated text as 'prompt'"
             )
-        shift = response.find(text[start:end])
+        shift = response.find(text[start:end]) if isinstance(response, str) else -1
         tail = {"template": after, "end_token": after.rstrip(), "none": ""}[self._ending]
-        return text[:end] + tail, start, end, shift if shift >= 0 else None
+        return Written(text[:end] + tail, start, end, shift if shift >= 0 else None, remarks)
 
-    def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
-        if self._tokenizer.chat_template is None:
+    def _length_of_end(self, text: str) -> int:
+        """Number of characters of the special token, and of the white space, at a text's end."""
+        tail = text.rstrip()
+        marks = self._tokenizer.all_special_tokens + list(self._tokenizer.get_added_vocab())
+        mark = max((mark for mark in marks if mark and tail.endswith(mark)), key=len, default="")
+        return len(text) - len(tail) + len(mark)
+
+    def _remarks(self, context: Messages, response: Reply) -> tuple[Remark, ...]:
+        """What the template leaves out by design.
+
+        Raises:
+            InvalidMessages: it leaves out something without which another text would be judged.
+        """
+        turns = context.turns if isinstance(response, str) else (*context.turns, response)
+        dropped = self._template.dropped(turns, context.tools)
+        if dropped.lost:
             raise InvalidMessages(
-                "this model has no chat template; send the templated text as 'prompt'"
+                f"the model's chat template leaves out {' and '.join(dropped.lost)}, so the reward "
+                "would be that of another conversation; leave it out, or write it into a 'content'"
             )
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+        remarks = []
+        if dropped.omitted:
+            left_out = " and ".join(dropped.omitted)
+            remarks.append(
+                Remark("template_omits", f"the model's chat template leaves out {left_out}")
             )
-        except Exception as error:
-            # A template is a program and may raise anything. Its message may quote the input, so it
-            # is not repeated.
-            raise InvalidMessages(
-                "the model's chat template refuses these messages; check the roles, their order "
-                "and that the model takes a system turn"
-            ) from error
-        return cast(str, text)
+        if dropped.quoted:
+            remarks.append(ARGUMENTS_QUOTED)
+        return tuple(remarks)
 
     def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids with at most one BOS, and each token's character span.

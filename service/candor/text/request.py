@@ -9,45 +9,81 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from candor.client.schema import MAX_ITEMS, PenaltyOverride, RewardItem, RewardRequest
+from candor.client.schema import (
+    MAX_ITEMS,
+    Message,
+    PenaltyOverride,
+    RewardItem,
+    RewardRequest,
+)
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault_as_error
 
 Truncation = Literal["error", "left"]
 
 
+Content = str | tuple[str, ...] | None
+"""A message's text, the texts of its parts, or nothing (an assistant's message that only calls)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation: its role and its text."""
+    """One message of a conversation.
+
+    Attributes:
+        others: what the message has beside role and content, by the names that chat templates use
+            (`candor.client.schema.OTHER_FIELDS`). Only fields that say something.
+    """
 
     role: str
-    content: str
+    content: Content
+    others: Mapping[str, Any] = field(default_factory=dict)
 
-
-class MessageLike(Protocol):
-    """A message in a request body, of Candor's own route or of a trainer's route."""
-
-    @property
-    def role(self) -> str: ...
+    @classmethod
+    def of(cls, message: Message) -> ChatMessage:
+        return cls(message.role, message.text, message.others)
 
     @property
-    def content(self) -> str: ...
+    def is_plain(self) -> bool:
+        """Whether the message is its text and nothing else."""
+        return not self.others and self.content is not None
+
+
+Reply = str | ChatMessage
+"""A response: its text, or a message where it is more than text (tool calls, reasoning)."""
+
+
+def reply_of(response: str | Message) -> Reply:
+    """The internal form of a response. A message that is only text is that text."""
+    if isinstance(response, str):
+        return response
+    message = ChatMessage.of(response)
+    if not message.is_plain:
+        return message
+    return message.content if isinstance(message.content, str) else "".join(message.content or ())
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation. The RM's chat template is applied to it, with the response as last turn."""
+    """A conversation. The RM's chat template is applied to it, with the response as last turn.
+
+    Attributes:
+        tools: the conversation's tools, for the chat template.
+    """
 
     turns: tuple[ChatMessage, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, messages: Iterable[MessageLike]) -> Messages:
-        """The conversation in a body's messages."""
-        return cls(tuple(ChatMessage(message.role, message.content) for message in messages))
+    def of(
+        cls, messages: Iterable[Message], tools: Iterable[Mapping[str, Any]] | None = None
+    ) -> Messages:
+        """The conversation in a body's messages, and the body's tools."""
+        return cls(tuple(ChatMessage.of(message) for message in messages), tuple(tools or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +109,7 @@ class Group:
     """A context and the responses to it."""
 
     context: Context
-    responses: tuple[str, ...]
+    responses: tuple[Reply, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +165,10 @@ def parse(body: bytes) -> ScoringRequest:
 def from_wire(request: RewardRequest) -> ScoringRequest:
     """The internal form of a validated request."""
     return ScoringRequest(
-        groups=tuple(Group(_context(item), tuple(item.responses)) for item in request.items),
+        groups=tuple(
+            Group(_context(item), tuple(reply_of(response) for response in item.responses))
+            for item in request.items
+        ),
         penalties=request.penalties,
         want_tokens="tokens" in request.include,
         truncation=request.truncation,
@@ -138,6 +177,6 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
 
 def _context(item: RewardItem) -> Context:
     if item.messages is not None:
-        return Messages.of(item.messages)
+        return Messages.of(item.messages, item.tools)
     assert item.prompt is not None  # the wire type takes exactly one of the two
     return Text(item.prompt)

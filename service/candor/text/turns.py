@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from candor.errors import InvalidRequest
-from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Text
+from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Reply, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def split(
 
 def from_pair(
     context: str | Messages,
-    responses: Sequence[str],
+    responses: Sequence[Reply],
     marks: Marks,
     *,
     marker: str | None = None,
@@ -82,18 +82,27 @@ def from_pair(
     """
     if isinstance(context, Messages):
         return [from_messages(context, responses, marks)]
+    texts = [response for response in responses if isinstance(response, str)]
+    if len(texts) < len(responses):
+        raise InvalidRequest("a response that is a message needs a context of messages")
     if not context:
-        return [as_is("", response) for response in responses]
-    groups = [split(context + response, marks, prompt=context) for response in responses]
+        return [as_is("", response) for response in texts]
+    groups = [split(context + response, marks, prompt=context) for response in texts]
     templated = all(isinstance(group.context, OpenTurn) for group in groups)
     if templated or not marks.header or (marker and context.endswith(marker)):
         return groups
     return [from_messages(Messages((ChatMessage("user", context),)), responses, marks)]
 
 
-def from_messages(context: Messages, responses: Sequence[str], marks: Marks) -> Group:
+def from_messages(context: Messages, responses: Sequence[Reply], marks: Marks) -> Group:
     """A conversation and its responses, without the end tokens that a policy writes."""
-    return Group(context, tuple(without_end(response, marks) for response in responses))
+    return Group(
+        context,
+        tuple(
+            without_end(response, marks) if isinstance(response, str) else response
+            for response in responses
+        ),
+    )
 
 
 def as_is(prompt: str, response: str) -> Group:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
 
-from candor.client.schema import MAX_ITEMS, Role
-from candor.text.request import Messages
+from candor.client.schema import MAX_ITEMS, Message, Objects
+from candor.text.request import Messages, Reply, reply_of
 from candor.trainers.options import TrainerRoutes
 
 
@@ -26,16 +26,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
 
-class TurnBody(Body):
-    """A message. Only its role and its text are read."""
-
-    role: Role
-    content: str
-
-
 Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS)]
 MaybeTexts = Annotated[list[str] | None, FailFast(), Field(max_length=MAX_ITEMS)]
-MaybeTurns = Annotated[list[TurnBody] | None, FailFast(), Field(min_length=1)]
+MaybeTurns = Annotated[list[Message] | None, FailFast(), Field(min_length=1)]
+"""A conversation, in the one form that every route takes."""
+MaybeTools = Objects
+"""The tools of a conversation, for the chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class Pair:
     """A context and its responses, as separate texts. See `candor.text.turns.from_pair`."""
 
     context: str | Messages
-    responses: Sequence[str]
+    responses: Sequence[Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +140,11 @@ INPUTS = WithJsonSchema(
 Inputs = Annotated[list[str | list[int]], BeforeValidator(text_inputs), INPUTS]
 
 
-def pair_from_messages(turns: Sequence[TurnBody]) -> Pair:
+def pair_from_messages(turns: Sequence[Message], tools: MaybeTools = None) -> Pair:
     """The context and the response in messages that end with the response."""
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise ValueError("'messages' must end with the assistant's turn: the response to score")
-    return Pair(Messages.of(turns[:-1]), [turns[-1].content])
+    return Pair(Messages.of(turns[:-1], tools), [reply_of(turns[-1])])
 
 
 def sigmoid(value: float) -> float:

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
 
+from candor.client.schema import Message
 from candor.text.request import Messages
-from candor.trainers.contract import Body, Contract, ContractAnswer, Pair, ScoreCall, TurnBody
+from candor.trainers.contract import Body, Contract, ContractAnswer, Pair, ScoreCall
 
-Turns = TypeAdapter(Annotated[list[TurnBody], FailFast(), Field(min_length=1)])
+Turns = TypeAdapter(Annotated[list[Message], FailFast(), Field(min_length=1)])
 
 
 def text_or_turns(value: object) -> object:
@@ -27,7 +28,7 @@ def text_or_turns(value: object) -> object:
     return value
 
 
-Prompt = Annotated[str | list[TurnBody], BeforeValidator(text_or_turns)]
+Prompt = Annotated[str | list[Message], BeforeValidator(text_or_turns)]
 
 
 class SlimeBody(Body):

@@ -23,6 +23,7 @@ from candor.trainers.contract import (
     ContractAnswer,
     Flat,
     Inputs,
+    MaybeTools,
     MaybeTurns,
     ScoreCall,
     apply_activation,
@@ -60,6 +61,7 @@ class Pooled(Truncating):
     messages: MaybeTurns = Field(
         None, description="In place of `input`; the last message is scored."
     )
+    tools: MaybeTools = Field(None, description="The tools of `messages`.")
     use_activation: bool | None = Field(None, description="true asks for the sigmoid.")
     activation: bool | None = Field(None, description="Old name of `use_activation`.")
     softmax: bool | None = Field(None, description="Oldest name of `use_activation`.")
@@ -87,7 +89,9 @@ class EmbeddingsBody(Truncating):
 
 def read(body: Pooled) -> ScoreCall:
     if body.messages is not None:
-        return ScoreCall([pair_from_messages(body.messages)], body.truncation())
+        return ScoreCall([pair_from_messages(body.messages, body.tools)], body.truncation())
+    if body.tools:
+        raise ValueError("'tools' goes with 'messages'; an 'input' is templated already")
     return ScoreCall([Flat(text) for text in body.input or ()], body.truncation())
 
 

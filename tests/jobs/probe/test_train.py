@@ -23,7 +23,7 @@ from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows
 from candor.probes.fitting.split import split_rows
 from candor.text.render import Renderer
-from candor.text.request import Messages
+from candor.text.request import ChatMessage, Messages
 from tests.tiny import STRIPPING, save_tiny, tiny_llama, tiny_tokenizer
 
 WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]
@@ -131,7 +131,7 @@ def test_the_score_is_the_by_hand_mean_over_the_response_and_the_card_is_calibra
     for index in (*split.train, *split.validation):
         row = rows[index]
         assert row.messages is not None
-        context = Messages.of(row.messages[:1])
+        context = Messages(tuple(ChatMessage(m.role, m.content) for m in row.messages[:1]))
         item = renderer.encode(context, row.response)
         response = item.token_ids[item.response_start : item.response_end]
         assert tokenizer.decode(response) == row.response

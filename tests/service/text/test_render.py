@@ -55,7 +55,7 @@ def test_messages_are_templated_and_the_response_located() -> None:
 
 
 def test_messages_render_as_the_tokeniser_renders_them() -> None:
-    turns = [{"role": "user", "content": QUESTION.turns[0].content}]
+    turns = [{"role": "user", "content": str(QUESTION.turns[0].content)}]
     turns.append({"role": "assistant", "content": ANSWER})
     by_transformers = TOKENIZER.apply_chat_template(turns, tokenize=True, return_dict=False)
     assert list(renderer().encode(QUESTION, ANSWER).token_ids) == by_transformers

@@ -80,7 +80,7 @@ def test_a_context_is_messages_or_prompt_and_never_both_or_neither() -> None:
 def test_only_the_first_fault_is_told_and_where_it_is() -> None:
     items = [GOOD["items"][0], {"prompt": "p", "responses": ["a", 1, 2, 3]}, 4, 5]
     error = refusal({"items": items, "truncation": "no"})
-    assert str(error) == "items[1].responses[1]: must be a valid string"
+    assert str(error) == "items[1].responses[1]: must be a text, or an assistant's message"
     assert (error.item, error.response) == (1, 1)
 
 

@@ -107,7 +107,7 @@ class Generator:
     def _prompt_ids(self, request: ChatRequest) -> list[int]:
         with self._tokenizing:
             ids = self._tokenizer.apply_chat_template(
-                [message.model_dump() for message in request.messages],
+                [message.as_sent() for message in request.messages],
                 add_generation_prompt=request.add_generation_prompt,
                 continue_final_message=request.continue_final_message,
                 return_dict=False,

@@ -22,7 +22,7 @@ from candor.probes.fitting.fit import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
 from candor.text.render import Renderer
-from candor.text.request import Messages, Text
+from candor.text.request import ChatMessage, Messages, Text
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
     Raises:
         CandorError: as `Renderer.encode`.
     """
-    context = Messages.of(row.messages or ()) if row.prompt is None else Text(row.prompt)
+    turns = tuple(ChatMessage(turn.role, turn.content) for turn in row.messages or ())
+    context = Messages(turns) if row.prompt is None else Text(row.prompt)
     return renderer.encode(context, row.response, want_tokens=want_tokens)
 
 
