@@ -43,7 +43,6 @@ from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.artifact import check, load
-from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages
 from demo.commands import say
 from demo.draws import drawn_rows
@@ -243,7 +242,7 @@ def pair_activations(
     loaded: RewardModel, pairs: Sequence[Preference], what: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Activations from which R is read: of chosen and of rejected replies, (pairs, hidden)."""
-    renderer = Renderer(loaded.tokenizer, max_length=loaded.max_length, ending=loaded.ending)
+    renderer = loaded.renderer()
     items = [
         renderer.encode(Messages((ChatMessage("user", pair.prompt),)), text)
         for pair in pairs

@@ -27,7 +27,6 @@ from candor.item import Item
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.probe import Probe
 from candor.settings import Settings
-from candor.text.render import Renderer
 from candor.text.request import Text
 
 
@@ -59,7 +58,7 @@ class Bare:
             device=model.device,
             prefix_cache=PrefixCache(int(defaults.prefix_cache_mb * 2**20)),
         )
-        self._renderer = Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending)
+        self._renderer = model.renderer()
         self._runner = asyncio.Runner()
         on_cpu = model.device == "cpu"
         num_workers = choose_num_workers(None, model.model, on_cpu=on_cpu)

@@ -26,7 +26,6 @@ from candor.probes.probe import Probe
 from candor.scoring.rewarder import Rewarder
 from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings, check_names
-from candor.text.render import Renderer
 from candor.watch.cache_gauges import PrefixCacheGauges
 from candor.watch.drift import Drift
 from candor.watch.drift_reference import DriftReference
@@ -90,15 +89,19 @@ def load(
         device=settings.device,
         dtype=settings.dtype,
         trunk=settings.engine != "vllm",
+        template_date=settings.template_date,
     )
     for probe in served.everything.values():
-        artifact.check(
+        remark = artifact.check(
             probe.loaded.card,
             weights_sha256=model.weights_sha256,
             template_sha256=model.template_sha256,
             hidden_size=model.hidden_size,
             num_layers=model.num_layers,
+            undated_template_sha256=model.undated_template_sha256,
         )
+        if remark is not None:
+            log.warning("probe_without_template_date", message=remark)
     prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
     rewarder = assemble(settings, model, engine, served, reference, metrics)
@@ -128,7 +131,7 @@ def assemble(
         num_workers = choose_num_workers(settings.workers, model.model, on_cpu=threaded)
     return Rewarder(
         model=model,
-        renderer=Renderer(model.tokenizer, max_length=model.max_length, ending=model.ending),
+        renderer=model.renderer(),
         engine=engine,
         batcher=Batcher(
             engine,
@@ -194,6 +197,13 @@ def _log_loaded(
         max_length=model.max_length,
         seconds=round(seconds, 1),
     )
+    if model.template_date is not None:
+        log.warning(
+            "template_reads_clock",
+            template_date=model.template_date.isoformat(),
+            message="the chat template writes the date, so R and S depend on it; the date stays as "
+            "it is until the server ends: give --template-date to have the same after a restart",
+        )
     for name, probe in served.everything.items():
         card = probe.loaded.card
         log.info(

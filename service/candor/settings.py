@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -124,6 +125,9 @@ class Settings:
     served_model_name: Annotated[str | None, Parameter(group=MODEL)] = None
     """Name of the model in answers. Default: the hub id, or the last part of the folder's
     path."""
+    template_date: Annotated[date | None, Parameter(group=MODEL)] = None
+    """Date, such as 2026-11-30, for a chat template that writes the date. Not used for other
+    templates. Default: the date of the start."""
     device: Annotated[str, Parameter(group=MODEL)] = "auto"
     """Device of the model: cpu, cuda, cuda:1, ...; auto is cuda where there is a GPU, else cpu."""
     dtype: Annotated[Dtype, Parameter(group=MODEL)] = "auto"

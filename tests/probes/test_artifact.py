@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from candor.probes.artifact import ArtifactError, ProbeMismatch, check, load, save
 from candor.probes.card import BoundSpec
+from candor.probes.identity import dated_sha256
 from candor.probes.probe import Probe
 from tests.probes.made import HIDDEN, a_card, a_probe
 
@@ -73,6 +74,39 @@ def test_each_mismatch_is_refused_and_named(differs: dict[str, Any], named: str)
         check(a_card(), **(MODEL | differs))
     assert "candor probe train" in str(caught.value)
     assert str(caught.value).count("(probe") == 1  # and nothing that does not differ
+
+
+DAY, DAYS_LATER = "2026-11-29", "2026-12-02"
+DATED: dict[str, Any] = MODEL | {
+    "template_sha256": dated_sha256("b" * 64, DAYS_LATER),
+    "undated_template_sha256": "b" * 64,
+}
+"""A model whose template writes a date."""
+
+
+def test_a_probe_of_another_date_is_refused_with_the_flag_that_helps() -> None:
+    fitted = a_card(template_sha256=dated_sha256("b" * 64, DAY), template_date=DAY)
+    with pytest.raises(ProbeMismatch, match=f"give --template-date {DAY}"):
+        check(fitted, **DATED)
+    same = DATED | {"template_sha256": dated_sha256("b" * 64, DAY)}
+    assert check(fitted, **same) is None
+    with pytest.raises(ProbeMismatch, match="chat template"):  # a template without a date
+        check(fitted, **MODEL)
+
+
+def test_a_card_from_before_dates_is_accepted_with_a_warning() -> None:
+    assert "does not say with which date" in str(check(a_card(), **DATED))
+    assert check(a_card(), **MODEL) is None  # the control
+    with pytest.raises(ProbeMismatch, match="chat template"):
+        check(a_card(template_sha256="e" * 64), **DATED)
+
+
+def test_a_date_survives_the_disk_and_a_card_without_one_has_no_field(
+    tmp_path: Path, folder: Path
+) -> None:
+    save(tmp_path / "dated", a_probe(), a_card(template_date=DAY))
+    assert load(tmp_path / "dated").card.template_date == DAY
+    assert "template_date" not in json.loads((folder / "card.json").read_text())
 
 
 def test_all_that_differs_is_named_at_once() -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from candor.probes.card import CARD_VERSION, Card
 from candor.probes.faults import first_fault
+from candor.probes.identity import dated_sha256
 from candor.probes.probe import Probe
 
 WEIGHTS_FILE = "probe.safetensors"
@@ -55,7 +56,8 @@ def save(folder: Path, probe: Probe, card: Card) -> None:
         raise ValueError(
             f"the card says {described}, the probe is {actual} (name, layer, pooling, hidden size)"
         )
-    text = json.dumps(card.model_dump(), indent=2, allow_nan=False) + "\n"
+    undated = {"template_date"} if card.template_date is None else None
+    text = json.dumps(card.model_dump(exclude=undated), indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD_FILE).unlink(missing_ok=True)
     tensors = {
@@ -104,9 +106,22 @@ def load(folder: Path) -> LoadedProbe:
 
 
 def check(
-    card: Card, *, weights_sha256: str, template_sha256: str, hidden_size: int, num_layers: int
-) -> None:
+    card: Card,
+    *,
+    weights_sha256: str,
+    template_sha256: str,
+    hidden_size: int,
+    num_layers: int,
+    undated_template_sha256: str | None = None,
+) -> str | None:
     """Refuses a probe that was not fitted on this very model and template.
+
+    Args:
+        undated_template_sha256: the hash of the template's text alone, if the template writes the
+            date; None for other templates.
+
+    Returns:
+        A warning, or None. A card that was written before cards had dates is accepted with one.
 
     Raises:
         ProbeMismatch: model or template differ; the message names all differences, with both values
@@ -120,8 +135,12 @@ def check(
     if card.model.weights_sha256 != weights_sha256:
         pair = f"probe {card.model.weights_sha256[:12]}, model {weights_sha256[:12]}"
         differs.append(f"model weights ({pair})")
-    if card.template_sha256 != template_sha256:
+    predates = card.template_sha256 == undated_template_sha256
+    if card.template_sha256 != template_sha256 and not predates:
         pair = f"probe {card.template_sha256[:12]}, model {template_sha256[:12]}"
+        fitted = card.template_date
+        if fitted and card.template_sha256 == dated_sha256(undated_template_sha256 or "", fitted):
+            pair = f"the probe's has the date {fitted}: give --template-date {fitted}"
         differs.append(f"chat template ({pair})")
     if differs:
         raise ProbeMismatch(
@@ -129,6 +148,12 @@ def check(
             f"which differs in {'; '.join(differs)}. Serve the model that the probe was fitted on, "
             "or fit a probe on this model with 'candor probe train'."
         )
+    if predates:
+        return (
+            f"the card of probe {card.name!r} does not say with which date its chat template was "
+            "rendered; give the date of the fit with --template-date, or fit the probe again"
+        )
+    return None
 
 
 def _read_card(path: Path) -> Card:

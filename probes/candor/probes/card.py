@@ -88,6 +88,8 @@ class Card(CardPart):
     trait: Annotated[str, Field(min_length=1, description="One sentence: what a positive S means.")]
     model: ModelIdentity
     template_sha256: str
+    template_date: Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = None
+    """The date that the chat template was told, if it asks for one. In `template_sha256` too."""
     layer: Annotated[int, Field(ge=0, description="Index into hidden_states; 0 = embeddings.")]
     pooling: Pooling
     bound: BoundSpec

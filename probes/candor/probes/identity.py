@@ -36,3 +36,8 @@ def weights_sha256(folder: Path) -> str:
 def template_sha256(chat_template: str | None) -> str:
     """sha256 of the template's text; a tokeniser without one counts as the empty text."""
     return hashlib.sha256((chat_template or "").encode()).hexdigest()
+
+
+def dated_sha256(undated: str, template_date: str) -> str:
+    """The hash of a template that writes the date: of the template's hash and the ISO date."""
+    return hashlib.sha256(f"{undated} {template_date}".encode()).hexdigest()

@@ -33,7 +33,10 @@ class ServedModel(Wire):
     created: int = Field(description="When this server started, Unix seconds.")
     owned_by: str = "candor"
     revision: str = Field(description="sha256 over the weights files.")
-    template: str = Field(description="sha256 of the chat template.")
+    template: str = Field(
+        description="sha256 of the chat template, and of its date if it writes one."
+    )
+    template_date: str | None = Field(description="The date that the chat template writes.")
     engine: str
     formula: str
     combine: Combine

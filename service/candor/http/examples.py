@@ -35,6 +35,7 @@ MODELS = {
             "owned_by": "candor",
             "revision": "5f0c1d...",
             "template": "ff5c61...",
+            "template_date": None,
             "engine": "packed",
             "formula": "R - lambda*clip(S)",
             "combine": {"kind": "sum", "spread_weight": 1.0},

@@ -129,6 +129,7 @@ async def models(request: Request) -> ModelList:
         created=int(get_state(request).began.timestamp()),
         revision=model.weights_sha256,
         template=model.template_sha256,
+        template_date=None if model.template_date is None else model.template_date.isoformat(),
         engine=rewarder.engine_name,
         formula=rewarder.formula,
         combine=Combine(**asdict(rewarder.combination)),

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -36,8 +37,9 @@ from candor.models.checkpoint import (
     refuse_links_out,
 )
 from candor.models.heads import NEVER_LOADED, SCORE_WEIGHT, find_head, head_names, load_head
-from candor.probes.identity import template_sha256, weights_sha256
-from candor.text.render import Ending
+from candor.probes.identity import dated_sha256, template_sha256, weights_sha256
+from candor.text.render import Ending, Renderer
+from candor.text.template import ChatTemplate
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,9 @@ class RewardModel:
     Attributes:
         id: the hub name, or the folder's last component (never a path).
         weights_sha256: hash of all safetensors files; a probe's card has the same.
-        template_sha256: hash of the chat template; without a template, of the empty text.
+        template_sha256: hash of the chat template; without a template, of the empty text. If the
+            template writes the date, that date is in the hash.
+        template_date: the date that the template is told; None if it asks for none.
         max_length: the window in tokens: `max_position_embeddings` of config.json, or its
             `candor_max_length` where the reward model was trained on shorter texts.
         dtype, device: for example `bfloat16` and `cuda`.
@@ -74,6 +78,23 @@ class RewardModel:
     dtype: str
     device: str
     folder: Path = Path()
+    template_date: date | None = None
+
+    def renderer(self) -> Renderer:
+        """A renderer of this model's texts, with the model's window, ending and date."""
+        return Renderer(
+            self.tokenizer,
+            max_length=self.max_length,
+            ending=self.ending,
+            template_date=self.template_date,
+        )
+
+    @property
+    def undated_template_sha256(self) -> str | None:
+        """The hash of the template without its date; None if the template asks for no date."""
+        if self.template_date is None:
+            return None
+        return template_sha256(cast(str, self.tokenizer.chat_template))
 
 
 def load_reward_model(
@@ -83,6 +104,7 @@ def load_reward_model(
     device: str = "auto",
     dtype: DType = "auto",
     trunk: bool = True,
+    template_date: date | None = None,
 ) -> RewardModel:
     """Loads a folder, or a repository of the Hugging Face hub (from the cache when offline).
 
@@ -95,6 +117,8 @@ def load_reward_model(
         trunk: False leaves the trunk's weights in their files, for an engine that loads them
             itself: the trunk's modules are on the meta device (shapes without numbers). The head is
             loaded either way.
+        template_date: the date for a chat template that writes the date; by default today. Not used
+            for other templates.
 
     Raises:
         ModelRefused: the message says why (see also `candor.models.checkpoint` and
@@ -114,6 +138,7 @@ def load_reward_model(
     where = _pick_device(device)
     max_length = _max_length(raw, config.get_text_config())
     tokenizer = _load_tokenizer(folder)
+    told, template_hash = _template_identity(tokenizer, template_date)
     picked = _pick_dtype(dtype, where, config)
     if trunk:
         model = _load_weights(folder, raw, config, picked)
@@ -126,7 +151,7 @@ def load_reward_model(
         model=model,
         tokenizer=tokenizer,
         weights_sha256=weights_sha256(folder),
-        template_sha256=template_sha256(tokenizer.chat_template),
+        template_sha256=template_hash,
         hidden_size=text_config.hidden_size,
         num_layers=num_hidden_layers(model),
         max_length=max_length,
@@ -134,7 +159,21 @@ def load_reward_model(
         dtype=str(picked).removeprefix("torch."),
         device=where,
         folder=folder,
+        template_date=told,
     )
+
+
+def _template_identity(
+    tokenizer: PreTrainedTokenizerBase, template_date: date | None
+) -> tuple[date | None, str]:
+    """The date that the chat template is told, if it asks for one, and the template's hash."""
+    template = ChatTemplate(tokenizer, template_date=template_date)
+    undated = template_sha256(cast(str | None, tokenizer.chat_template))
+    if not template.is_stable():
+        raise ModelRefused("the chat template writes another text each time it is called")
+    if not template.reads_clock():
+        return None, undated
+    return template.date, dated_sha256(undated, template.date.isoformat())
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from fastapi import FastAPI
@@ -114,6 +115,8 @@ def app(args: Mapping[str, Any]) -> Application:
         UsageError: a name or a value that cannot be right, or no API key.
     """
     settings = settings_of(args)
+    if settings.template_date is None:  # one date for all replicas, also for those that start later
+        settings = dataclasses.replace(settings, template_date=date.today())
     if settings.api_key_file is None and not settings.insecure_no_auth:
         raise UsageError(
             "there is no API key, and everyone who reaches Ray's proxy reaches the model: give "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import takewhile
 from typing import Literal, cast
 
@@ -68,13 +69,19 @@ class Renderer:
         tokenizer: a fast tokeniser (offsets are needed), with the RM's chat template if it has one.
         max_length: the RM's window in tokens.
         ending: see `Ending`.
+        template_date: see `ChatTemplate`.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, ending: Ending = "template"
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        ending: Ending = "template",
+        template_date: date | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer)
+        self._template = ChatTemplate(tokenizer, template_date=template_date)
         self._max_length = max_length
         self._max_chars = CHARS_PER_TOKEN * max_length
         self._ending = ending

@@ -69,13 +69,16 @@ class ChatTemplate:
 
     Args:
         tokenizer: with the template, or without one; then every rendering is refused.
-        today: the date that the template is told, at midnight. Default: the date of this call. One
-            date holds for all renderings, so that equal messages give equal texts.
+        template_date: the date of the template's clock, which stands at midnight. Default: the date
+            of this call. So equal messages give equal texts as long as the process lives.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, today: date | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, template_date: date | None = None
+    ) -> None:
         self._tokenizer = tokenizer
-        self._now = datetime.combine(today or date.today(), time())
+        self.date = template_date or date.today()
+        self._clock = datetime.combine(self.date, time())
         self._reads_parts = frozenset(role for role in _ROLES if self._can_read_parts(role))
         self._dropped_by_shape: dict[str, Dropped] = {}
 
@@ -105,6 +108,46 @@ class ChatTemplate:
         except InvalidMessages:
             return text
         return without if text.count("None") > without.count("None") else text
+
+    def reads_clock(self) -> bool:
+        """Whether the text depends on the date or the time.
+
+        Conversations of several shapes are rendered at two times that have no digit or name in
+        common. A template may ask for the time in a branch that none of them takes, so one that
+        names the function counts as reading the clock too.
+        """
+        if "strftime_now" in (self._tokenizer.chat_template or ""):
+            return True
+        kept = self._clock
+        self._clock = datetime(2026, 11, 30, 16, 58, 47)
+        now = self._samples()
+        self._clock = datetime(1999, 2, 1, 3, 0, 1)
+        then = self._samples()
+        self._clock = kept
+        return now != then
+
+    def is_stable(self) -> bool:
+        """Whether equal conversations give equal texts (a template may draw at random)."""
+        return self._samples() == self._samples()
+
+    def _samples(self) -> list[str | None]:
+        """Conversations of several shapes, rendered; None for a shape that is refused."""
+        asked = ChatMessage("user", "q")
+        call = {"id": "000000000", "type": "function", "function": {"name": "f", "arguments": {}}}
+        called = [asked, ChatMessage("assistant", "", {"tool_calls": [call]})]
+        tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
+        texts: list[str | None] = []
+        for turns, tools in (
+            ([asked, ChatMessage("assistant", "r")], ()),
+            ([ChatMessage("system", "s"), asked, ChatMessage("assistant", "r")], ()),
+            ([asked, ChatMessage("assistant", "r")], (tool,)),
+            ([*called, ChatMessage("tool", "t", {"tool_call_id": "000000000"})], (tool,)),
+        ):
+            try:
+                texts.append(self.render(turns, tools))
+            except InvalidMessages:
+                texts.append(None)
+        return texts
 
     def dropped(self, turns: Turns, tools: Tools = ()) -> Dropped:
         """What the template leaves out of the conversation.
@@ -192,6 +235,7 @@ class ChatTemplate:
                 tools=[dict(tool) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                strftime_now=self._clock.strftime,  # hides transformers' own, which runs on
             )
         except Exception as error:
             # A template is a program and may raise anything. Its message may quote the input, so it

@@ -6,6 +6,7 @@ import ast
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from candor.forward import precision
 from candor.models.checkpoint import ModelRefused
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes.identity import template_sha256, weights_sha256
+from tests.service.text.templates import DATED, RANDOM
 from tests.tiny import TURNS, save_tiny, tiny_gemma2, tiny_llama, tiny_tokenizer
 
 
@@ -62,6 +64,27 @@ def test_a_good_folder_loads_and_says_what_it_is(good: Path) -> None:
     ids = torch.tensor([[5, 6, 7]])
     with torch.inference_mode():
         assert torch.equal(loaded.model(input_ids=ids).logits, tiny_llama()(input_ids=ids).logits)
+
+
+def test_the_date_is_part_of_the_identity_of_a_template_that_writes_it(
+    folder: Path, good: Path
+) -> None:
+    tiny_tokenizer(template=DATED).save_pretrained(folder)
+    one, same, other = (load(folder, template_date=date(2026, 11, day)) for day in (29, 29, 30))
+    assert one.template_date == date(2026, 11, 29)
+    assert one.template_sha256 == same.template_sha256
+    assert one.template_sha256 != other.template_sha256
+    assert one.undated_template_sha256 == other.undated_template_sha256 == template_sha256(DATED)
+    assert load(folder).template_date == date.today()
+    control = load(good, template_date=date(2026, 11, 29))
+    assert control.template_date is control.undated_template_sha256 is None
+    assert control.template_sha256 == template_sha256(TURNS)
+
+
+def test_a_template_that_draws_at_random_is_refused(folder: Path) -> None:
+    tiny_tokenizer(template=RANDOM).save_pretrained(folder)
+    with pytest.raises(ModelRefused, match="another text each time"):
+        load(folder)
 
 
 def test_a_model_without_a_chat_template_loads(tmp_path: Path) -> None:

@@ -52,3 +52,15 @@ TWO_ROLES = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """Skips every other role without a word (as the first Phi-3's does)."""
+
+DATED = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ '<|im_start|>system\nToday Date: ' + date_string + '<|im_end|>\n' }}" + TURNS
+)
+"""Writes the date first (as Llama 3.2's does)."""
+
+DATED_WITH_TOOLS = "{% if tools %}{{ strftime_now('%H:%M') + '\n' }}{% endif %}" + TOOLS
+"""Reads the clock only where there are tools."""
+
+RANDOM = "{{ range(1000) | random }}" + TURNS
+"""Another text each time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,9 +14,13 @@ from candor.errors import InvalidMessages
 from candor.item import Item
 from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages, parse
+from candor.text.template import ChatTemplate
 from tests.service.text.templates import (
     BARE,
     CALLS_END_OTHERWISE,
+    DATED,
+    DATED_WITH_TOOLS,
+    RANDOM,
     STRICT_IDS,
     TOOLS,
     TWO_ROLES,
@@ -182,6 +187,37 @@ def test_a_template_that_reads_what_the_check_replaces_is_checked_by_leaving_out
     assert made(picky + TOOLS).encode(context(ASKED[1:2]), "Yes.").remarks == ()
     with pytest.raises(InvalidMessages, match="'tools'"):
         made(picky + BARE).encode(context(ASKED[1:2], [TOOL]), "Yes.")
+
+
+@pytest.mark.parametrize(
+    ("template", "reads"),
+    [(DATED, True), (DATED_WITH_TOOLS, True), (TOOLS, False), (BARE, False), (None, False)],
+)
+def test_a_template_that_reads_the_clock_is_found(template: str | None, reads: bool) -> None:
+    assert ChatTemplate(tiny_tokenizer(template=template)).reads_clock() is reads
+
+
+def test_the_clock_of_the_template_stands_still() -> None:
+    tokenizer = tiny_tokenizer(template=DATED)
+    dated = Renderer(tokenizer, max_length=4096, template_date=date(2024, 2, 29))
+    ids = dated.encode(context(ASKED[1:2]), "Yes.").token_ids
+    assert "Today Date: 29 Feb 2024<|im_end|>" in str(tokenizer.decode(ids))
+    turns = [{"role": "user", "content": "Is it wet?"}, {"role": "assistant", "content": "Yes."}]
+    theirs = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    assert f"Today Date: {date.today():%d %b %Y}" in theirs
+    today = Renderer(tokenizer, max_length=4096).encode(context(ASKED[1:2]), "Yes.").token_ids
+    assert today == tuple(tokenizer(theirs, add_special_tokens=False).input_ids)
+
+
+def test_a_flat_text_and_its_marks_have_the_date_too() -> None:
+    tokenizer = tiny_tokenizer(template=DATED)
+    dated = Renderer(tokenizer, max_length=4096, template_date=date(2024, 2, 29))
+    assert dated.marks().header == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_template_that_draws_at_random_is_not_stable() -> None:
+    assert not ChatTemplate(tiny_tokenizer(template=RANDOM)).is_stable()
+    assert ChatTemplate(tiny_tokenizer(template=DATED)).is_stable()
 
 
 def refusal(**item: Any) -> str:

@@ -8,9 +8,11 @@ Responses that the server refused or would refuse (no text, too long) are left o
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +36,8 @@ from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
 from candor.text.render import Renderer
 from candor.text.request import Messages, Text
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 8192
 """Most tokens in one forward pass; the server's default."""
@@ -122,15 +126,24 @@ def score_rollouts(
         UsageError: a row is not as `candor generate` writes it, or a score is not finite.
     """
     rows = read_rows(rollouts)
-    rm = load_reward_model(model, device=device, dtype=dtype)
-    artifact.check(
+    dated = loaded.card.template_date
+    rm = load_reward_model(
+        model,
+        device=device,
+        dtype=dtype,
+        template_date=None if dated is None else date.fromisoformat(dated),
+    )
+    remark = artifact.check(
         loaded.card,
         weights_sha256=rm.weights_sha256,
         template_sha256=rm.template_sha256,
         hidden_size=rm.hidden_size,
         num_layers=rm.num_layers,
+        undated_template_sha256=rm.undated_template_sha256,
     )
-    renderer = Renderer(rm.tokenizer, max_length=rm.max_length, ending=rm.ending)
+    if remark is not None:
+        log.warning("%s", remark)
+    renderer = rm.renderer()
     items: list[Item] = []
     contexts: list[str] = []
     num_left_out = 0

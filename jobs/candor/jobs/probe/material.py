@@ -85,7 +85,7 @@ def read_data(data: Sequence[Path], seed: int, hold_out: Sequence[str] = ()) -> 
 
 def renderer_of(rm: RewardModel) -> Renderer:
     """The renderer that serving uses for this reward model."""
-    return Renderer(rm.tokenizer, max_length=rm.max_length, ending=rm.ending)
+    return rm.renderer()
 
 
 def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:

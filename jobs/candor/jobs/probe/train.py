@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,6 +102,9 @@ class TrainOptions:
     """Device of the reward model; auto is CUDA where there is a GPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the reward model; give the format in which the probe will be served."""
+    template_date: date | None = None
+    """Date, such as 2026-11-30, for a chat template that writes the date; serve the probe with the
+    same --template-date. Not used for other templates. Default: today."""
 
     @property
     def methods(self) -> list[Method]:
@@ -121,7 +125,12 @@ def train(options: TrainOptions) -> Exit:
         try:
             rows = read_data(options.data, options.seed, options.hold_out_kind or ())
             by = selection(rows.labelled, options.select)
-            rm = load_reward_model(options.model, device=options.device, dtype=options.dtype)
+            rm = load_reward_model(
+                options.model,
+                device=options.device,
+                dtype=options.dtype,
+                template_date=options.template_date,
+            )
             layers = parse_layers(options.layers, rm.num_layers)
             sequences = tokenise(rows.rows, rm, rows.places)
             folder = options.cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
@@ -224,6 +233,7 @@ def describe(
             num_layers=rm.num_layers,
         ),
         template_sha256=rm.template_sha256,
+        template_date=None if rm.template_date is None else rm.template_date.isoformat(),
         layer=probe.layer,
         pooling=probe.pooling,
         bound=fit_bound(options.bound, scores[[*train, *validation]], scores[zeros]),
