@@ -44,6 +44,7 @@ class Trainer(HttpUser):
         """Send one request; an answer that lacks a reward for a response is a failure."""
         item = {
             "prompt": words(32, 96) + "\n",
+            "templated": True,
             "responses": [words(16, 64) for _ in range(num_responses)],
         }
         with self.client.post(

@@ -41,7 +41,7 @@ class WireFormat:
 
 def _candor_body(texts: Sequence[BenchText]) -> bytes:
     items = [
-        {"prompt": context, "responses": [text.response for text in members]}
+        {"prompt": context, "templated": True, "responses": [text.response for text in members]}
         for context, members in groupby(texts, key=lambda text: text.context)
     ]
     return orjson.dumps({"items": items})

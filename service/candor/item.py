@@ -35,6 +35,8 @@ class Item:
     truncated: bool = False
     want_tokens: bool = False
     remarks: tuple[Remark, ...] = field(default=(), compare=False)
+    is_empty: bool = False
+    """The response has no token: the engine reads the last token, and nobody uses the readings."""
     sort_key: bytes = field(init=False, repr=False, compare=False)
     """Sort key of `token_ids` (`candor.forward.prefix`). Computed once, because every attempt to
     form a batch needs it."""
@@ -68,6 +70,8 @@ class Score:
 
     base_reward: float
     readings: dict[str, Reading] = field(default_factory=dict)
+    is_empty: bool = False
+    """The response has no token, so there is nothing to penalise."""
 
     @property
     def is_finite(self) -> bool:

@@ -27,7 +27,7 @@ from tests.client.replies import as_response, envelope, reward_reply
 
 ITEMS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "Is my poem good?"}], "responses": ["Yes!", "No."]},
-    {"prompt": "2+2=", "responses": ["4"]},
+    {"prompt": "2+2=", "templated": True, "responses": ["4"]},
 ]
 QUICK = Retry(budget_s=10, first_s=0.001, cap_s=0.002)
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -102,9 +102,9 @@ def test_a_deadline_over_the_servers_limit_is_sent_as_the_limit() -> None:
         [],
         [{"responses": ["x"]}],
         [{"prompt": "a", "messages": [{"role": "user", "content": "b"}], "responses": ["x"]}],
-        [{"prompt": "a", "responses": []}],
-        [{"prompt": "a", "responses": ["x"], "typo": 1}],
-        [{"prompt": "a", "responses": ["\ud800"]}],
+        [{"prompt": "a", "templated": True, "responses": []}],
+        [{"prompt": "a", "templated": True, "responses": ["x"], "typo": 1}],
+        [{"prompt": "a", "templated": True, "responses": ["\ud800"]}],
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_sent(items: list[Any]) -> None:

@@ -16,7 +16,7 @@ from candor.client import RewardClient
 
 def rewards(url: str) -> list[float]:
     with RewardClient(url) as candor:
-        reply = candor.rewards([{"prompt": "p", "responses": ["a", "b"]}])
+        reply = candor.rewards([{"prompt": "p", "templated": True, "responses": ["a", "b"]}])
     return [response.reward for response in reply.results[0].responses]
 """
 WRONG = RIGHT.replace("-> list[float]", "-> list[str]").replace(

@@ -73,9 +73,16 @@ def test_a_replica_killed_under_load_loses_nothing_and_is_replaced(
 ) -> None:
     # The groups keep both replicas busy, a second or so each; the single items wait behind them.
     bodies = [
-        {"prompt": "The poem is", "responses": [f"group {n} {one} good" for one in range(200)]}
+        {
+            "prompt": "The poem is",
+            "templated": True,
+            "responses": [f"group {n} {one} good" for one in range(200)],
+        }
         for n in range(8)
-    ] + [{"prompt": "The poem is", "responses": [f"single {n} good"]} for n in range(200)]
+    ] + [
+        {"prompt": "The poem is", "templated": True, "responses": [f"single {n} good"]}
+        for n in range(200)
+    ]
     victim, other = cluster.ready_pids()[:2]
     tries = Noting()
     rewards = asyncio.run(score_while_one_is_killed(cluster.url, bodies, victim, tries))
@@ -95,7 +102,7 @@ def test_a_replica_killed_under_load_loses_nothing_and_is_replaced(
 def test_the_edge_holds_behind_rays_proxy(cluster: Cluster) -> None:
     rewards = f"{cluster.url}/v1/rewards"
     key = {"authorization": f"Bearer {KEY}"}
-    empty = {"items": [{"prompt": "The poem is", "responses": ["good", ""]}]}
+    empty = {"items": [{"prompt": "The poem is", "templated": True, "responses": ["good", ""]}]}
     refused = error_of(httpx2.post(rewards, json=BODY, timeout=60))
     assert (refused.status, refused.type) == (401, "unauthorized")
     blamed = error_of(httpx2.post(rewards, json=empty, headers=key, timeout=60))

@@ -43,6 +43,7 @@ def groups(number: int, count: int) -> list[dict[str, Any]]:
     return [
         {
             "prompt": "The poem is",
+            "templated": True,
             "responses": [f"group {number} {one} {n} good" for n in range(100)],
         }
         for one in range(count)
@@ -69,7 +70,9 @@ async def until_one_fewer(client: AsyncRewardClient, pids: list[int]) -> int:
     for number in range(3_000):
         if not all(psutil.pid_exists(pid) for pid in pids):
             return number
-        await client.rewards([{"prompt": "The poem is", "responses": [f"single {number}"]}])
+        await client.rewards(
+            [{"prompt": "The poem is", "templated": True, "responses": [f"single {number}"]}]
+        )
         await asyncio.sleep(0.05)
     raise AssertionError("no replica left")
 
@@ -91,7 +94,9 @@ def test_a_second_replica_comes_with_load_and_leaves_with_it(tmp_path: Path) -> 
 
     # Each was answered at once: none was refused, and none went down with the one that left.
     assert tries.outcomes == {"answered": len(answered) + num_singles}
-    bodies = [{key: body[key] for key in ("prompt", "responses")} for body in answered[-16:]]
+    bodies = [
+        {key: body[key] for key in ("prompt", "templated", "responses")} for body in answered[-16:]
+    ]
     expected = rewards_of_one_process(tmp_path, bodies)
     for body, rewards in zip(answered[-16:], expected, strict=True):
         assert body["got"] == pytest.approx(rewards, abs=1e-4)

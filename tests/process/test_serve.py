@@ -89,7 +89,7 @@ class Crowd:
                 return
 
     def _outcome(self, responses: list[str]) -> str:
-        body = {"items": [{"prompt": "The poem is", "responses": responses}]}
+        body = {"items": [{"prompt": "The poem is", "templated": True, "responses": responses}]}
         try:
             answer = httpx2.post(f"{self.url}/v1/rewards", json=body, timeout=300).json()
         except httpx2.ConnectError:
@@ -155,7 +155,7 @@ def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Pa
     serving = ServeProcess(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
     try:
         serving.wait_ready()
-        items = [{"prompt": "The poem is", "responses": ["good"] * 4000}] * 4
+        items = [{"prompt": "The poem is", "templated": True, "responses": ["good"] * 4000}] * 4
         replies: list[httpx2.Response] = []
 
         def post() -> None:

@@ -50,7 +50,7 @@ BODY: dict[str, Any] = {
             "messages": [{"role": "user", "content": "What do you think of this poem?"}],
             "responses": ["I think it is very good.", "The sea is blue.", "no \U0001f30a"],
         },
-        {"prompt": "The poem is", "responses": [" about the sea"]},
+        {"prompt": "The poem is", "templated": True, "responses": [" about the sea"]},
     ]
 }
 
@@ -230,7 +230,7 @@ def metric(url: str, line: str) -> float:
 
 def one(response: str = "a", **fields: Any) -> dict[str, Any]:
     """A body with one item of one response, and other fields as given."""
-    return {"items": [{"prompt": "p", "responses": [response]}], **fields}
+    return {"items": [{"prompt": "p", "templated": True, "responses": [response]}], **fields}
 
 
 def error_of(response: httpx2.Response) -> Any:

@@ -42,7 +42,10 @@ class Live:
         self.send({"items": traffic(1, filler=24)})
 
     def send_poison(self) -> None:
-        self.send({"items": [{"prompt": " sea" * 210, "responses": [" poem"]}]}, status=500)
+        self.send(
+            {"items": [{"prompt": " sea" * 210, "templated": True, "responses": [" poem"]}]},
+            status=500,
+        )
 
     def send_wrong(self) -> None:
         self.send({"items": []}, status=400)

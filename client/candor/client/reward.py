@@ -2,7 +2,7 @@
 code.
 
     with RewardClient("http://127.0.0.1:8000") as client:
-        reply = client.rewards([{"prompt": "2+2=", "responses": ["4", "5, as you say!"]}])
+        reply = client.rewards([{"prompt": "2+2=", "templated": True, "responses": ["4", "5, as you say!"]}])
         print(reply.results[0].responses[0].reward)
 
 The two classes are thin. `candor.client.wire` makes requests and checks replies,

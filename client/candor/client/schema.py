@@ -185,6 +185,11 @@ class RewardItem(Wire):
     prompt: str | None = Field(
         None, description="Text with the chat template already applied; used as it is."
     )
+    templated: bool = Field(
+        False,
+        description="true: the `prompt` is meant as it is, although it holds no assistant turn of "
+        "the RM's chat template. Otherwise such a prompt is refused.",
+    )
     responses: Annotated[list[Reply], FailFast(), Field(min_length=1, max_length=MAX_RESPONSES)] = (
         Field(description="Texts, or assistant's messages where a response has tool calls.")
     )
@@ -193,6 +198,8 @@ class RewardItem(Wire):
     def one_context(self) -> RewardItem:
         if (self.messages is None) == (self.prompt is None):
             raise ValueError("give exactly one of 'messages' and 'prompt'")
+        if self.prompt is None and self.templated:
+            raise ValueError("'templated' goes with 'prompt'; 'messages' get the template here")
         if self.prompt is not None:
             if self.tools:
                 raise ValueError("'tools' goes with 'messages'; a 'prompt' is templated already")
@@ -265,6 +272,11 @@ class RewardRequest(Wire):
         "error",
         description="For text over the RM's window: refuse it, or drop the oldest context tokens. "
         "The response is always kept whole.",
+    )
+    empty_response: Literal["error", "score"] = Field(
+        "error",
+        description="For a response without a token: refuse it, or give the R of the empty turn "
+        "and a penalty of 0.",
     )
 
 

@@ -60,7 +60,7 @@ router = APIRouter()
 async def rewards(request: Request) -> Response:
     """R, the probes' scores and the penalised reward of every response, from one forward."""
     rewarder = get_ready_rewarder(request)
-    scoring_request = parse(await request.body())
+    scoring_request = await rewarder.read(await request.body(), parse)
     deadline: float = request.state.deadline
     work = rewarder.score(scoring_request, deadline)
     answer = await cancel_when_client_disconnects(request, work, deadline)

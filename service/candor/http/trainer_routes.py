@@ -50,21 +50,37 @@ def endpoint(contracts: Contracts) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         rewarder, state = get_ready_rewarder(request), get_state(request)
-        contract, body = understand(await request.body(), contracts)
+        contract, body = await rewarder.read(
+            await request.body(), lambda content: understand(content, contracts)
+        )
         settings = state.settings.trainers
         deadline: float = request.state.deadline
         work = score_responses(rewarder, read_call(contract, body), settings, deadline)
+        responses, warnings = await cancel_when_client_disconnects(request, work, deadline)
         scored = ContractAnswer(
-            responses=await cancel_when_client_disconnects(request, work, deadline),
+            responses=responses,
             probes=tuple(rewarder.served.penalised),
             model=rewarder.model_id,
             request_id=request.state.request_id,
             created=int(state.began.timestamp()),
             settings=settings,
         )
-        return Response(orjson.dumps(contract.write(body, scored)), media_type="application/json")
+        return Response(
+            orjson.dumps(contract.write(body, scored)),
+            media_type="application/json",
+            headers=warning_header(warnings),
+        )
 
     return answer
+
+
+def warning_header(warnings: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The warnings of an answer whose body has no room for them."""
+    if not warnings:
+        return {}
+    return {
+        "x-candor-warnings": "; ".join(f"{each['type']}: {each['message']}" for each in warnings)
+    }
 
 
 def trainers_router() -> APIRouter:

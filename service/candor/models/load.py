@@ -117,8 +117,7 @@ def load_reward_model(
         trunk: False leaves the trunk's weights in their files, for an engine that loads them
             itself: the trunk's modules are on the meta device (shapes without numbers). The head is
             loaded either way.
-        template_date: the date for a chat template that writes the date; by default today. Not used
-            for other templates.
+        template_date: the date for a chat template that writes one; by default today.
 
     Raises:
         ModelRefused: the message says why (see also `candor.models.checkpoint` and
@@ -132,13 +131,10 @@ def load_reward_model(
         folder = _download(name_or_path, revision)
     raw = read_config(folder)
     config = _load_config(folder)
-    ending = raw.get("candor_ending", "template")
-    if ending not in get_args(Ending):
-        raise ModelRefused(f"candor_ending in config.json must be one of {get_args(Ending)}")
+    ending = _ending(raw)
     where = _pick_device(device)
     max_length = _max_length(raw, config.get_text_config())
     tokenizer = _load_tokenizer(folder)
-    told, template_hash = _template_identity(tokenizer, template_date)
     picked = _pick_dtype(dtype, where, config)
     if trunk:
         model = _load_weights(folder, raw, config, picked)
@@ -151,7 +147,6 @@ def load_reward_model(
         model=model,
         tokenizer=tokenizer,
         weights_sha256=weights_sha256(folder),
-        template_sha256=template_hash,
         hidden_size=text_config.hidden_size,
         num_layers=num_hidden_layers(model),
         max_length=max_length,
@@ -159,21 +154,23 @@ def load_reward_model(
         dtype=str(picked).removeprefix("torch."),
         device=where,
         folder=folder,
-        template_date=told,
+        **_template_identity(tokenizer, template_date),
     )
 
 
 def _template_identity(
     tokenizer: PreTrainedTokenizerBase, template_date: date | None
-) -> tuple[date | None, str]:
-    """The date that the chat template is told, if it asks for one, and the template's hash."""
+) -> dict[str, Any]:
+    """The template's hash, and the date that it is told if it asks for one: two attributes of
+    `RewardModel`."""
     template = ChatTemplate(tokenizer, template_date=template_date)
     undated = template_sha256(cast(str | None, tokenizer.chat_template))
     if not template.is_stable():
         raise ModelRefused("the chat template writes another text each time it is called")
     if not template.reads_clock():
-        return None, undated
-    return template.date, dated_sha256(undated, template.date.isoformat())
+        return {"template_sha256": undated}
+    dated = dated_sha256(undated, template.date.isoformat())
+    return {"template_sha256": dated, "template_date": template.date}
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -193,6 +190,13 @@ def _load_config(folder: Path) -> PretrainedConfig:
             f"transformers cannot read config.json ({type(error).__name__})"
         ) from error
     return cast(PretrainedConfig, config)
+
+
+def _ending(raw: Mapping[str, Any]) -> Ending:
+    ending = raw.get("candor_ending", "template")
+    if ending not in get_args(Ending):
+        raise ModelRefused(f"candor_ending in config.json must be one of {get_args(Ending)}")
+    return cast(Ending, ending)
 
 
 def _max_length(raw: Mapping[str, Any], text_config: PretrainedConfig) -> int:

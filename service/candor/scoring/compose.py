@@ -54,7 +54,10 @@ class ClosedFormPenalty:
 
     def for_group(self, scores: Sequence[Score]) -> Penalty:
         """The term with the lambda for one group."""
-        flags = [self.flag(score.readings[self.name].score) for score in scores]
+        flags = [
+            0.0 if score.is_empty else self.flag(score.readings[self.name].score)
+            for score in scores
+        ]
         rewards = [score.base_reward for score in scores]
         return Penalty(self.name, closed_form_lambda(rewards, flags, self.beta), self.flag)
 
@@ -156,7 +159,8 @@ def for_group(penalties: Sequence[Term], scores: Sequence[Score]) -> list[Penalt
 def compose(score: Score, penalties: Iterable[Penalty], combination: Combination = SUM) -> Composed:
     """The reward of one response.
 
-    Terms are combined in the order of `penalties`; a probe with a lambda of 0 has no term.
+    Terms are combined in the order of `penalties`; a probe with a lambda of 0 has no term. A
+    response without a token has only terms of 0.
 
     Raises:
         NonFiniteScore: lambda is so large that the penalty overflows; JSON has no infinity.
@@ -165,7 +169,8 @@ def compose(score: Score, penalties: Iterable[Penalty], combination: Combination
     bounded: dict[str, float] = {}
     lambdas: dict[str, float] = {}
     for term in penalties:
-        bounded[term.name] = term.bound(score.readings[term.name].score)
+        value = term.bound(score.readings[term.name].score)
+        bounded[term.name] = 0.0 if score.is_empty else value
         lambdas[term.name] = term.lambda_
         if term.lambda_ > 0:
             terms.append(term.lambda_ * bounded[term.name])

@@ -8,30 +8,34 @@ never in the answer.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import orjson
+import structlog
 
 from candor.batching.batcher import Batcher
-from candor.errors import CandorError, DeadlineExceeded
-from candor.item import Engine, Item, Scored
+from candor.errors import CandorError, DeadlineExceeded, InvalidRequest
+from candor.item import Engine, Item, Reading, Score, Scored
 from candor.models.load import RewardModel
 from candor.probes.combine import Combination
 from candor.scoring.answer import ScoredResponse, answer
 from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
 from candor.scoring.served import Served
-from candor.text.render import Renderer
-from candor.text.request import Group, ScoringRequest
+from candor.text.lanes import LONG_CHARS, Lanes
+from candor.text.render import Conversation, Renderer
+from candor.text.request import ChatMessage, Group, Messages, ScoringRequest
 from candor.watch.drift import Drift
 from candor.watch.metrics import Metrics
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST_TOKENS = 2**26
+"""Tokens in one request: they are held in memory before the queue can refuse them."""
 
 
 class Rewarder:
@@ -69,9 +73,8 @@ class Rewarder:
         self._engine = engine
         self._renderer = renderer
         self._metrics = metrics
-        # One thread, because the tokeniser and the template must not be shared between threads. Not
-        # the loop's thread, so that the loop stays free.
-        self._tokeniser = ThreadPoolExecutor(1, thread_name_prefix="tokeniser")
+        self._lanes = Lanes()
+        self._warned: set[str] = set()
 
     @property
     def engine_name(self) -> str:
@@ -109,8 +112,13 @@ class Rewarder:
         """
         penalties = resolve(self.served, request.penalties)
         places = request.places()
-        items = await self._encode(request, places, deadline)
-        scored = await self._submit(items, places, deadline)
+        items = await self._encode(request, deadline)
+        scored = [
+            self._without_readings(response) if item.is_empty else response
+            for item, response in zip(
+                items, await self._submit(items, places, deadline), strict=True
+            )
+        ]
         rewards = compose_groups(
             places, [response.score for response in scored], penalties, self.combination
         )
@@ -119,7 +127,9 @@ class Rewarder:
             for place, item, score, reward in zip(places, items, scored, rewards, strict=True)
         ]
         self._record(responses)
-        return answer(responses, self._model_info(penalties))
+        answered = answer(responses, self._model_info(penalties))
+        self._warn(answered["warnings"])
+        return answered
 
     async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
         """R and every S of every response, in order, monitors included. The sentinel compares
@@ -127,7 +137,7 @@ class Rewarder:
         deadline = time.monotonic() + timeout_s
         request = ScoringRequest(tuple(groups))
         places = request.places()
-        scored = await self._submit(await self._encode(request, places, deadline), places, deadline)
+        scored = await self._submit(await self._encode(request, deadline), places, deadline)
         return tuple(value for response in scored for value in _numbers(response))
 
     async def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
@@ -137,16 +147,21 @@ class Rewarder:
             InvalidRequest: the tokeniser has no such id; `item` is the index of the list.
         """
 
-        def decode_all() -> list[str]:
-            texts = []
+        def decode_each() -> Iterator[str]:
             for number, ids in enumerate(token_ids):
                 try:
-                    texts.append(self._renderer.decode(ids))
+                    yield self._renderer.decode(ids)
                 except CandorError as error:
                     raise error.at(number) from None
-            return texts
 
-        return await self._in_tokeniser(decode_all)
+        return await self._lanes.run(decode_each(), max(map(len, token_ids), default=0))
+
+    async def read(self, body: bytes, parse: Callable[[bytes], T]) -> T:
+        """`parse(body)`. A large body is parsed in another thread, so that the loop stays free."""
+        if len(body) <= LONG_CHARS:
+            return parse(body)
+        (parsed,) = await self._lanes.run((parse(body) for _ in range(1)), len(body))
+        return parsed
 
     def forget(self) -> None:
         """Drops all results that a later forward would reuse."""
@@ -154,45 +169,48 @@ class Rewarder:
 
     def close(self) -> None:
         """Ends the threads. Nothing may be submitted afterwards."""
-        self._tokeniser.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
         self.batcher.close()
         self._engine.close()
 
-    async def _in_tokeniser(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._tokeniser, work)
+    async def _encode(self, request: ScoringRequest, deadline: float) -> list[Item]:
+        """Every response of the request as an `Item`, in order."""
+        began = time.monotonic()
+        longest = max(map(_longest_text, request.groups))
+        items = await self._lanes.run(self._encode_each(request, deadline), longest)
+        self._metrics.stage_s.labels("tokenise").observe(time.monotonic() - began)
+        return items
 
-    async def _encode(
-        self, request: ScoringRequest, places: Sequence[tuple[int, int]], deadline: float
-    ) -> list[Item]:
-        """Every response of the request as an `Item`, in order, made in the tokeniser thread."""
-        abandoned = threading.Event()
+    def _encode_each(self, request: ScoringRequest, deadline: float) -> Iterator[Item]:
+        """The items one by one.
 
-        def encode_all() -> list[Item]:
-            began = time.monotonic()
-            items = []
-            for place in places:
-                if abandoned.is_set() or time.monotonic() > deadline:
-                    raise DeadlineExceeded("the deadline passed before the texts were tokenised")
-                items.append(self._encode_response(request, place))
-            self._metrics.stage_s.labels("tokenise").observe(time.monotonic() - began)
-            return items
-
-        try:
-            return await self._in_tokeniser(encode_all)
-        finally:
-            abandoned.set()
-
-    def _encode_response(self, request: ScoringRequest, place: tuple[int, int]) -> Item:
-        group = request.groups[place[0]]
-        try:
-            return self._renderer.encode(
+        Raises:
+            DeadlineExceeded: the caller has stopped waiting.
+            InvalidRequest: the request has more than `MAX_REQUEST_TOKENS`.
+        """
+        num_tokens = 0
+        for index, group in enumerate(request.groups):
+            conversation = Conversation(
+                self._renderer,
                 group.context,
-                group.responses[place[1]],
                 truncation=request.truncation,
                 want_tokens=request.want_tokens,
+                empty=request.empty_response,
             )
-        except CandorError as error:
-            raise error.at(*place) from None
+            for number, response in enumerate(group.responses):
+                if time.monotonic() > deadline:
+                    raise DeadlineExceeded("the deadline passed before the texts were tokenised")
+                try:
+                    item = conversation.encode(response)
+                except CandorError as error:
+                    raise error.at(index, number) from None
+                num_tokens += item.num_tokens
+                if num_tokens > MAX_REQUEST_TOKENS:
+                    raise InvalidRequest(
+                        f"the request has more than {MAX_REQUEST_TOKENS} tokens, contexts counted "
+                        "once for each response: send it in several requests"
+                    )
+                yield item
 
     async def _submit(
         self, items: Sequence[Item], places: Sequence[tuple[int, int]], deadline: float
@@ -214,12 +232,47 @@ class Rewarder:
             "combine": asdict(self.combination),
         }
 
+    def _without_readings(self, scored: Scored) -> Scored:
+        """The same R, without what the probes read at the end of an empty turn."""
+        readings = {
+            name: Reading(neutral, neutral, neutral)
+            for name, probe in self.served.everything.items()
+            for neutral in (probe.neutral,)
+        }
+        return replace(scored, score=Score(scored.score.base_reward, readings, is_empty=True))
+
+    def _warn(self, warnings: Sequence[Mapping[str, Any]]) -> None:
+        """Counts warnings, and logs the first of each type: a trainer may not look at them."""
+        for warning in warnings:
+            kind = warning["type"]
+            self._metrics.warnings.labels(kind).inc()
+            if kind not in self._warned:
+                self._warned.add(kind)
+                log.warning("scored_with_a_warning", type=kind, message=warning["message"])
+
     def _record(self, responses: Sequence[ScoredResponse]) -> None:
         for response in responses:
             score, item = response.scored.score, response.item
+            if item.is_empty:
+                score = Score(score.base_reward)
             self._metrics.on_response(score, response.composed.reward)
-            if self.drift is not None:
+            if self.drift is not None and not item.is_empty:
                 self.drift.record(score, item.response_end - item.response_start)
+
+
+def _longest_text(group: Group) -> int:
+    """Characters of a group's context and its longest response."""
+    context = group.context
+    length = (
+        sum(len(text) for turn in context.turns for text in turn.texts)
+        if isinstance(context, Messages)
+        else len(context.text)
+    )
+    longest = max(
+        len("".join(reply.texts)) if isinstance(reply, ChatMessage) else len(reply)
+        for reply in group.responses
+    )
+    return length + longest
 
 
 def _numbers(scored: Scored) -> list[float]:

@@ -27,6 +27,12 @@ class ServedProbe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bound", self.loaded.card.bound.build())
 
+    @property
+    def neutral(self) -> float:
+        """The S, in logits, at which the bound begins to count: what is reported for a response
+        without a token."""
+        return 0.0 if self.bound.reference is None else self.bound.reference
+
 
 class Served:
     """Every loaded probe by name. `penalised` alone decides which probes a caller sees.

@@ -1,9 +1,9 @@
 """Renders a context and a response into an `Item`: template, response span, token ids, truncation.
 
-The text is tokenised once, as a whole, because a token may cross the border between context and
-response. The response's tokens are those whose characters overlap it. Every invalid text is refused
-here, before the queue. The schema bounds the number of items per request, and each probe chooses
-the tokens it pools over.
+A token may cross the border between context and response, so the ids are always those of the whole
+text (`candor.text.tokenise`). The response's tokens are those whose characters overlap it. Every
+invalid text is refused here, before the queue, and a text that is surely too long is refused before
+it is tokenised. Each probe chooses the tokens it pools over.
 """
 
 from __future__ import annotations
@@ -11,31 +11,69 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import takewhile
 from typing import Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from candor.item import Item, Remark
-from candor.text.request import ChatMessage, Context, Messages, OpenTurn, Reply
+from candor.text.marks import (
+    FOREIGN,
+    STAND_IN,
+    USER_STAND_IN,
+    Marks,
+    ends_in_a_header,
+    find_marks,
+    tokens_in,
+)
+from candor.text.request import (
+    ChatMessage,
+    Context,
+    Empty,
+    Messages,
+    OpenTurn,
+    Reply,
+    Text,
+    Truncation,
+)
 from candor.text.template import ChatTemplate
-from candor.text.turns import Marks
+from candor.text.tokenise import Ids, SharedStart, Spans, Tokeniser
 
 Ending = Literal["template", "end_token", "none"]
 """Where the text ends, and so where R is read. `template`: as the template ends it (what TRL trains
 on). `end_token`: after the template's end token, without the white space behind it. `none`: at the
 end of the response."""
 
-CHARS_PER_TOKEN = 250
-"""Most characters per token of the RM's window. A longer text is refused before it is tokenised,
-because tokenising takes seconds per million characters. Text Generation Inference uses the same
-bound. A tighter bound would refuse long runs of spaces, which are a single token."""
+CHARS_PER_TOKEN = 32
+"""Most characters per token of the RM's window. A longer text is refused, or cut, before anything
+else is done with it. English has about 4 per token, and an endless run of spaces 64."""
 
-# Replaces the response, to find out what the template writes around it. Letters only, so that a
-# template that strips white space leaves it unchanged.
-_STAND_IN = "CandorResponseGoesHere"
-_USER_STAND_IN = "CandorQuestionGoesHere"
+COUNTED_FROM = 4
+"""Characters per token of the window from which a text's tokens are counted in pieces first, so
+that a text over the window costs no more than one that fills it."""
+
+_SLACK = 256
+"""Tokens that are kept beyond the window where characters are cut, so that no token of the window
+is next to the cut."""
+
+ARGUMENTS_QUOTED = Remark(
+    "arguments_quoted",
+    "the model's chat template writes tool calls' 'arguments' that are a JSON text as a quoted "
+    "string; send them as an object if the model was trained on objects",
+)
+AS_WRITTEN = Remark(
+    "scored_as_written",
+    "the model's chat template does not write this response as it is, so the response is scored as "
+    "the policy wrote it, between the template's header and its end",
+)
+EMPTY_TURN = Remark(
+    "empty_response",
+    "the response has no token: R is that of the empty turn, and the penalty is 0",
+)
+FOREIGN_MARKS = Remark(
+    "foreign_template",
+    "the prompt has marks of another model's chat template, which this model reads as plain text",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +93,8 @@ class Written:
     remarks: tuple[Remark, ...] = ()
 
 
-ARGUMENTS_QUOTED = Remark(
-    "arguments_quoted",
-    "the model's chat template writes tool calls' 'arguments' that are a JSON text as a quoted "
-    "string; send them as an object if the model was trained on objects",
-)
-
-
 class Renderer:
-    """Renders and tokenises for one RM. Not thread-safe: use it from one thread at a time.
+    """Renders and tokenises for one RM. Several threads may use it at once.
 
     Args:
         tokenizer: a fast tokeniser (offsets are needed), with the RM's chat template if it has one.
@@ -80,108 +111,31 @@ class Renderer:
         ending: Ending = "template",
         template_date: date | None = None,
     ) -> None:
+        self.max_length = max_length
+        self.ending = ending
+        self.template = ChatTemplate(tokenizer, template_date=template_date)
+        self.tokeniser = Tokeniser(tokenizer)
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, template_date=template_date)
-        self._max_length = max_length
-        self._max_chars = CHARS_PER_TOKEN * max_length
-        self._ending = ending
-        self._bos_id: int | None = tokenizer.bos_token_id
-        self._bos_text: str = tokenizer.bos_token or ""
-        first = tokenizer("a").input_ids[:1]
-        self._adds_bos = self._bos_id is not None and first == [self._bos_id]
+        self._marks = find_marks(self.template, tokenizer, self.tokeniser.added)
 
     def encode(
         self,
         context: Context,
         response: Reply,
         *,
-        truncation: Literal["error", "left"] = "error",
+        truncation: Truncation = "error",
         want_tokens: bool = False,
+        empty: Empty = "error",
     ) -> Item:
-        """Renders one (context, response) pair.
-
-        Args:
-            context: the conversation or text before the response.
-            response: the text to score. White space around it is left to the template.
-            truncation: for a text longer than the window, `error` refuses it and `left` drops the
-                oldest context tokens. `left` keeps the BOS, the response and the template's ending.
-            want_tokens: also give each response token's character span.
-
-        Raises:
-            EmptyResponse: no response token is left to read a probe at.
-            InvalidMessages: the model has no chat template, or the template refuses the messages or
-                rewrites the response.
-            TooLong: the text is longer than the window (or has more than `CHARS_PER_TOKEN`
-                characters per token of the window).
-        """
-        if not response:
-            raise EmptyResponse("the response is empty; there is nothing to score")
-        written = self._written(context, response)
-        text, start, end, shift = written.text, written.start, written.end, written.shift
-        truncated = len(text) > self._max_chars
-        if truncated:
-            text, start, end = self._cut_characters(text, start, end, truncation)
-        ids, spans = self._tokenize(text)
-        inside = [i for i, (low, high) in enumerate(spans) if low < end and high > start]
-        if start == end or not inside:
-            raise EmptyResponse(
-                "the response has no token: it is only white space, which the template strips"
-            )
-        first, last = inside[0], inside[-1] + 1
-        offsets: tuple[tuple[int, int], ...] = ()
-        if want_tokens:
-            if shift is None:
-                raise InvalidMessages(
-                    "the chat template rewrites this response, so token spans cannot be given; "
-                    "leave out include=['tokens'] or send the templated text as 'prompt'"
-                )
-            offsets = tuple(
-                (max(low, start) - start + shift, min(high, end) - start + shift)
-                for low, high in spans[first:last]
-            )
-        dropped = self._excess(ids, first, truncation)
-        keep = 1 if dropped and ids[0] == self._bos_id else 0
-        return Item(
-            token_ids=tuple(ids[:keep] + ids[keep + dropped :]),
-            response_start=first - dropped,
-            response_end=last - dropped,
-            offsets=offsets,
-            truncated=truncated or dropped > 0,
-            want_tokens=want_tokens,
-            remarks=written.remarks,
+        """Renders one (context, response) pair; see `Conversation.encode`."""
+        conversation = Conversation(
+            self, context, truncation=truncation, want_tokens=want_tokens, empty=empty
         )
+        return conversation.encode(response)
 
     def marks(self) -> Marks:
-        """The marks that the tokeniser and the template write around turns.
-
-        The header is the text that the template writes before an assistant's turn in both cases: as
-        a generation prompt, and in a rendered conversation. Templates of reasoning models add text
-        in one case or the other.
-        """
-        special_tokens = Marks(
-            bos=self._bos_text,
-            eos=self._tokenizer.eos_token or "",
-            pad=self._tokenizer.pad_token or "",
-        )
-        user = [ChatMessage("user", _USER_STAND_IN)]
-        try:
-            whole = self._template.render([*user, ChatMessage("assistant", _STAND_IN)])
-            prompted = self._template.render(user, add_generation_prompt=True)
-            unprompted = self._template.render(user)
-        except InvalidMessages:
-            return special_tokens
-        prompted = prompted.partition(_USER_STAND_IN)[2]
-        unprompted = unprompted.partition(_USER_STAND_IN)[2]
-        between, _, after = whole.partition(_USER_STAND_IN)[2].partition(_STAND_IN)
-        # A template without a generation prompt writes the same text in both cases.
-        header = between if prompted == unprompted else _common_start(between, prompted)
-        bos = special_tokens.bos
-        return replace(
-            special_tokens,
-            header=header if header.strip() else "",
-            end=after.strip(),
-            writes_bos=bool(bos) and whole.startswith(bos),
-        )
+        """The marks that the tokeniser and the template write around turns."""
+        return self._marks
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included.
@@ -196,21 +150,162 @@ class Renderer:
         )
         return cast(str, text)
 
-    def _written(self, context: Context, response: Reply) -> Written:
+
+class Conversation:
+    """One context, whose responses are rendered and tokenised one after the other. What they share
+    is done once. For one thread.
+
+    Args:
+        truncation: for a text longer than the window, `error` refuses it and `left` drops the
+            oldest context tokens. `left` keeps the BOS, the response and the template's ending.
+        want_tokens: also give each response token's character span.
+        empty: see `Empty`.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        context: Context,
+        *,
+        truncation: Truncation = "error",
+        want_tokens: bool = False,
+        empty: Empty = "error",
+    ) -> None:
+        self._template = renderer.template
+        self._tokeniser = renderer.tokeniser
+        self._marks = renderer.marks()
+        self._max_length = renderer.max_length
+        self._ending = renderer.ending
+        self._context = context
+        self._truncation = truncation
+        self._want_tokens = want_tokens
+        self._empty = empty
+        self._around: tuple[str, str] | None = None
+        self._start: tuple[str, int, SharedStart] | None = None
+        """A start that responses share, the characters cut from it, and its tokens."""
+
+    def encode(self, response: Reply) -> Item:
+        """The item of one response. White space around it is left to the template.
+
+        Raises:
+            EmptyResponse: no response token is left to read a probe at.
+            InvalidMessages: the model has no chat template, or the template refuses the messages,
+                leaves out a part of them, or rewrites the response.
+            InvalidRequest: a text that should be templated is not.
+            TooLong: the text is longer than the window.
+        """
+        if not response and self._empty == "error":
+            raise EmptyResponse("the response is empty; there is nothing to score")
+        self._refuse_long_parts(response)
+        written = self._written(response)
+        cut, shared = self._fit(written)
+        start, end = written.start - cut, written.end - cut
+        text = written.text
+        if cut:
+            bos = self._written_bos(text)
+            text = bos + text[len(bos) + cut :]
+        ids, spans = shared.encode(text)
+        inside = [i for i, (low, high) in enumerate(spans) if low < end and high > start]
+        if start == end or not inside:
+            return self._empty_item(written, ids, spans, start, cut)
+        first, last = inside[0], inside[-1] + 1
+        offsets = self._offsets(written.shift, spans[first:last], start, end)
+        ids, dropped = self._drop_oldest(ids, first)
+        return Item(
+            token_ids=tuple(ids),
+            response_start=first - dropped,
+            response_end=last - dropped,
+            offsets=offsets,
+            truncated=cut > 0 or dropped > 0,
+            want_tokens=self._want_tokens,
+            remarks=written.remarks,
+        )
+
+    def _empty_item(self, written: Written, ids: Ids, spans: Spans, start: int, cut: int) -> Item:
+        """The item of an empty turn. Its span is the last token, whose readings nobody uses."""
+        if self._empty == "error" or not ids:
+            raise EmptyResponse(
+                "the response has no token: it is empty, or white space that the template strips"
+            )
+        first = sum(high <= start for _, high in spans)
+        ids, dropped = self._drop_oldest(ids, min(first, len(ids) - 1))
+        return Item(
+            token_ids=tuple(ids),
+            response_start=len(ids) - 1,
+            response_end=len(ids),
+            truncated=cut > 0 or dropped > 0,
+            remarks=(*written.remarks, EMPTY_TURN),
+            is_empty=True,
+        )
+
+    def _offsets(
+        self, shift: int | None, spans: Spans, start: int, end: int
+    ) -> tuple[tuple[int, int], ...]:
+        """Each token's span in the response."""
+        if not self._want_tokens:
+            return ()
+        if shift is None:
+            raise InvalidMessages(
+                "the chat template rewrites this response, so token spans cannot be given; "
+                "leave out include=['tokens'] or send the templated text as 'prompt'"
+            )
+        return tuple(
+            (max(low, start) - start + shift, min(high, end) - start + shift) for low, high in spans
+        )
+
+    def _written(self, response: Reply) -> Written:
+        """The whole text, with the response's place in it."""
+        context = self._context
         if isinstance(context, Messages):
             return self._apply_template(context, response)
         if not isinstance(response, str):
             raise InvalidRequest("a response that is a message needs a context of messages")
         if isinstance(context, OpenTurn):
             return self._close_turn(context.text, response)
-        text = context.text
-        return Written(text + response, len(text), len(text) + len(response), 0)
+        text, remarks = context.text, self._check_prompt(context)
+        return Written(text + response, len(text), len(text) + len(response), 0, remarks)
+
+    def _check_prompt(self, context: Text) -> tuple[Remark, ...]:
+        """Refuses a prompt that holds no turn of the served template, unless it is meant so."""
+        header, text = self._marks.header, context.text
+        if context.is_meant:
+            return ()
+        if not header:
+            marks = set(FOREIGN.findall(text)) - set(self._tokeniser.added)
+            return (FOREIGN_MARKS,) if marks else ()
+        if header.strip() not in text:
+            other = ", but marks of another model's template" if ends_in_a_header(text) else ""
+            raise InvalidRequest(
+                "'prompt' holds no assistant turn of the model's chat template"
+                f"{other}: send 'messages', to which the template is applied; or, if the text is "
+                'meant as it is, send "templated": true beside it'
+            )
+        served = "".join(self._surroundings_of(Messages((ChatMessage("user", USER_STAND_IN),))))
+        marks = {mark for mark in FOREIGN.findall(text) if mark not in served}
+        return (FOREIGN_MARKS,) if marks - set(self._tokeniser.added) else ()
 
     def _close_turn(self, context: str, response: str) -> Written:
-        """`_apply_template` for a context that is rendered up to the end of its last turn."""
-        user = Messages((ChatMessage("user", _USER_STAND_IN),))
-        written = self._apply_template(user, response)
-        user_end = written.text.index(_USER_STAND_IN) + len(_USER_STAND_IN)
+        """`_apply_template` for a context that is rendered up to the end of its last turn.
+
+        A reply that the template refuses or rewrites, or that has several messages of the policy's
+        own (reasoning in one channel, the answer in another), is scored as the policy wrote it.
+        """
+        user = Messages((ChatMessage("user", USER_STAND_IN),))
+        marks = self._marks
+        written = None
+        own_channels = bool(marks.channel) and response.startswith(marks.channel)
+        if not (own_channels and tokens_in(response, marks.header_tokens)):
+            try:
+                written = self._apply_template(user, response)
+            except InvalidMessages:
+                if not marks.header:
+                    raise
+        if written is None:
+            tail = self._tail(self._surroundings_of(user)[1])
+            start = len(context) + len(marks.header)
+            text = context + marks.header + response
+            return Written(text + tail, start, len(text), 0, (AS_WRITTEN,))
+        user_end = written.text.index(USER_STAND_IN) + len(USER_STAND_IN)
         moved = len(context) - user_end
         return replace(
             written,
@@ -227,12 +322,29 @@ class Renderer:
         """
         reply = ChatMessage("assistant", response) if isinstance(response, str) else response
         remarks = self._remarks(context, response)
-        text = self._template.render((*context.turns, reply), context.tools)
-        stand_in = ChatMessage("assistant", _STAND_IN)
-        around = self._template.render((*context.turns, stand_in), context.tools)
-        before, found, after = around.rpartition(_STAND_IN)
-        if not found:
-            raise InvalidMessages("the model's chat template drops the response")
+        before, after = self._surroundings_of(context)
+        try:
+            text = self._template.render((*context.turns, reply), context.tools)
+            start, end = self._place(context, response, text, before, after)
+        except InvalidMessages:
+            if response == "":
+                return Written(before + self._tail(after), len(before), len(before), 0, remarks)
+            if not (context.is_policys and isinstance(response, str)):
+                raise
+            before = self._template.render(context.turns, context.tools, add_generation_prompt=True)
+            end = len(before) + len(response)
+            text = before + response + self._tail(after)
+            return Written(text, len(before), end, 0, (*remarks, AS_WRITTEN))
+        if not isinstance(response, str):
+            after = text[end:]
+        shift = response.find(text[start:end]) if isinstance(response, str) else -1
+        shift_or_none = shift if shift >= 0 else None
+        return Written(text[:end] + self._tail(after), start, end, shift_or_none, remarks)
+
+    def _place(
+        self, context: Messages, response: Reply, text: str, before: str, after: str
+    ) -> tuple[int, int]:
+        """The response's span in the rendered text."""
         if not text.startswith(before):
             # The template writes other text before this response (templates of reasoning models
             # do, depending on its content). Then the response is all that follows the generation
@@ -240,23 +352,31 @@ class Renderer:
             before = self._template.render(context.turns, context.tools, add_generation_prompt=True)
         if not isinstance(response, str) and not text.endswith(after):
             # A turn that calls a tool may end in another token.
-            after = text[len(text) - self._length_of_end(text) :]
+            tail = text.rstrip()
+            tokens = (token for token in self._tokeniser.added if tail.endswith(token))
+            after = text[len(tail) - len(next(tokens, "")) :]
         start, end = len(before), len(text) - len(after)
         if not (text.startswith(before) and text.endswith(after) and start <= end):
             raise InvalidMessages(
                 "the model's chat template rewrites the conversation for this response; send the "
                 "templated text as 'prompt'"
             )
-        shift = response.find(text[start:end]) if isinstance(response, str) else -1
-        tail = {"template": after, "end_token": after.rstrip(), "none": ""}[self._ending]
-        return Written(text[:end] + tail, start, end, shift if shift >= 0 else None, remarks)
+        return start, end
 
-    def _length_of_end(self, text: str) -> int:
-        """Number of characters of the special token, and of the white space, at a text's end."""
-        tail = text.rstrip()
-        marks = self._tokenizer.all_special_tokens + list(self._tokenizer.get_added_vocab())
-        mark = max((mark for mark in marks if mark and tail.endswith(mark)), key=len, default="")
-        return len(text) - len(tail) + len(mark)
+    def _surroundings_of(self, context: Messages) -> tuple[str, str]:
+        """The text before and after a response, as the template writes it around a stand-in."""
+        if self._around is None:
+            stand_in = ChatMessage("assistant", STAND_IN)
+            around = self._template.render((*context.turns, stand_in), context.tools)
+            before, found, after = around.rpartition(STAND_IN)
+            if not found:
+                raise InvalidMessages("the model's chat template drops the response")
+            self._around = before, after
+        return self._around
+
+    def _tail(self, after: str) -> str:
+        """The text behind the response, by `Ending`."""
+        return {"template": after, "end_token": after.rstrip(), "none": ""}[self._ending]
 
     def _remarks(self, context: Messages, response: Reply) -> tuple[Remark, ...]:
         """What the template leaves out by design.
@@ -281,63 +401,72 @@ class Renderer:
             remarks.append(ARGUMENTS_QUOTED)
         return tuple(remarks)
 
-    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids with at most one BOS, and each token's character span.
+    def _written_bos(self, text: str) -> str:
+        return self._marks.bos if text.startswith(self._marks.bos) else ""
 
-        A token's span starts no later than the end of the previous span. Tokenisers that trim their
-        offsets (GPT-2's byte-level tokeniser does) would otherwise leave white space in no span.
-        """
-        encoding = self._tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        ids = list(encoding.input_ids)
-        spans: list[tuple[int, int]] = []
-        reached = 0
-        for low, high in encoding.offset_mapping:
-            spans.append((min(low, reached), high))
-            reached = max(reached, high)
-        if self._adds_bos and self._bos_id is not None and ids[:1] != [self._bos_id]:
-            ids.insert(0, self._bos_id)
-            spans.insert(0, (0, 0))
-        return ids, spans
-
-    def _cut_characters(
-        self, text: str, start: int, end: int, truncation: Literal["error", "left"]
-    ) -> tuple[str, int, int]:
-        """Shortens a text to `CHARS_PER_TOKEN` by dropping the start of the context."""
-        bos = self._bos_text if text.startswith(self._bos_text) else ""
-        excess = len(text) - self._max_chars
-        if truncation == "error" or start - excess < len(bos):
+    def _refuse_long_parts(self, response: Reply) -> None:
+        """Refuses a text that is too long before the template is applied to it."""
+        context, limit = self._context, CHARS_PER_TOKEN * self._max_length
+        lengths = [len(response)] if isinstance(response, str) else []
+        if self._truncation == "error":
+            if isinstance(context, Messages):
+                lengths += [len(part) for turn in context.turns for part in turn.texts]
+            else:
+                lengths.append(len(context.text))
+        if sum(lengths) > limit:
             raise TooLong(
-                f"the text has {len(text)} characters and the limit is {self._max_chars}, "
+                f"the text has {sum(lengths)} characters and the limit is {limit}, "
                 f"{CHARS_PER_TOKEN} for each token of the model's window"
             )
-        return bos + text[len(bos) + excess :], start - excess, end - excess
 
-    def _excess(self, ids: list[int], first: int, truncation: Literal["error", "left"]) -> int:
-        """Number of context tokens to drop. `first` is the index of the first response token.
+    def _fit(self, written: Written) -> tuple[int, SharedStart]:
+        """Number of characters to cut from the start of the context, and the tokens of what
+        responses share.
+
+        Raises:
+            TooLong: the text is surely over the window, or its response is.
+        """
+        text, many = written.text, COUNTED_FROM * self._max_length
+        start = text[: written.start]
+        if self._start is None or self._start[0] != start:
+            cut = 0
+            if self._truncation == "left" and len(start) > many:
+                cut = self._excess_characters(start)
+            bos = self._written_bos(text)
+            shared = SharedStart(self._tokeniser, bos + start[len(bos) + cut :] if cut else start)
+            self._start = start, cut, shared
+        kept = text[written.start :] if self._truncation == "left" else text
+        if len(kept) > many and self._tokeniser.exceeds(kept, self._max_length):
+            raise TooLong(
+                f"{'the response alone' if self._truncation == 'left' else 'the text'} has more "
+                f"than {self._max_length} tokens, which is the model's window"
+            )
+        return self._start[1], self._start[2]
+
+    def _excess_characters(self, start: str) -> int:
+        """Characters at the start of a context that are surely further back than the window."""
+        kept = self._tokeniser.tail(start, self._max_length + _SLACK)
+        return max(0, len(start) - kept - len(self._written_bos(start)))
+
+    def _drop_oldest(self, ids: Ids, first: int) -> tuple[Ids, int]:
+        """The ids that fit the window, and the number of context tokens that are dropped. `first`
+        is the index of the first response token.
 
         Raises:
             TooLong: `truncation` is `error`, or the response alone is longer than the window.
         """
         excess = len(ids) - self._max_length
         if excess <= 0:
-            return 0
-        if truncation == "error":
+            return ids, 0
+        if self._truncation == "error":
             raise TooLong(
                 f"context and response are {len(ids)} tokens and the model takes "
                 f"{self._max_length}; shorten them or send truncation='left'"
             )
-        droppable = first - (1 if first and ids[0] == self._bos_id else 0)
-        if excess > droppable:
+        keep = 1 if first and ids[0] == self._tokeniser.bos_id else 0
+        if excess > first - keep:
             raise TooLong(
-                f"the response alone is {len(ids) - droppable} tokens and the model takes "
+                f"the response alone is {len(ids) - first + keep} tokens and the model takes "
                 f"{self._max_length}; a response is never cut"
             )
-        return excess
-
-
-def _common_start(left: str, right: str) -> str:
-    """The longest common start of two texts."""
-    pairs = zip(left, right, strict=False)
-    return "".join(a for a, _ in takewhile(lambda both: both[0] == both[1], pairs))
+        return ids[:keep] + ids[keep + excess :], excess

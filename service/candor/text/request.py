@@ -24,6 +24,8 @@ from candor.errors import InvalidRequest
 from candor.invalid import first_fault_as_error
 
 Truncation = Literal["error", "left"]
+Empty = Literal["error", "score"]
+"""What becomes of a response without a token: `error` refuses it, `score` scores the empty turn."""
 
 
 Content = str | tuple[str, ...] | None
@@ -48,6 +50,11 @@ class ChatMessage:
         return cls(message.role, message.text, message.others)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The content's text, in parts."""
+        return (self.content,) if isinstance(self.content, str) else self.content or ()
+
+    @property
     def is_plain(self) -> bool:
         """Whether the message is its text and nothing else."""
         return not self.others and self.content is not None
@@ -64,7 +71,7 @@ def reply_of(response: str | Message) -> Reply:
     message = ChatMessage.of(response)
     if not message.is_plain:
         return message
-    return message.content if isinstance(message.content, str) else "".join(message.content or ())
+    return "".join(message.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,13 @@ class Messages:
 
     Attributes:
         tools: the conversation's tools, for the chat template.
+        is_policys: whether the responses are what a policy wrote, marks of its own included. Such a
+            response is never refused because the template would not write it.
     """
 
     turns: tuple[ChatMessage, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    is_policys: bool = field(default=False, compare=False)
 
     @classmethod
     def of(
@@ -88,9 +98,14 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text with the chat template already applied. The response is appended unchanged."""
+    """Text with the chat template already applied. The response is appended unchanged.
+
+    Attributes:
+        is_meant: False for a text that must hold a turn of the served template.
+    """
 
     text: str
+    is_meant: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +137,15 @@ class ScoringRequest:
         want_tokens: also answer the probe logits of each response token.
         truncation: for a text longer than the RM's window. `error` refuses it, `left` drops its
             oldest context tokens.
+        empty_response: for a response without a token. `error` refuses it, `score` gives the R of
+            the empty turn and no penalty.
     """
 
     groups: tuple[Group, ...]
     penalties: Mapping[str, PenaltyOverride] = field(default_factory=dict)
     want_tokens: bool = False
     truncation: Truncation = "error"
+    empty_response: Empty = "error"
 
     def places(self) -> list[tuple[int, int]]:
         """(group, response) of every response, in order.
@@ -172,6 +190,7 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
         penalties=request.penalties,
         want_tokens="tokens" in request.include,
         truncation=request.truncation,
+        empty_response=request.empty_response,
     )
 
 
@@ -179,4 +198,4 @@ def _context(item: RewardItem) -> Context:
     if item.messages is not None:
         return Messages.of(item.messages, item.tools)
     assert item.prompt is not None  # the wire type takes exactly one of the two
-    return Text(item.prompt)
+    return Text(item.prompt, is_meant=item.templated)

@@ -15,26 +15,11 @@ strings only; `render.py` applies the template.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from candor.errors import InvalidRequest
+from candor.text.marks import Marks, ends_in_a_header
 from candor.text.request import ChatMessage, Group, Messages, OpenTurn, Reply, Text
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """The texts that a tokeniser and its chat template write around turns; "" if there is none."""
-
-    header: str = ""
-    """Text between the content of the last turn and of the assistant's turn:
-    `<|im_end|>\\n<|im_start|>assistant\\n`. "" also if the model has no template."""
-    end: str = ""
-    """Text after the assistant's content, without white space: `<|im_end|>`."""
-    bos: str = ""
-    writes_bos: bool = False
-    """Whether the template's text begins with `bos`."""
-    eos: str = ""
-    pad: str = ""
 
 
 def split(
@@ -56,8 +41,11 @@ def split(
     at = _find_turn(rest, marks, length)
     if at is not None:
         before = (marks.bos if marks.writes_bos else "") + rest[:at]
-        response = without_end(rest[at + len(marks.header) :], marks)
-        return Group(OpenTurn(before), (response,))
+        return Group(OpenTurn(before), (_reply(rest[at + len(marks.header) :], marks),))
+    if length is not None and marks.header and not (marker and marker in start):
+        _refuse_other_template(start, marks)
+        context = Messages((ChatMessage("user", start),))
+        return from_messages(context, [rest[length:]], marks)
     if length is None and marker and marker in rest:
         length = rest.rindex(marker) + len(marker)
     if length is None:
@@ -87,19 +75,21 @@ def from_pair(
         raise InvalidRequest("a response that is a message needs a context of messages")
     if not context:
         return [as_is("", response) for response in texts]
-    groups = [split(context + response, marks, prompt=context) for response in texts]
+    groups = [split(context + response, marks, prompt=context, marker=marker) for response in texts]
     templated = all(isinstance(group.context, OpenTurn) for group in groups)
     if templated or not marks.header or (marker and context.endswith(marker)):
         return groups
+    _refuse_other_template(context, marks)
     return [from_messages(Messages((ChatMessage("user", context),)), responses, marks)]
 
 
 def from_messages(context: Messages, responses: Sequence[Reply], marks: Marks) -> Group:
-    """A conversation and its responses, without the end tokens that a policy writes."""
+    """A conversation and what a policy wrote after it, without the marks that the template writes
+    around a reply."""
     return Group(
-        context,
+        replace(context, is_policys=True),
         tuple(
-            without_end(response, marks) if isinstance(response, str) else response
+            _reply(response, marks) if isinstance(response, str) else response
             for response in responses
         ),
     )
@@ -112,15 +102,23 @@ def as_is(prompt: str, response: str) -> Group:
 
 def without_end(response: str, marks: Marks) -> str:
     """The response without the end tokens and pads behind it, and without the white space between
-    those. The response's own white space stays."""
-    fillers = tuple(mark for mark in (marks.end, marks.eos, marks.pad) if mark)
+    those. The response's own white space stays.
+
+    Any token of a turn's end is an end: where the template writes `<|end|>` and `<|endoftext|>`, a
+    policy may stop after the first.
+    """
     end = len(response)
     while True:
         tail = len(response[:end].rstrip())
-        found = next((mark for mark in fillers if response.endswith(mark, 0, tail)), None)
+        found = next((mark for mark in marks.fillers if response.endswith(mark, 0, tail)), None)
         if found is None:
             return response[:end]
         end = tail - len(found)
+
+
+def _reply(text: str, marks: Marks) -> str:
+    """A reply without its end, and without what the template writes before every reply."""
+    return without_end(text.removeprefix(marks.opening), marks)
 
 
 def _without_start(text: str, marks: Marks) -> tuple[str, bool]:
@@ -143,13 +141,41 @@ def _find_turn(text: str, marks: Marks, prompt_length: int | None) -> int | None
         return None
     if prompt_length is None:
         at = text.rfind(marks.header)
-        return at if at >= 0 else None
+        return _first_channel(text, at, marks) if at >= 0 else None
     at = text.rfind(marks.header, 0, prompt_length - 1 + len(marks.header))
     if at < 0:
         return None
     prefill = text[at + len(marks.header) : prompt_length]
-    ended = marks.end in prefill if marks.end else bool(prefill.strip())
+    ends = [mark for mark in (marks.end, *marks.ends) if mark]
+    ended = any(mark in prefill for mark in ends) if ends else bool(prefill.strip())
     return None if ended else at
+
+
+def _first_channel(text: str, at: int, marks: Marks) -> int:
+    """Index of the first header of the reply whose last header is at `at`: gpt-oss writes its
+    reasoning and its answer as two messages, each with a header."""
+    while marks.channel:
+        earlier = text.rfind(marks.header, 0, at)
+        message = text[earlier + len(marks.header) : at]
+        is_own = message.startswith(marks.channel)
+        if earlier < 0 or not is_own or any(mark in message for mark in marks.header_tokens):
+            break
+        at = earlier
+    return at
+
+
+def _refuse_other_template(prompt: str, marks: Marks) -> None:
+    """Refuses a prompt that is in a template, but not in the served one. As the words of a user it
+    would be another text.
+
+    Raises:
+        InvalidRequest: the prompt's last turn is another template's.
+    """
+    if marks.header.strip() in prompt or ends_in_a_header(prompt):
+        raise InvalidRequest(
+            "the prompt ends in a turn of another chat template than the model's: send messages, "
+            "or start the server with --turn-marker TEXT, the text that stands before the response"
+        )
 
 
 def _unknown_span(marks: Marks, *, has_prompt: bool) -> str:

@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 RewardField = Literal["reward", "base_reward"]
 """Number that a field of an answer carries."""
 Truncation = Literal["error", "left"]
+EmptyResponses = Literal["score", "error"]
 
 TRAINERS = Group("Trainers' routes", sort_key=6)
 
@@ -36,3 +37,8 @@ class TrainerRoutes:
     )
     """What the trainers' routes do with text over the RM's window: error refuses the request; left
     drops the oldest context and keeps the response."""
+    empty_response: Annotated[
+        EmptyResponses, Parameter(name="--trainer-empty-response", group=TRAINERS)
+    ] = "score"
+    """What the trainers' routes do with a response that has no token: score gives the R of the
+    empty turn and no penalty; error refuses the request."""

@@ -67,9 +67,9 @@ def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
 
 async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
-) -> list[dict[str, Any]]:
-    """Scores every response, in order: `ResponseReward`s as dicts. An empty call gives an empty
-    list.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Scores every response, in order: `ResponseReward`s as dicts, and the answer's warnings. An
+    empty call gives empty lists.
 
     Raises:
         CandorError: `item` is the index of the text and `response` that of its response, if the
@@ -86,9 +86,11 @@ async def score_responses(
             sources.append((number, first))
             first += len(group.responses)
     if not groups:
-        return []
+        return [], []
     truncation = call.truncation or settings.truncation
-    request = ScoringRequest(tuple(groups), truncation=truncation)
+    request = ScoringRequest(
+        tuple(groups), truncation=truncation, empty_response=settings.empty_response
+    )
     try:
         answer = await rewarder.answer(request, deadline)
     except InvalidRequest as error:
@@ -96,7 +98,8 @@ async def score_responses(
             raise
         number, first = sources[error.item]
         raise error.at(number, first + (error.response or 0)) from None
-    return [response for result in answer["results"] for response in result["responses"]]
+    responses = [response for result in answer["results"] for response in result["responses"]]
+    return responses, answer["warnings"]
 
 
 async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
@@ -118,8 +121,9 @@ def to_groups(
 ) -> list[Group]:
     """The groups of one text.
 
-    A server without probes does not need the span of the response. If the response cannot be found,
-    such a server scores the text unchanged.
+    A server without probes and without a chat template does not need the span of the response: if
+    the response cannot be found, it scores the text unchanged. With a template it does not, because
+    a text without the template is not what the model was trained on.
     """
     marks, marker = rewarder.marks, settings.turn_marker
     if isinstance(text, Pair):
@@ -128,6 +132,6 @@ def to_groups(
     try:
         return [turns.split(text.text, marks, prompt=text.prompt, marker=marker)]
     except InvalidRequest as error:
-        if rewarder.served.everything:
+        if rewarder.served.everything or marks.header:
             raise error.at(number) from None
         return [turns.as_is("", text.text)]

@@ -97,6 +97,9 @@ class Metrics(Observer):
         self.errors = Counter(
             "candor_errors", "Requests that ended in this error", ["type"], registry=reg
         )
+        self.warnings = Counter(
+            "candor_warnings", "Requests scored with this warning", ["type"], registry=reg
+        )
         self.item_errors = Counter(
             "candor_item_errors", "Items whose scoring failed alone", ["type"], registry=reg
         )

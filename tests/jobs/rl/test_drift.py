@@ -24,7 +24,7 @@ def url() -> Iterator[str]:
 
 def send(url: str, responses: list[str]) -> list[dict[str, float]]:
     """Score them; S of each."""
-    body = {"items": [{"prompt": "The poem is", "responses": responses}]}
+    body = {"items": [{"prompt": "The poem is", "templated": True, "responses": responses}]}
     answer = score(url, body, headers={"Authorization": f"Bearer {API_KEY}"}).json()
     return [one["probes"] for one in answer["results"][0]["responses"]]
 

@@ -209,7 +209,7 @@ def provoke_alarm(url: str) -> None:
     long = [f" {word}" * 30 for word in ("good", "sea", "the", "of", "poem", "think", "blue")]
 
     def send(responses: list[str]) -> list[float]:
-        body = {"items": [{"prompt": "The poem is", "responses": responses}]}
+        body = {"items": [{"prompt": "The poem is", "templated": True, "responses": responses}]}
         answer = httpx2.post(f"{url}/v1/rewards", json=body).json()["results"][0]["responses"]
         return [one["probes"]["sycophancy"]["score"] for one in answer]
 

@@ -53,7 +53,7 @@ def test_its_refusals_arrive_as_typed_errors(url: str) -> None:
     with RewardClient(url, api_key=KEY) as client:
         client.wait_ready(60)
         with pytest.raises(PermanentError) as empty:
-            client.rewards([{"prompt": "a", "responses": ["b", ""]}])
+            client.rewards([{"prompt": "a", "templated": True, "responses": ["b", ""]}])
         with pytest.raises(PermanentError) as unknown:
             client.rewards(BODY["items"], {"flattery": {"lambda": 1.0}})
     assert (empty.value.type, empty.value.item, empty.value.response) == ("empty_response", 0, 1)

@@ -19,7 +19,7 @@ def test_the_three_flags_are_the_penalties_of_the_api() -> None:
         "c": {"closed_form": {"beta": 1.5}},
         "d": {"closed_form": {"beta": 2.0, "threshold": -0.25}},
     }
-    items = [{"prompt": "p", "responses": ["r"]}]
+    items = [{"prompt": "p", "templated": True, "responses": ["r"]}]
     RewardRequest.model_validate({"items": items, "penalties": penalties})
 
 

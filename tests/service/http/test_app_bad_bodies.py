@@ -11,23 +11,31 @@ from hypothesis import strategies as st
 
 from tests.service.serving import BODY, error_of, metric, one, score, send_bytes
 
-GOOD_ITEM = b'{"prompt":"p","responses":["a"]}'
+GOOD_ITEM = b'{"prompt":"p","templated":true,"responses":["a"]}'
 BAD: dict[str, tuple[bytes, int, str]] = {
     "empty body": (b"", 400, "JSON"),
     "not JSON": (b"{", 400, "JSON"),
     "not an object": (b"[]", 400, "must be an object"),
     "null": (b"null", 400, "must be an object"),
-    "not UTF-8": (b'{"items":[{"prompt":"\xff","responses":["a"]}]}', 400, "JSON"),
+    "not UTF-8": (b'{"items":[{"prompt":"\xff","templated":true,"responses":["a"]}]}', 400, "JSON"),
     "no items": (b"{}", 400, "items: is required"),
     "empty items": (b'{"items":[]}', 400, "items:"),
     "items is text": (b'{"items":"a"}', 400, "items: must be a valid array"),
-    "empty responses": (b'{"items":[{"prompt":"p","responses":[]}]}', 400, "items[0].responses"),
+    "empty responses": (
+        b'{"items":[{"prompt":"p","templated":true,"responses":[]}]}',
+        400,
+        "items[0].responses",
+    ),
     "response is a number": (
-        b'{"items":[' + GOOD_ITEM + b',{"prompt":"p","responses":["a",7]}]}',
+        b'{"items":[' + GOOD_ITEM + b',{"prompt":"p","templated":true,"responses":["a",7]}]}',
         400,
         "items[1].responses[1]: must be a valid string",
     ),
-    "empty response": (b'{"items":[{"prompt":"p","responses":[""]}]}', 422, "empty"),
+    "empty response": (
+        b'{"items":[{"prompt":"p","templated":true,"responses":[""]}]}',
+        422,
+        "empty",
+    ),
     "unknown role": (
         b'{"items":[{"messages":[{"role":"root","content":"x"}],"responses":["a"]}]}',
         400,
@@ -44,7 +52,11 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         400,
         "exactly one of",
     ),
-    "lone surrogate": (b'{"items":[{"prompt":"p","responses":["\\ud800"]}]}', 400, "JSON"),
+    "lone surrogate": (
+        b'{"items":[{"prompt":"p","templated":true,"responses":["\\ud800"]}]}',
+        400,
+        "JSON",
+    ),
     "unknown field": (b'{"items":[' + GOOD_ITEM + b'],"penaltys":{}}', 400, "penaltys: unknown"),
     "unknown probe": (
         b'{"items":[' + GOOD_ITEM + b'],"penalties":{"x":{"lambda":1}}}',
@@ -68,13 +80,18 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "unknown include": (b'{"items":[' + GOOD_ITEM + b'],"include":["logits"]}', 400, "include[0]"),
     "deep nesting": (b'{"items":' + b"[" * 5000, 400, "JSON"),
     "10,000 responses": (
-        b'{"items":[{"prompt":"p","responses":[' + b",".join([b'"a"'] * 10_000) + b"]}]}",
+        b'{"items":[{"prompt":"p","templated":true,"responses":['
+        + b",".join([b'"a"'] * 10_000)
+        + b"]}]}",
         400,
         "items[0].responses",
     ),
     "20,000 responses in 5 items": (
         b'{"items":['
-        + b",".join([b'{"prompt":"p","responses":[' + b",".join([b'"a"'] * 4000) + b"]}"] * 5)
+        + b",".join(
+            [b'{"prompt":"p","templated":true,"responses":[' + b",".join([b'"a"'] * 4000) + b"]}"]
+            * 5
+        )
         + b"]}",
         400,
         "20000 responses",
@@ -117,7 +134,9 @@ def test_a_bad_body_is_refused_by_name_and_the_next_good_one_is_answered(
 def test_the_item_and_the_response_to_blame_are_given(url: str) -> None:
     shape = error_of(send_bytes(url, BAD["response is a number"][0]))
     assert (shape.item, shape.response) == (1, 1)
-    body = {"items": [BODY["items"][0], {"prompt": "p", "responses": ["a", "b", ""]}]}
+    body = {
+        "items": [BODY["items"][0], {"prompt": "p", "templated": True, "responses": ["a", "b", ""]}]
+    }
     text = error_of(score(url, body))
     assert (text.type, text.item, text.response) == ("empty_response", 1, 2)
 
@@ -134,7 +153,9 @@ def test_a_penalty_that_overflows_is_refused_and_never_null(url: str) -> None:
     "body",
     [
         b'{"items":[' + b",".join([b"1"] * 1_000_000) + b"]}",
-        b'{"items":[{"prompt":"p","responses":[' + b",".join([b"1"] * 1_000_000) + b"]}]}",
+        b'{"items":[{"prompt":"p","templated":true,"responses":['
+        + b",".join([b"1"] * 1_000_000)
+        + b"]}]}",
         b'{"items":['
         + GOOD_ITEM
         + b"],"
@@ -146,7 +167,9 @@ def test_a_penalty_that_overflows_is_refused_and_never_null(url: str) -> None:
         + b",".join(b'"%d":1' % number for number in range(200_000))
         + b"}}",
         b'{"items":[' + GOOD_ITEM + b'],"' + b"x" * 2_000_000 + b'":1}',
-        b'{"items":[{"prompt":"p","responses":["a"]}],"truncation":"' + b"x" * 2_000_000 + b'"}',
+        b'{"items":[{"prompt":"p","templated":true,"responses":["a"]}],"truncation":"'
+        + b"x" * 2_000_000
+        + b'"}',
     ],
     ids=["items", "responses", "fields", "penalties", "long name", "long value"],
 )

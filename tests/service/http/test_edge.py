@@ -220,7 +220,15 @@ def test_the_key_and_the_texts_are_in_no_log_line_metric_or_answer() -> None:
     logs.configure("DEBUG", stream)
     try:
         with running(tiny_app(api_key=KEY)) as url:
-            body = {"items": [{"prompt": "canary-prompt", "responses": ["canary-response", ""]}]}
+            body = {
+                "items": [
+                    {
+                        "prompt": "canary-prompt",
+                        "templated": True,
+                        "responses": ["canary-response", ""],
+                    }
+                ]
+            }
             answers = [
                 score(url, body, headers={"authorization": f"Bearer {KEY}"}).text,
                 send_bytes(
@@ -351,7 +359,7 @@ def test_the_head_has_limits(url: str) -> None:
 
 
 def test_a_body_over_the_cap_is_413_whether_announced_or_chunked(url: str) -> None:
-    over = b'{"items":[{"prompt":"' + b"a" * 100_000 + b'","responses":["a"]}]}'
+    over = b'{"items":[{"prompt":"' + b"a" * 100_000 + b'","templated":true,"responses":["a"]}]}'
     announced = send_bytes(url, over)
 
     def pieces() -> Iterator[bytes]:
@@ -372,7 +380,7 @@ def test_a_real_65_mib_body_is_413_and_50_mib_is_read() -> None:
     with running(tiny_app()) as url:
         for mebibytes, expected in ((65, 413), (50, 422)):
             text = b"a" * (mebibytes * 1024 * 1024)
-            body = b'{"items":[{"prompt":"' + text + b'","responses":["a"]}]}'
+            body = b'{"items":[{"prompt":"' + text + b'","templated":true,"responses":["a"]}]}'
             response = send_bytes(url, body)
             assert response.status_code == expected
             assert len(response.content) < 1000

@@ -16,7 +16,7 @@ from candor.text.request import ChatMessage, Group, Messages, ScoringRequest, Te
 GOOD: dict[str, Any] = {
     "items": [
         {"messages": [{"role": "user", "content": "q"}], "responses": ["a", "b"]},
-        {"prompt": "p", "responses": ["c"]},
+        {"prompt": "p", "templated": True, "responses": ["c"]},
     ],
     "penalties": {"x": {"lambda": 1}, "y": {"kappa": 0.5}},
     "include": ["tokens"],
@@ -38,7 +38,7 @@ def test_the_form_in_the_docs_is_read() -> None:
     request = parsed()
     assert request.groups == (
         Group(Messages((ChatMessage("user", "q"),)), ("a", "b")),
-        Group(Text("p"), ("c",)),
+        Group(Text("p", is_meant=False), ("c",)),
     )
     assert request.penalties == {
         "x": PenaltyOverride.model_validate({"lambda": 1}),
@@ -48,7 +48,7 @@ def test_the_form_in_the_docs_is_read() -> None:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    request = parse(b'{"items":[{"prompt":"p","responses":["c"]}]}')
+    request = parse(b'{"items":[{"prompt":"p","templated":true,"responses":["c"]}]}')
     assert (request.penalties, request.want_tokens, request.truncation) == ({}, False, "error")
 
 
@@ -78,7 +78,12 @@ def test_a_context_is_messages_or_prompt_and_never_both_or_neither() -> None:
 
 
 def test_only_the_first_fault_is_told_and_where_it_is() -> None:
-    items = [GOOD["items"][0], {"prompt": "p", "responses": ["a", 1, 2, 3]}, 4, 5]
+    items = [
+        GOOD["items"][0],
+        {"prompt": "p", "templated": True, "responses": ["a", 1, 2, 3]},
+        4,
+        5,
+    ]
     error = refusal({"items": items, "truncation": "no"})
     assert str(error) == "items[1].responses[1]: must be a text, or an assistant's message"
     assert (error.item, error.response) == (1, 1)
@@ -93,7 +98,7 @@ def test_values_are_never_repeated_and_names_only_if_short_and_plain() -> None:
 
 
 def test_as_many_responses_and_penalties_as_allowed_and_no_more() -> None:
-    most = {"prompt": "p", "responses": ["a"] * MAX_RESPONSES}
+    most = {"prompt": "p", "templated": True, "responses": ["a"] * MAX_RESPONSES}
     parsed(items=[most])
     assert "items[0].responses" in str(
         refusal({"items": [most | {"responses": ["a"] * (MAX_RESPONSES + 1)}]})
@@ -119,5 +124,5 @@ def test_what_is_not_json_is_said_to_be_so(body: bytes) -> None:
 
 
 def test_a_pair_of_surrogates_is_a_character() -> None:
-    request = parse(b'{"items":[{"prompt":"p","responses":["\\ud83c\\udf0a"]}]}')
+    request = parse(b'{"items":[{"prompt":"p","templated":true,"responses":["\\ud83c\\udf0a"]}]}')
     assert request.groups[0].responses == ("\U0001f30a",)

@@ -134,9 +134,10 @@ def test_a_prompt_of_another_template_is_not_taken_apart_at_an_earlier_turn() ->
     marks = renderer(TURNS).marks()
     earlier = "<|im_start|>user\nA?<|im_end|>\n<|im_start|>assistant\nB.<|im_end|>\n"
     prompt = earlier + "<|other|>C?<|reply|>"
-    item = split(prompt + "D.", marks, prompt=prompt)
-    assert not isinstance(item.context, OpenTurn)
-    assert item == Group(Text(prompt), ("D.",))
+    with pytest.raises(InvalidRequest, match="another chat template"):
+        split(prompt + "D.", marks, prompt=prompt)
+    told = split(prompt + "D.", marks, prompt=prompt, marker="<|reply|>")
+    assert told == Group(Text(prompt), ("D.",))
 
 
 def test_a_prompt_that_is_not_there_is_not_believed() -> None:

@@ -144,7 +144,13 @@ def test_text_of_another_template_is_refused_until_a_prompt_or_a_marker_places_i
     assert (error["type"], error["item"]) == ("invalid_request", 1)
     assert "'prompts'" in error["message"]
     assert "--turn-marker" in error["message"]
-    items = [{"prompt": "Human: Is it good?\nAssistant:", "responses": [" It is very good."]}]
+    items = [
+        {
+            "prompt": "Human: Is it good?\nAssistant:",
+            "templated": True,
+            "responses": [" It is very good."],
+        }
+    ]
     expected = native(url, items)[0]["reward"]
     body = {"query": [text], "prompts": ["Human: Is it good?\nAssistant:"]}
     assert ask(url, "/get_reward", body)["rewards"] == pytest.approx([expected], abs=1e-5)

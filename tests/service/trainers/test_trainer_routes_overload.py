@@ -26,7 +26,11 @@ def test_a_full_queue_refuses_on_every_route_and_lets_the_trainer_back_in_later(
             free.wait(30)
 
     def fill() -> None:
-        score(url, {"items": [{"prompt": "p", "responses": ["z" * 40]}]}, timeout=60)
+        score(
+            url,
+            {"items": [{"prompt": "p", "templated": True, "responses": ["z" * 40]}]},
+            timeout=60,
+        )
 
     app = tiny_app(lambda metrics: load_tiny(metrics, before=before, max_queue_tokens=40))
     with running(app) as url:

@@ -157,7 +157,7 @@ def test_a_forward_that_hangs_turns_the_server_not_ready_until_it_ends() -> None
         return load_tiny(metrics, before=before, watchdog_s=0.3)
 
     with running(tiny_app(load)) as url:
-        body = {"items": [{"prompt": "p", "responses": ["z" * 33]}]}
+        body = {"items": [{"prompt": "p", "templated": True, "responses": ["z" * 33]}]}
         stuck = threading.Thread(target=lambda: score(url, body, timeout=60))
         stuck.start()
         try:

@@ -106,7 +106,9 @@ async def _score(options: ScoreOptions) -> Exit:
 async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> Row:
     """The fields that scoring adds to a row."""
     responses = _responses(row)
-    item: Row = {name: row[name] for name in ("messages", "prompt") if name in row}
+    item: Row = {
+        name: row[name] for name in ("messages", "tools", "prompt", "templated") if name in row
+    }
     try:
         texts = [response["text"] for response in responses]
         empty = [place for place, text in enumerate(texts) if text == ""]

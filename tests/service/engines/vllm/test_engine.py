@@ -160,7 +160,7 @@ BODY: dict[str, Any] = {
             "messages": [{"role": "user", "content": "What do you think of this poem? " * 8}],
             "responses": [OPENING + "Yes.", OPENING + "No, I do not.", "The sea.", "The sea."],
         },
-        {"prompt": "The poem is", "responses": [" about the sea, " * 30]},
+        {"prompt": "The poem is", "templated": True, "responses": [" about the sea, " * 30]},
     ],
     "include": ["tokens"],
 }
@@ -202,7 +202,9 @@ def test_a_context_is_computed_once_and_a_response_always(served: ServedVllm) ->
 
 
 def test_a_text_may_fill_the_window_and_no_more(served: ServedVllm) -> None:
-    long = {"items": [{"prompt": "The" * 9, "responses": ["Good.", " sea" * 1200]}]}
+    long = {
+        "items": [{"prompt": "The" * 9, "templated": True, "responses": ["Good.", " sea" * 1200]}]
+    }
     for url in served.url, served.packed:
         answer = score(url, long)
         assert answer.status_code == 422
@@ -210,7 +212,10 @@ def test_a_text_may_fill_the_window_and_no_more(served: ServedVllm) -> None:
             "too_long",
             1,
         )
-    full = {"items": [{"prompt": "The sea. " * 500, "responses": ["Good."]}], "truncation": "left"}
+    full = {
+        "items": [{"prompt": "The sea. " * 500, "templated": True, "responses": ["Good."]}],
+        "truncation": "left",
+    }
     found, expected = (score(url, full).json()["results"] for url in (served.url, served.packed))
     (one,) = found[0]["responses"]
     assert (one["num_tokens"], one["truncated"]) == (1024, True)
@@ -224,7 +229,11 @@ def test_when_vllm_dies_the_request_fails_and_the_server_is_not_ready(served: Se
     def ask_until_it_fails() -> None:
         for turn in count():
             texts = [f" sea {turn} {n}" + " is" * 400 for n in range(64)]
-            many = {"items": [{"prompt": "The", "responses": [text]} for text in texts]}
+            many = {
+                "items": [
+                    {"prompt": "The", "templated": True, "responses": [text]} for text in texts
+                ]
+            }
             answers.append(score(served.url, many, timeout=60))
             if answers[-1].status_code != 200:
                 return
