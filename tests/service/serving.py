@@ -32,7 +32,7 @@ from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings
 from candor.watch.drift_reference import MIN_WINDOW, DriftReference
 from candor.watch.metrics import Metrics
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.tiny import TURNS, tiny_llama, tiny_tokenizer
 
 LAMBDA = 0.5
 WEIGHTS = "0" * 64
@@ -121,8 +121,8 @@ def tiny_probes(*, monitor: bool = True) -> dict[str, ServedProbe]:
     return served
 
 
-def tiny_reward_model() -> RewardModel:
-    tokenizer = tiny_tokenizer()
+def tiny_reward_model(template: str | None = TURNS) -> RewardModel:
+    tokenizer = tiny_tokenizer(template=template)
     return RewardModel(
         id="tiny",
         model=tiny_llama(),
@@ -144,6 +144,7 @@ def load_tiny(
     served: Mapping[str, ServedProbe] | None = None,
     before: Callable[[Sequence[Item]], None] | None = None,
     drift_reference: DriftReference | None = None,
+    template: str | None = TURNS,
     **settings: Any,
 ) -> Rewarder:
     """`candor.assemble` on a tiny Llama, with `tiny_probes` unless others are given.
@@ -153,7 +154,7 @@ def load_tiny(
         settings: fields of `Settings` that are not as in `TINY`.
     """
     asked = Settings(**(TINY | settings))
-    model = tiny_reward_model()
+    model = tiny_reward_model(template)
     probes = Served(tiny_probes() if served is None else served)
     engine = start_engine(asked, model, probes, build_prefix_cache(asked, metrics))
     if before is not None:

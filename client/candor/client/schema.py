@@ -46,7 +46,10 @@ class Wire(BaseModel):
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 """Types of a part that is text, in OpenAI's chat and responses APIs."""
 
-OTHER_FIELDS = ("name", "tool_calls", "tool_call_id", "reasoning_content")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Names of what the assistant thought: of DeepSeek and vLLM, of newer vLLM, of gpt-oss."""
+
+OTHER_FIELDS = ("name", "tool_calls", "tool_call_id", *REASONING_FIELDS)
 """Fields of a message beside its role and its content."""
 
 
@@ -63,6 +66,8 @@ def text_or_parts(value: object) -> object:
         return value
     if not isinstance(value, list):
         raise ValueError("must be a text, a list of text parts, or null")
+    if not value:
+        raise ValueError("must have at least one part")
     parts: list[TextPart] = []
     for number, part in enumerate(value):
         kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
@@ -123,6 +128,8 @@ class Message(BaseModel):
     reasoning_content: str | None = Field(
         None, description="What the assistant thought before its content."
     )
+    reasoning: str | None = Field(None, description="The same, by vLLM's newer name.")
+    thinking: str | None = Field(None, description="The same, as gpt-oss's template names it.")
 
     @model_validator(mode="after")
     def known_and_complete(self) -> Message:

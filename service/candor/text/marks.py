@@ -24,7 +24,7 @@ template that strips white space leaves it unchanged."""
 USER_STAND_IN = "CandorQuestionGoesHere"
 
 REASONING = re.compile(r"<\|?(?:\w+:)?think(?:ing)?\|?>|\[THINK\]|<reason(?:ing)?>|<\|channel\|>")
-"""Marks that open reasoning. They belong to the reply, also where a generation prompt writes one."""
+"""Marks that open reasoning. They belong to the reply, even if a generation prompt writes one."""
 
 END_NAMES = frozenset(
     (

@@ -437,9 +437,11 @@ class Conversation:
             self._start = start, cut, shared
         kept = text[written.start :] if self._truncation == "left" else text
         if len(kept) > many and self._tokeniser.exceeds(kept, self._max_length):
+            what = "the response alone" if self._truncation == "left" else "context and response"
             raise TooLong(
-                f"{'the response alone' if self._truncation == 'left' else 'the text'} has more "
-                f"than {self._max_length} tokens, which is the model's window"
+                f"{what} has more than {self._max_length} tokens and the model takes "
+                f"{self._max_length}; shorten it"
+                + (" or send truncation='left'" if self._truncation == "error" else "")
             )
         return self._start[1], self._start[2]
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from candor.client.schema import REASONING_FIELDS
 from candor.errors import InvalidMessages
 from candor.text.request import ChatMessage
 
@@ -30,7 +31,7 @@ _MAX_SHAPE, _MAX_SHAPES = 16_384, 512
 
 OMITTED = {
     "name": "'name'",
-    "reasoning_content": "'reasoning_content'",
+    **{name: f"'{name}'" for name in REASONING_FIELDS},
     "content beside tool_calls": "the 'content' beside 'tool_calls'",
     "system": "the system's message",
     "developer": "the developer's message",

@@ -29,7 +29,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "response is a number": (
         b'{"items":[' + GOOD_ITEM + b',{"prompt":"p","templated":true,"responses":["a",7]}]}',
         400,
-        "items[1].responses[1]: must be a valid string",
+        "items[1].responses[1]: must be a text, or an assistant's message",
     ),
     "empty response": (
         b'{"items":[{"prompt":"p","templated":true,"responses":[""]}]}',
@@ -44,7 +44,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "content parts": (
         b'{"items":[{"messages":[{"role":"user","content":[]}],"responses":["a"]}]}',
         400,
-        "items[0].messages[0].content: must be a valid string",
+        "items[0].messages[0].content: must have at least one part",
     ),
     "no context": (b'{"items":[{"responses":["a"]}]}', 400, "exactly one of"),
     "two contexts": (
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "over-long": (
         json.dumps(one("word " * 5000)).encode(),
         422,
-        "the model takes 256",
+        "the limit is 8192",
     ),
     "far over-long": (json.dumps(one("a" * 1_000_000)).encode(), 422, ""),
 }

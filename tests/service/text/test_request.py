@@ -38,7 +38,7 @@ def test_the_form_in_the_docs_is_read() -> None:
     request = parsed()
     assert request.groups == (
         Group(Messages((ChatMessage("user", "q"),)), ("a", "b")),
-        Group(Text("p", is_meant=False), ("c",)),
+        Group(Text("p", is_meant=True), ("c",)),
     )
     assert request.penalties == {
         "x": PenaltyOverride.model_validate({"lambda": 1}),

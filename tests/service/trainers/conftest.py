@@ -6,10 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from candor.trainers.options import TrainerRoutes
 from tests.service.serving import running, tiny_app
 
 
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     with running(tiny_app()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def strict() -> Iterator[str]:
+    """A server that refuses responses without a token."""
+    with running(tiny_app(trainers=TrainerRoutes(empty_response="error"))) as url:
         yield url

@@ -98,14 +98,19 @@ def with_empty_response(golden: Golden) -> Any:
 
 
 @answerable
-def test_a_text_without_a_response_refuses_the_whole_request(url: str, golden: Golden) -> None:
+def test_a_text_without_a_response_ends_no_run_unless_the_server_is_told_so(
+    url: str, strict: str, golden: Golden
+) -> None:
     if "input_ids" in golden.body:
         body = {"input_ids": [[10_000]]}
         expected = (400, "invalid_request")
     else:
         body = with_empty_response(golden)
         expected = (422, "empty_response")
-    response = httpx2.post(url + golden.path, json=body)
+        scored = httpx2.post(url + golden.path, json=body)
+        assert scored.status_code == 200
+        assert "empty_response" in scored.headers["x-candor-warnings"]
+    response = httpx2.post(strict + golden.path, json=body)
     error = response.json()["error"]
     assert (response.status_code, error["type"]) == expected
     assert (error["item"], error["retryable"]) == (0, False)

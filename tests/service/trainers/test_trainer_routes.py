@@ -136,7 +136,7 @@ def test_prompts_place_the_response_where_a_policy_writes_a_turn_of_its_own(url:
     assert abs(score - last["sycophancy"]["score"]) > 1e-3
 
 
-def test_text_of_another_template_is_refused_until_a_prompt_or_a_marker_places_its_response(
+def test_text_of_another_template_is_refused_until_a_marker_places_its_response(
     url: str,
 ) -> None:
     text = "Human: Is it good?\nAssistant: It is very good."
@@ -153,20 +153,20 @@ def test_text_of_another_template_is_refused_until_a_prompt_or_a_marker_places_i
     ]
     expected = native(url, items)[0]["reward"]
     body = {"query": [text], "prompts": ["Human: Is it good?\nAssistant:"]}
-    assert ask(url, "/get_reward", body)["rewards"] == pytest.approx([expected], abs=1e-5)
+    assert "another chat template" in refused(url, "/get_reward", body)["message"]
     with running(tiny_app(trainers=TrainerRoutes(turn_marker="\nAssistant:"))) as marked:
         got = ask(marked, "/get_reward", {"query": [text]})["rewards"]
+        assert ask(marked, "/get_reward", body)["rewards"] == got
         served = ask(marked, "/get_reward", {"query": [QUERY]})["rewards"]
     assert got == pytest.approx([expected], abs=1e-5)
     assert served == pytest.approx([native(url, ITEMS)[0]["reward"]], abs=1e-5)
 
 
-def test_without_a_probe_the_reward_needs_no_span(url: str) -> None:
+def test_a_text_without_the_template_is_refused_with_and_without_a_probe() -> None:
     text = "Human: Is it good?\nAssistant: It is very good."
     with running(tiny_app(lambda metrics: load_tiny(metrics, served={}))) as bare:
-        got = ask(bare, "/get_reward", {"query": [text]})["rewards"]
-        whole = native(bare, [{"prompt": "", "responses": [text]}])
-    assert got == pytest.approx([whole[0]["reward"]], abs=1e-5)
+        assert "--turn-marker" in refused(bare, "/get_reward", {"query": [text]})["message"]
+        assert ask(bare, "/get_reward", {"query": [QUERY]})["rewards"]
     monitored = {name: one for name, one in tiny_probes().items() if one.monitor}
     with running(tiny_app(lambda metrics: load_tiny(metrics, served=monitored))) as watched:
         # A monitor reads the response too, so it must not silently get another span.
