@@ -15,7 +15,26 @@ from candor.errors import InvalidRequest
 MAX_LISTED_FAULTS = 1000
 """A body with more faults gets a general message, because listing the faults is expensive."""
 
+MAX_OBJECTS = 131_072
+"""JSON objects in a body: items, messages, parts. Each costs microseconds before the queue can
+refuse the request."""
+
+_OBJECT = re.compile(rb'\{\s*"')
+"""The start of an object. Inside a text the quote would be escaped."""
+
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def refuse_many_objects(body: bytes) -> None:
+    """Refuses a body of more objects than `MAX_OBJECTS`, before it is parsed.
+
+    Raises:
+        InvalidRequest: it has more.
+    """
+    if body.count(b"{") > MAX_OBJECTS and len(_OBJECT.findall(body)) > MAX_OBJECTS:
+        raise InvalidRequest(
+            f"the body has more than {MAX_OBJECTS} items, messages and parts: send several requests"
+        )
 
 
 def first_fault_as_error(error: ValidationError) -> InvalidRequest:

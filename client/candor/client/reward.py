@@ -2,7 +2,8 @@
 code.
 
     with RewardClient("http://127.0.0.1:8000") as client:
-        reply = client.rewards([{"prompt": "2+2=", "templated": True, "responses": ["4", "5, as you say!"]}])
+        question = {"messages": [{"role": "user", "content": "2+2="}]}
+        reply = client.rewards([{**question, "responses": ["4", "5, as you say!"]}])
         print(reply.results[0].responses[0].reward)
 
 The two classes are thin. `candor.client.wire` makes requests and checks replies,

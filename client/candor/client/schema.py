@@ -10,7 +10,7 @@ Unknown fields are refused: a mistyped `penaltys` that is ignored would be a wro
 
 from __future__ import annotations
 
-import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,6 +29,9 @@ MAX_RESPONSES = 4096
 
 MAX_ITEMS = 16_384
 """Items in one request, and responses over all items of one request."""
+
+MAX_VALUES = 65_536
+"""Values in the tools of an item, or in the tool calls of a message."""
 
 MAX_PENALTIES = 64
 """Probe names in `penalties`."""
@@ -90,10 +93,19 @@ def finite_objects(value: list[dict[str, Any]] | None) -> list[dict[str, Any]] |
     """Refuses empty objects and numbers that JSON does not have."""
     if not all(value or ()):
         raise ValueError("an object in the list is empty")
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError, RecursionError):
-        raise ValueError("must be JSON with finite numbers") from None
+    waiting: list[Any] = list(value or ())
+    num_seen = 0
+    while waiting:
+        num_seen += 1
+        if num_seen > MAX_VALUES:
+            raise ValueError(f"has more than {MAX_VALUES} values")
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise ValueError("must be JSON with finite numbers")
     return value
 
 

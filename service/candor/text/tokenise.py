@@ -44,11 +44,11 @@ class Tokeniser:
         self.added = tuple(sorted(tokenizer.get_added_vocab(), key=len, reverse=True))
         """The texts of the added tokens, longest first."""
         # A token that is a part of another one may turn out to be that other one.
-        self._cuttable = frozenset(
-            tokenizer.get_added_vocab()[text]
+        self._cuttable = {
+            tokenizer.get_added_vocab()[text]: text
             for text in self.added
             if not any(other != text and text in other for other in self.added)
-        )
+        }
 
     def whole(self, text: str) -> tuple[Ids, Spans]:
         """Token ids with at most one BOS, and each token's character span.
@@ -84,10 +84,16 @@ class Tokeniser:
             at = begin
         return len(text) - at
 
-    def last_added(self, ids: Ids, spans: Spans, before: int) -> int | None:
-        """Index of the last added token that ends before the character `before`, or None."""
+    def last_added(self, text: str, ids: Ids, spans: Spans, before: int) -> int | None:
+        """Index of the last added token that ends before the character `before`, or None.
+
+        The id alone does not tell: `<unk>` is an added token, and also what the model makes of a
+        letter that it does not know.
+        """
         for index in range(len(ids) - 1, 0, -1):
-            if spans[index][1] < before and ids[index] in self._cuttable:
+            low, high = spans[index]
+            token = self._cuttable.get(ids[index])
+            if high < before and token is not None and text[low:high].strip() == token.strip():
                 return index
         return None
 
@@ -120,7 +126,7 @@ class SharedStart:
         if self._fails or not text.startswith(self._start):
             return self._tokeniser.whole(text)
         if self._kept is None:
-            return self._keep(*self._tokeniser.whole(text))
+            return self._keep(text)
         ids, spans = self._kept
         more_ids, more = self._tokeniser._encode(text[self._cut :])
         more_spans = [(low + self._cut, high + self._cut) for low, high in more]
@@ -132,9 +138,10 @@ class SharedStart:
             return right
         return found
 
-    def _keep(self, ids: Ids, spans: Spans) -> tuple[Ids, Spans]:
-        """Keeps the tokens before the last added token of the start."""
-        index = self._tokeniser.last_added(ids, spans, len(self._start))
+    def _keep(self, text: str) -> tuple[Ids, Spans]:
+        """Tokenises the first text, and keeps what stands before the last added token."""
+        ids, spans = self._tokeniser.whole(text)
+        index = self._tokeniser.last_added(text, ids, spans, len(self._start))
         if index is None:
             self._fails = True
         else:

@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
-from candor.invalid import first_fault_as_error
+from candor.invalid import first_fault_as_error, refuse_many_objects
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
@@ -27,6 +27,7 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         InvalidRequest: the body is not a JSON object, fits no contract, or has a field of the wrong
             type.
     """
+    refuse_many_objects(content)
     try:
         loaded = orjson.loads(content)
     except orjson.JSONDecodeError:
