@@ -21,7 +21,7 @@ from candor.client.schema import (
     RewardRequest,
 )
 from candor.errors import InvalidRequest
-from candor.invalid import first_fault_as_error, refuse_many_objects
+from candor.invalid import MAX_OBJECTS, first_fault_as_error, refuse_many_objects
 
 Truncation = Literal["error", "left"]
 Empty = Literal["error", "score"]
@@ -173,7 +173,8 @@ def parse(body: bytes) -> ScoringRequest:
         InvalidRequest: the message says where the fault is. It never repeats a value, and it
             repeats a field's name only if the name is short and plain.
     """
-    refuse_many_objects(body)
+    if len(body) > MAX_OBJECTS:
+        refuse_many_objects(body)
     try:
         return from_wire(RewardRequest.model_validate_json(body, strict=True))
     except ValidationError as error:
