@@ -7,23 +7,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from candor.http import openapi
 from candor.http.state import cancel_when_client_disconnects, get_ready_rewarder, get_state
-from candor.trainers import (
-    align_anything,
-    llama_factory,
-    openrlhf,
-    sglang,
-    slime,
-    tei,
-    vllm,
-    vllm_pairs,
-)
+from candor.trainers import align_anything, llama_factory, openrlhf, sglang, slime, tei
 from candor.trainers.contract import Contract, ContractAnswer
-from candor.trainers.translate import read_call, score_responses, understand
+from candor.trainers.translate import read_call, score_responses, understand, write_answer
+from candor.trainers.vllm import pairs, texts
 
 Contracts = Sequence[Contract[Any]]
 
@@ -31,14 +22,14 @@ ROUTES: dict[str, Contracts] = {
     "/get_reward": (openrlhf.CONTRACT, align_anything.CONTRACT),
     "/slime": (slime.CONTRACT,),
     "/slime/keyed": (slime.KEYED,),
-    "/classify": (vllm.CLASSIFY, sglang.CONTRACT),
-    "/pooling": (vllm.POOLING,),
-    "/v1/embeddings": (vllm.EMBEDDINGS,),
-    "/score": (vllm_pairs.SCORE,),
-    "/v1/score": (vllm_pairs.SCORE,),
-    "/rerank": (vllm_pairs.RERANK, tei.RERANK),
-    "/v1/rerank": (vllm_pairs.RERANK,),
-    "/v2/rerank": (vllm_pairs.RERANK,),
+    "/classify": (texts.CLASSIFY, sglang.CONTRACT),
+    "/pooling": (texts.POOLING,),
+    "/v1/embeddings": (texts.EMBEDDINGS,),
+    "/score": (pairs.SCORE,),
+    "/v1/score": (pairs.SCORE,),
+    "/rerank": (pairs.INFINITY, pairs.RERANK, tei.RERANK),
+    "/v1/rerank": (pairs.INFINITY, pairs.RERANK),
+    "/v2/rerank": (pairs.RERANK,),
     "/predict": (tei.PREDICT,),
     "/v1/score/evaluation": (llama_factory.CONTRACT,),
 }
@@ -66,7 +57,7 @@ def endpoint(contracts: Contracts) -> Callable[[Request], Awaitable[Response]]:
             settings=settings,
         )
         return Response(
-            orjson.dumps(contract.write(body, scored)),
+            write_answer(contract, body, scored),
             media_type="application/json",
             headers=warning_header(warnings),
         )
@@ -93,8 +84,9 @@ def trainers_router() -> APIRouter:
             methods=["POST"],
             summary=" or ".join(contract.client for contract in contracts),
             description=(
-                "A translation of `POST /v1/rewards`. Unknown fields are ignored. A request is "
-                "scored as a whole or refused."
+                "A translation of `POST /v1/rewards`. A field that would change a reward is "
+                "honoured or refused, and a field that the route does not have is refused. A null "
+                "counts as an absent field. A request is scored as a whole or refused."
             ),
             responses=openapi.contract_responses(contracts),
             openapi_extra=openapi.contract_body(contracts),

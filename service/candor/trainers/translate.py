@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault_as_error
+from candor.probes.identity import template_sha256
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
-from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
+from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, ScoreCall
+from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
 
@@ -24,8 +26,8 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
     """Finds the contract that fits a body, and validates the body.
 
     Raises:
-        InvalidRequest: the body is not a JSON object, fits no contract, or has a field of the wrong
-            type.
+        InvalidRequest: the body is not a JSON object, fits no contract, has a field of the wrong
+            type, or has a field that the contract does not know or cannot honour.
     """
     try:
         loaded = orjson.loads(content)
@@ -33,6 +35,9 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(loaded, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if len(loaded) > MAX_FIELDS:
+        raise InvalidRequest(f"the body has {len(loaded)} fields; no route takes {MAX_FIELDS}")
+    loaded = {name: value for name, value in loaded.items() if value is not None}
     contract = next((each for each in contracts if each.fits(loaded)), None)
     if contract is None:
         raise InvalidRequest(
@@ -42,6 +47,11 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
         fault = first_fault_as_error(error)
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "extra_forbidden":
+            fault = InvalidRequest(
+                f"{fault.message}: leave it out, because a field that {contract.client} does not "
+                "have here could change the reward; docs/trainers.md lists the fields of each route"
+            )
     raise fault
 
 
@@ -65,6 +75,18 @@ def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
+def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> bytes:
+    """The answer's JSON.
+
+    Raises:
+        InvalidRequest: the form that the body asks for cannot hold the rewards.
+    """
+    try:
+        return orjson.dumps(contract.write(body, scored))
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
 async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -75,6 +97,7 @@ async def score_responses(
         CandorError: `item` is the index of the text and `response` that of its response, if the
             error concerns one response.
     """
+    check_expectations(rewarder, call)
     texts = await decode_token_ids(rewarder, call.texts)
     groups: list[Group] = []
     sources: list[tuple[int, int]] = []
@@ -100,6 +123,38 @@ async def score_responses(
         raise error.at(number, first + (error.response or 0)) from None
     responses = [response for result in answer["results"] for response in result["responses"]]
     return responses, answer["warnings"]
+
+
+def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
+    """Checks that the server makes the texts that the body expects.
+
+    Raises:
+        InvalidRequest: the body sends another chat template, or asks for another number of BOS
+            tokens than the one that every text gets.
+    """
+    template, served = call.chat_template, rewarder.model.template_sha256
+    if template is not None and template_sha256(template) != served:
+        raise InvalidRequest(
+            "'chat_template' is not the served model's template, which is part of its reward; "
+            "leave it out, or send the templated text as 'input'"
+        )
+    bos = rewarder.marks.bos
+    if not bos or call.special_tokens is None:
+        return
+    for number, text in enumerate(call.texts):
+        if isinstance(text, Pair) and call.special_tokens:
+            raise InvalidRequest(
+                "'add_special_tokens': true would write a second BOS before these messages; leave "
+                "it out",
+                item=number,
+            )
+        flat = text.text if isinstance(text, Flat) else None
+        if isinstance(flat, str) and not call.special_tokens and not flat.startswith(bos):
+            raise InvalidRequest(
+                "'add_special_tokens': false, but this text has no BOS, and the server gives every "
+                "text one; leave the field out",
+                item=number,
+            )
 
 
 async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
