@@ -64,12 +64,14 @@ class ContractAnswer:
     """The data from which a contract writes its answer."""
 
     responses: list[dict[str, Any]]
-    """`ResponseReward`s as dicts, in the order of the body."""
+    """`ResponseReward`s as dicts, in the order of the body. On `/tokenize` their tokens instead."""
     probes: tuple[str, ...]
     """Names of the penalised probes; monitors are not in it."""
     model: str
     request_id: str
     created: int
+    max_length: int
+    """The model's window in tokens."""
     settings: TrainerRoutes
 
     @property

@@ -30,12 +30,12 @@ from candor.trainers.fields import (
     Priority,
     Refused,
     User,
+    Vectors,
 )
 from candor.trainers.openrlhf import QUERY
 
 Routing = Annotated[Any, Harmless("it says which worker does the work")]
 Tracing = Annotated[Any, Harmless("it says what is logged")]
-Vectors = Annotated[Any, Refused("this server takes texts and token ids, not vectors", ([],))]
 
 
 class SGLangBody(Body):

@@ -21,6 +21,9 @@ from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, Score
 from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
+Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""What a route answers of each response, in order, and the warnings."""
+
 
 def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
     """Finds the contract that fits a body, and validates the body.
@@ -89,7 +92,7 @@ def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> 
 
 async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> Outcome:
     """Scores every response, in order: `ResponseReward`s as dicts, and the answer's warnings. An
     empty call gives empty lists.
 
@@ -99,12 +102,15 @@ async def score_responses(
     """
     check_expectations(rewarder, call)
     texts = await decode_token_ids(rewarder, call.texts)
+    # A probe reads the response alone; and a text without the template that the model has is not
+    # what the model was trained on.
+    spans_needed = bool(rewarder.served.everything or rewarder.marks.header)
     groups: list[Group] = []
     sources: list[tuple[int, int]] = []
     """For each group: the number of its text, and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
-        for group in to_groups(text, number, rewarder, settings):
+        for group in to_groups(text, number, rewarder, settings, spans_needed=spans_needed):
             groups.append(group)
             sources.append((number, first))
             first += len(group.responses)
@@ -125,6 +131,28 @@ async def score_responses(
     return responses, answer["warnings"]
 
 
+async def tokens_of(
+    rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
+) -> Outcome:
+    """The tokens that scoring would read, of every response. Nothing is scored.
+
+    Raises:
+        CandorError: as `score_responses`.
+    """
+    check_expectations(rewarder, call)
+    groups = [
+        group
+        for number, text in enumerate(call.texts)
+        for group in to_groups(text, number, rewarder, settings, spans_needed=False)
+    ]
+    truncation = call.truncation or settings.truncation
+    request = ScoringRequest(
+        tuple(groups), truncation=truncation, empty_response=settings.empty_response
+    )
+    items = await rewarder.encode(request, deadline)
+    return [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items], []
+
+
 def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
     """Checks that the server makes the texts that the body expects.
 
@@ -138,18 +166,21 @@ def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
             "'chat_template' is not the served model's template, which is part of its reward; "
             "leave it out, or send the templated text as 'input'"
         )
-    bos = rewarder.marks.bos
-    if not bos or call.special_tokens is None:
-        return
+    marks, wanted = rewarder.marks, call.special_tokens
     for number, text in enumerate(call.texts):
-        if isinstance(text, Pair) and call.special_tokens:
-            raise InvalidRequest(
-                "'add_special_tokens': true would write a second BOS before these messages; leave "
-                "it out",
-                item=number,
-            )
-        flat = text.text if isinstance(text, Flat) else None
-        if isinstance(flat, str) and not call.special_tokens and not flat.startswith(bos):
+        if isinstance(text, Pair):
+            if wanted and marks.adds_bos and marks.writes_bos:
+                raise InvalidRequest(
+                    "'add_special_tokens': true would write a second BOS before these messages; "
+                    "leave the field out",
+                    item=number,
+                )
+        elif (
+            wanted is False
+            and isinstance(text.text, str)
+            and (marks.adds_bos or marks.writes_bos)
+            and not text.text.startswith(marks.bos)
+        ):
             raise InvalidRequest(
                 "'add_special_tokens': false, but this text has no BOS, and the server gives every "
                 "text one; leave the field out",
@@ -172,13 +203,18 @@ async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> 
 
 
 def to_groups(
-    text: Flat | Pair, number: int, rewarder: Rewarder, settings: TrainerRoutes
+    text: Flat | Pair,
+    number: int,
+    rewarder: Rewarder,
+    settings: TrainerRoutes,
+    *,
+    spans_needed: bool,
 ) -> list[Group]:
     """The groups of one text.
 
-    A server without probes and without a chat template does not need the span of the response: if
-    the response cannot be found, it scores the text unchanged. With a template it does not, because
-    a text without the template is not what the model was trained on.
+    Args:
+        spans_needed: whether a text is refused if its response cannot be found. Else it is taken
+            unchanged, all of it as the response.
     """
     marks, marker = rewarder.marks, settings.turn_marker
     if isinstance(text, Pair):
@@ -187,6 +223,6 @@ def to_groups(
     try:
         return [turns.split(text.text, marks, prompt=text.prompt, marker=marker)]
     except InvalidRequest as error:
-        if rewarder.served.everything or marks.header:
+        if spans_needed:
             raise error.at(number) from None
         return [turns.as_is("", text.text)]

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, FailFast, Field
 
-from candor.client.schema import MAX_ITEMS, MAX_RESPONSES
+from candor.client.schema import MAX_ITEMS, MAX_RESPONSES, text_or_parts
 from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall
 from candor.trainers.fields import Refused
 from candor.trainers.vllm.texts import Activated, VllmBody, example_answer, openai_list
@@ -26,7 +26,7 @@ NOT_TEXT = frozenset({"image", "image_url", "images", "video", "video_url", "aud
 
 
 def text_of(value: object) -> str:
-    """The text of a text, of `{"text": ...}`, of `{"content": [...]}`, or of a list of text parts.
+    """The text of a text, of `{"text": ...}`, of `{"content": ...}`, or of a list of text parts.
 
     Raises:
         ValueError: the value is none of these, or holds more than text.
@@ -36,32 +36,20 @@ def text_of(value: object) -> str:
     if isinstance(value, dict) and not NOT_TEXT & value.keys():
         if isinstance(value.get("text"), str) and "content" not in value:
             return str(value["text"])
-        if value.keys() == {"content"}:
+        if value.keys() == {"content"} and not isinstance(value["content"], dict):
             return text_of(value["content"])
-    if isinstance(value, list) and value and all(map(is_text_part, value)):
-        return "\n".join(part["text"] for part in value)  # vLLM joins parts in this way
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        parts = text_or_parts(value)
+        assert isinstance(parts, list)
+        return "".join(part.text for part in parts)
     raise ValueError(
         "must be a text, an object with 'text', or content parts of type text; not token ids"
     )
 
 
-def is_text_part(part: object) -> bool:
-    return (
-        isinstance(part, dict)
-        and part.keys() <= {"type", "text"}
-        and part.get("type", "text") == "text"
-        and isinstance(part.get("text"), str)
-    )
-
-
 def as_list(value: object) -> object:
-    """A single text as a list of one. A list of content parts is one text."""
-    parts = isinstance(value, list) and bool(value) and all(map(is_typed_part, value))
-    return [value] if parts or isinstance(value, str | dict) else value
-
-
-def is_typed_part(part: object) -> bool:
-    return isinstance(part, dict) and "type" in part
+    """A single text as a list of one. A list is a list of texts, never the parts of one text."""
+    return [value] if isinstance(value, str | dict) else value
 
 
 def check_text(value: object) -> object:

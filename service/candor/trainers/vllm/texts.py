@@ -26,8 +26,8 @@ from candor.trainers.contract import (
     ContractAnswer,
     Flat,
     Inputs,
-    Pair,
     MaybeTools,
+    Pair,
     ScoreCall,
     pair_from_messages,
 )
@@ -41,6 +41,7 @@ from candor.trainers.fields import (
     Priority,
     Refused,
     User,
+    Vectors,
 )
 from candor.trainers.openrlhf import QUERY
 
@@ -117,16 +118,9 @@ Conversations = Annotated[
 ]
 
 
-class InputBody(VllmBody):
-    """Texts, or conversations that end with the response."""
+class TemplateBody(Body):
+    """The fields that say how messages become a text."""
 
-    input: Inputs | None = None
-    messages: Conversations = Field(
-        None,
-        description="In place of `input`: one conversation, or a list of them. The last message of "
-        "each is scored.",
-    )
-    tools: MaybeTools = Field(None, description="The tools of `messages`, for the template.")
     add_special_tokens: bool | None = Field(
         None,
         description="A text gets the template's one BOS. A body that asks for none, or for a "
@@ -143,6 +137,18 @@ class InputBody(VllmBody):
         Any, Refused("the template is applied as the model was trained with it", ({},))
     ] = None
     media_io_kwargs: Media = None
+
+
+class InputBody(VllmBody, TemplateBody):
+    """Texts, or conversations that end with the response."""
+
+    input: Inputs | None = None
+    messages: Conversations = Field(
+        None,
+        description="In place of `input`: one conversation, or a list of them. The last message of "
+        "each is scored.",
+    )
+    tools: MaybeTools = Field(None, description="The tools of `messages`, for the template.")
 
     @model_validator(mode="before")
     @classmethod
@@ -233,8 +239,8 @@ class EmbeddingsBody(InputBody, Encoded):
         Any, Refused("it would make the vector of one number 1 or -1", (False,))
     ] = None
     rid: Annotated[Any, Harmless("SGLang's answer does not repeat it")] = None
-    embed_overrides: Media = None
-    embed_override_token_id: Media = None
+    embed_overrides: Vectors = None
+    embed_override_token_id: Vectors = None
 
 
 def read(body: InputBody) -> ScoreCall:
