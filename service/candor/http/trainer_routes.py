@@ -40,7 +40,7 @@ ROUTES: dict[str, Contracts] = {
     "/v1/score": (pairs.SCORE,),
     "/rerank": (pairs.INFINITY, pairs.RERANK, tei.RERANK),
     "/v1/rerank": (pairs.INFINITY, pairs.RERANK),
-    "/v2/rerank": (pairs.RERANK,),
+    "/v2/rerank": (pairs.INFINITY, pairs.RERANK),
     "/predict": (tei.PREDICT,),
     "/v1/score/evaluation": (llama_factory.CONTRACT,),
 }

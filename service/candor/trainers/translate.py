@@ -50,7 +50,7 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
         fault = first_fault_as_error(error)
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "extra_forbidden":
+        if fault.message.endswith(": unknown field"):
             fault = InvalidRequest(
                 f"{fault.message}: leave it out, because a field that {contract.client} does not "
                 "have here could change the reward; docs/trainers.md lists the fields of each route"
