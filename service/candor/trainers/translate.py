@@ -52,8 +52,9 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         fault = first_fault_as_error(error)
         if fault.message.endswith(": unknown field"):
             fault = InvalidRequest(
-                f"{fault.message}: leave it out, because a field that {contract.client} does not "
-                "have here could change the reward; docs/trainers.md lists the fields of each route"
+                f"{fault.message} in a body of {contract.client}; leave it out, because a field "
+                "that the server does not know could change the reward. docs/trainers.md lists the "
+                "fields of each route"
             )
     raise fault
 
