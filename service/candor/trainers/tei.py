@@ -59,6 +59,10 @@ class PredictBody(TEIBody):
     inputs: Any = Field(
         description="A text, a list of two texts (a pair), or a list of lists of one or two texts."
     )
+    # huggingface_hub's client always sends it.
+    parameters: Annotated[
+        Any, Refused("send raw_scores, truncate and truncation_direction beside 'inputs'", ({},))
+    ] = None
 
     @property
     def batched(self) -> bool:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from candor.errors import InvalidRequest
 from candor.invalid import first_fault_as_error
-from candor.probes.identity import template_sha256
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
@@ -161,8 +160,7 @@ def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
         InvalidRequest: the body sends another chat template, or asks for another number of BOS
             tokens than the one that every text gets.
     """
-    template, served = call.chat_template, rewarder.model.template_sha256
-    if template is not None and template_sha256(template) != served:
+    if call.chat_template not in (None, rewarder.model.tokenizer.chat_template):
         raise InvalidRequest(
             "'chat_template' is not the served model's template, which is part of its reward; "
             "leave it out, or send the templated text as 'input'"

@@ -256,6 +256,15 @@ def test_a_server_can_answer_the_reward_where_a_library_asks_for_the_sigmoid(url
             assert rewards_in(asked) == pytest.approx([1 / (1 + math.exp(-expected))], abs=1e-5)
 
 
+def test_a_body_that_says_right_is_not_cut_left_by_the_server_s_setting() -> None:
+    long = TEXT.replace(USER, "The poem is about the sea. " * 60)
+    with running(tiny_app(trainers=TrainerRoutes(truncation="left"))) as left:
+        cut = httpx2.post(f"{left}/classify", json={"input": long}, timeout=60)
+        assert cut.status_code == 200
+        body = {"input": long, "truncation_side": "right"}
+        assert "the model takes 256" in message_of(httpx2.post(f"{left}/classify", json=body))
+
+
 # -- documents
 
 

@@ -1,9 +1,10 @@
-"""Run by .venv-vllm's Python: the fields of vLLM's own request bodies, as one line of JSON:
-{path: {class: [field]}}."""
+"""Run by .venv-vllm's Python. In: our documented answers, {path: answer}, which vLLM's own types
+must be able to read. Out: the fields of its own request bodies, {path: {class: [field]}}."""
 
 from __future__ import annotations
 
 import json
+import sys
 
 from vllm.entrypoints.pooling.classify import protocol as classify
 from vllm.entrypoints.pooling.embed import protocol as embed
@@ -35,7 +36,20 @@ BODIES = {
     "/tokenize": [tokenize.TokenizeCompletionRequest, tokenize.TokenizeChatRequest],
 }
 
+ANSWERS = {
+    "/classify": classify.ClassificationResponse,
+    "/pooling": pooling.PoolingResponse,
+    "/v1/embeddings": embed.EmbeddingResponse,
+    "/score": scoring.ScoreResponse,
+    "/rerank": scoring.RerankResponse,
+    "/tokenize": tokenize.TokenizeResponse,
+}
+
 if __name__ == "__main__":
+    given = json.load(sys.stdin)
+    assert given.keys() == ANSWERS.keys()
+    for path, answer in given.items():
+        ANSWERS[path].model_validate(answer)
     print(
         json.dumps(
             {
