@@ -341,6 +341,31 @@ def test_a_document_that_is_not_text_is_refused(web: httpx2.Client, wrong: Any) 
     assert message_of(web.post("/score", json=pairs)).startswith("documents[1]: ")
 
 
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        ([TURN, {"role": "cat", "content": "a"}], "messages[1].role: "),
+        ([TURN, {"role": "user"}], "messages[1]: 'content' is required"),
+        ([CHAT, [TURN, {"role": "cat", "content": "a"}]], "messages[1][1].role: "),
+        ([CHAT, CHAT[0]], "messages[1]: must be a valid list"),
+        ([CHAT, []], "messages[1]: "),
+        ([], "messages: "),
+        ("a", "messages: must be a valid list"),
+    ],
+)
+def test_a_fault_in_messages_is_named_by_its_place(
+    web: httpx2.Client, messages: Any, says: str
+) -> None:
+    for path in ("/classify", "/pooling", "/v1/embeddings"):
+        assert message_of(web.post(path, json={"messages": messages})).startswith(says)
+
+
+def test_a_conversation_of_a_batch_without_a_response_is_named(web: httpx2.Client) -> None:
+    error = web.post("/v1/embeddings", json={"messages": [CHAT, [TURN]]}).json()["error"]
+    assert (error["item"], error["type"]) == (1, "invalid_request")
+    assert "must end with the assistant's turn" in error["message"]
+
+
 def test_two_fields_for_one_thing_are_refused(web: httpx2.Client) -> None:
     for path, body, says in (
         ("/classify", {"input": TEXT, "messages": CHAT}, "exactly one of 'input' and 'messages'"),

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, FailFast, Field
 from candor.client.schema import MAX_ITEMS, MAX_RESPONSES, text_or_parts
 from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall
 from candor.trainers.fields import Refused
-from candor.trainers.vllm.texts import Activated, VllmBody, example_answer, openai_list
+from candor.trainers.vllm.texts import AS_TRAINED, Activated, VllmBody, example_answer, openai_list
 
 NOT_TEXT = frozenset({"image", "image_url", "images", "video", "video_url", "audio", "multi_modal"})
 """Fields of a document that hold something else than text."""
@@ -79,9 +79,7 @@ class PairBody(VllmBody):
     max_tokens_per_query: Annotated[Any, Refused(WHOLE, (0,))] = None
     max_tokens_per_doc: Annotated[Any, Refused(WHOLE, (0,))] = None
     instruction: Annotated[Any, Refused(INSTRUCTION, ("",))] = None
-    chat_template_kwargs: Annotated[
-        Any, Refused("the template is applied as the model was trained with it", ({},))
-    ] = None
+    chat_template_kwargs: Annotated[Any, Refused(AS_TRAINED, ({},))] = None
 
 
 SGLANG_SCORE = "SGLang's /v1/score is not served; send 'queries' and 'items'"

@@ -16,7 +16,7 @@ import sys
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BeforeValidator, FailFast, Field, model_validator
+from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, model_validator
 
 from candor.client.schema import MAX_ITEMS, Message
 from candor.errors import InvalidRequest
@@ -55,6 +55,9 @@ FLOATS: dict[str, torch.dtype] = {
 """vLLM's names of the formats in which base64 encodes a number."""
 
 
+AS_TRAINED = "the template is applied as the model was trained with it; leave the field out"
+
+
 class VllmBody(Body):
     """The fields that all of vLLM's pooling routes share."""
 
@@ -74,10 +77,7 @@ class VllmBody(Body):
     mm_processor_kwargs: Media = None
     cache_salt: Annotated[
         Any,
-        Refused(
-            "the prefix cache is shared by all callers; leave the field out, or start the server "
-            "with --prefix-cache-mb 0"
-        ),
+        Refused("all callers share one cache; leave the field out, or run a server of your own"),
     ] = None
     lora_path: Lora = None
 
@@ -104,12 +104,16 @@ def is_conversation(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-def conversations(value: object) -> object:
-    """One conversation as a list of one; other values unchanged."""
-    return [value] if is_conversation(value) else value
-
-
 Turns = Annotated[list[Message], FailFast(), Field(min_length=1)]
+ONE_CONVERSATION = TypeAdapter(Turns)
+
+
+def conversations(value: object) -> object:
+    """One conversation as a list of one. It is validated here, so that its faults are named by
+    their place in it. Other values are unchanged."""
+    return [ONE_CONVERSATION.validate_python(value)] if is_conversation(value) else value
+
+
 Conversations = Annotated[
     list[Turns] | None,
     FailFast(),
@@ -133,9 +137,7 @@ class TemplateBody(Body):
     continue_final_message: Annotated[
         Any, Refused("the response's turn is ended as `candor serve --ending` says", (False,))
     ] = None
-    chat_template_kwargs: Annotated[
-        Any, Refused("the template is applied as the model was trained with it", ({},))
-    ] = None
+    chat_template_kwargs: Annotated[Any, Refused(AS_TRAINED, ({},))] = None
     media_io_kwargs: Media = None
 
 
