@@ -57,19 +57,20 @@ def check_text(value: object) -> object:
     return value
 
 
-AnyText = Annotated[Any, BeforeValidator(check_text, json_schema_input_type=str | dict[str, Any])]
+Given = str | dict[str, Any] | list[dict[str, Any]]
+AnyText = Annotated[Any, BeforeValidator(check_text, json_schema_input_type=Given)]
 """A text in one of the forms that `text_of` reads, unchanged."""
 TextList = Annotated[
     list[AnyText] | None,
     FailFast(),
     Field(min_length=1, max_length=MAX_ITEMS),
-    BeforeValidator(as_list),
+    BeforeValidator(as_list, json_schema_input_type=str | dict[str, Any] | list[Given]),
 ]
 Ranked = Annotated[
     list[AnyText],
     FailFast(),
     Field(min_length=1, max_length=MAX_RESPONSES),
-    BeforeValidator(as_list),
+    BeforeValidator(as_list, json_schema_input_type=str | dict[str, Any] | list[Given]),
 ]
 WHOLE = "no text but the oldest context is cut; shorten the text, or leave the field out"
 INSTRUCTION = "the RM's chat template takes no instruction; write it into the first text"
