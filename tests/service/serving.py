@@ -145,16 +145,18 @@ def load_tiny(
     before: Callable[[Sequence[Item]], None] | None = None,
     drift_reference: DriftReference | None = None,
     template: str | None = TURNS,
+    reward_model: RewardModel | None = None,
     **settings: Any,
 ) -> Rewarder:
     """`candor.assemble` on a tiny Llama, with `tiny_probes` unless others are given.
 
     Args:
         before: what `Scripted` calls.
+        reward_model: in place of the tiny Llama.
         settings: fields of `Settings` that are not as in `TINY`.
     """
     asked = Settings(**(TINY | settings))
-    model = tiny_reward_model(template)
+    model = reward_model or tiny_reward_model(template)
     probes = Served(tiny_probes() if served is None else served)
     engine = start_engine(asked, model, probes, build_prefix_cache(asked, metrics))
     if before is not None:

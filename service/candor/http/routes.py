@@ -34,7 +34,7 @@ from candor.http.state import (
     get_rewarder,
     get_state,
 )
-from candor.http.trainer_routes import ROUTES as TRAINERS
+from candor.http.trainer_routes import ROUTES, TOKENIZE
 from candor.http.trainer_routes import router as trainers
 from candor.text.request import parse
 from candor.version import VERSION
@@ -122,9 +122,26 @@ async def metrics(request: Request) -> Response:
 async def models(request: Request) -> ModelList:
     """The model in OpenAI's list format, with all that determines the scores: weights, template,
     dtype, formula."""
+    return ModelList(data=[served_model(request)])
+
+
+@router.get(
+    "/v1/models/{model_id:path}",
+    summary="The served model, by its id",
+    responses={**example_response(examples.MODELS["data"][0]), **error_responses(401, 404, 503)},
+)
+async def model(request: Request, model_id: str) -> ServedModel:
+    """The entry of `/v1/models`, for clients that ask for it by name. 404 for another id."""
+    served = served_model(request)
+    if model_id != served.id:
+        raise NotFound(f"this server serves one model: {served.id}")
+    return served
+
+
+def served_model(request: Request) -> ServedModel:
     rewarder = get_rewarder(request)
     model = rewarder.model
-    served = ServedModel(
+    return ServedModel(
         id=rewarder.model_id,
         created=int(get_state(request).began.timestamp()),
         revision=model.weights_sha256,
@@ -138,7 +155,6 @@ async def models(request: Request) -> ModelList:
         max_length=model.max_length,
         ending=model.ending,
     )
-    return ModelList(data=[served])
 
 
 @router.get(
@@ -203,7 +219,7 @@ router.include_router(trainers)
 
 BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
-    *(contract.body for contracts in TRAINERS.values() for contract in contracts),
+    *(contract.body for contracts in (ROUTES | TOKENIZE).values() for contract in contracts),
 )
 """The body types of all POST routes."""
 
@@ -211,7 +227,7 @@ BODIES: tuple[type[BaseModel], ...] = (
 def route_table() -> list[tuple[str, str]]:
     """(method, path) of every route, in order."""
     return [
-        (method, route.path)
+        (method, route.path_format)
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in sorted(route.methods)

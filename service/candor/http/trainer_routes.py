@@ -7,45 +7,50 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from candor.http import openapi
 from candor.http.state import cancel_when_client_disconnects, get_ready_rewarder, get_state
-from candor.trainers import (
-    align_anything,
-    llama_factory,
-    openrlhf,
-    sglang,
-    slime,
-    tei,
-    vllm,
-    vllm_pairs,
+from candor.scoring.rewarder import Rewarder
+from candor.trainers import align_anything, llama_factory, openrlhf, sglang, slime, tei
+from candor.trainers.contract import Contract, ContractAnswer, ScoreCall
+from candor.trainers.options import TrainerRoutes
+from candor.trainers.translate import (
+    Outcome,
+    read_call,
+    score_responses,
+    tokens_of,
+    understand,
+    write_answer,
 )
-from candor.trainers.contract import Contract, ContractAnswer
-from candor.trainers.translate import read_call, score_responses, understand
+from candor.trainers.vllm import pairs, texts, tokens
 
 Contracts = Sequence[Contract[Any]]
+Work = Callable[[Rewarder, ScoreCall, TrainerRoutes, float], Awaitable[Outcome]]
+"""What a route does with the texts of a body. The last argument is the deadline."""
 
 ROUTES: dict[str, Contracts] = {
     "/get_reward": (openrlhf.CONTRACT, align_anything.CONTRACT),
     "/slime": (slime.CONTRACT,),
     "/slime/keyed": (slime.KEYED,),
-    "/classify": (vllm.CLASSIFY, sglang.CONTRACT),
-    "/pooling": (vllm.POOLING,),
-    "/v1/embeddings": (vllm.EMBEDDINGS,),
-    "/score": (vllm_pairs.SCORE,),
-    "/v1/score": (vllm_pairs.SCORE,),
-    "/rerank": (vllm_pairs.RERANK, tei.RERANK),
-    "/v1/rerank": (vllm_pairs.RERANK,),
-    "/v2/rerank": (vllm_pairs.RERANK,),
+    "/classify": (texts.CLASSIFY, sglang.CONTRACT),
+    "/pooling": (texts.POOLING,),
+    "/v1/embeddings": (texts.EMBEDDINGS,),
+    "/score": (pairs.SCORE,),
+    "/v1/score": (pairs.SCORE,),
+    "/rerank": (pairs.INFINITY, pairs.RERANK, tei.RERANK),
+    "/v1/rerank": (pairs.INFINITY, pairs.RERANK),
+    "/v2/rerank": (pairs.INFINITY, pairs.RERANK),
     "/predict": (tei.PREDICT,),
     "/v1/score/evaluation": (llama_factory.CONTRACT,),
 }
-"""The contracts of each path. The first contract whose fields the body has is used."""
+"""The contracts of each path that scores. The first contract whose fields the body has is used."""
+
+TOKENIZE: dict[str, Contracts] = {"/tokenize": (tokens.CONTRACT,)}
+"""The path that only counts."""
 
 
-def endpoint(contracts: Contracts) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(contracts: Contracts, work: Work) -> Callable[[Request], Awaitable[Response]]:
     """The handler of a path with these contracts."""
 
     async def answer(request: Request) -> Response:
@@ -55,18 +60,21 @@ def endpoint(contracts: Contracts) -> Callable[[Request], Awaitable[Response]]:
         )
         settings = state.settings.trainers
         deadline: float = request.state.deadline
-        work = score_responses(rewarder, read_call(contract, body), settings, deadline)
-        responses, warnings = await cancel_when_client_disconnects(request, work, deadline)
-        scored = ContractAnswer(
+        call = read_call(contract, body)
+        responses, warnings = await cancel_when_client_disconnects(
+            request, work(rewarder, call, settings, deadline), deadline
+        )
+        answered = ContractAnswer(
             responses=responses,
             probes=tuple(rewarder.served.penalised),
             model=rewarder.model_id,
             request_id=request.state.request_id,
             created=int(state.began.timestamp()),
+            max_length=rewarder.model.max_length,
             settings=settings,
         )
         return Response(
-            orjson.dumps(contract.write(body, scored)),
+            write_answer(contract, body, answered),
             media_type="application/json",
             headers=warning_header(warnings),
         )
@@ -84,17 +92,18 @@ def warning_header(warnings: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def trainers_router() -> APIRouter:
-    """A router with all of `ROUTES`."""
+    """A router with all of `ROUTES` and `TOKENIZE`."""
     router = APIRouter(tags=["trainers"])
-    for path, contracts in ROUTES.items():
+    for path, contracts in (ROUTES | TOKENIZE).items():
         router.add_api_route(
             path,
-            endpoint(contracts),
+            endpoint(contracts, tokens_of if path in TOKENIZE else score_responses),
             methods=["POST"],
             summary=" or ".join(contract.client for contract in contracts),
             description=(
-                "A translation of `POST /v1/rewards`. Unknown fields are ignored. A request is "
-                "scored as a whole or refused."
+                "A translation of `POST /v1/rewards`. A field that would change a reward is "
+                "honoured or refused, and a field that the route does not have is refused. A null "
+                "counts as an absent field. A request is scored as a whole or refused."
             ),
             responses=openapi.contract_responses(contracts),
             openapi_extra=openapi.contract_body(contracts),

@@ -140,6 +140,17 @@ class Rewarder:
         scored = await self._submit(await self._encode(request, deadline), places, deadline)
         return tuple(value for response in scored for value in _numbers(response))
 
+    async def encode(self, request: ScoringRequest, deadline: float) -> list[Item]:
+        """Every response of the request as the engine would get it. Nothing is scored.
+
+        Args:
+            deadline: `time.monotonic()` seconds.
+
+        Raises:
+            CandorError: as `answer`.
+        """
+        return await self._encode(request, deadline)
+
     async def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each list of token ids.
 

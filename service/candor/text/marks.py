@@ -74,6 +74,8 @@ class Marks:
     bos: str = ""
     writes_bos: bool = False
     """Whether the template's text begins with `bos`."""
+    adds_bos: bool = False
+    """Whether the tokeniser puts `bos` before a text that has none."""
     eos: str = ""
     pad: str = ""
     header_tokens: tuple[str, ...] = ()

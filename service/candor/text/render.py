@@ -116,7 +116,8 @@ class Renderer:
         self.template = ChatTemplate(tokenizer, template_date=template_date)
         self.tokeniser = Tokeniser(tokenizer)
         self._tokenizer = tokenizer
-        self._marks = find_marks(self.template, tokenizer, self.tokeniser.added)
+        found = find_marks(self.template, tokenizer, self.tokeniser.added)
+        self._marks = replace(found, adds_bos=self.tokeniser.adds_bos)
 
     def encode(
         self,

@@ -39,7 +39,7 @@ class Tokeniser:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.bos_id: int | None = tokenizer.bos_token_id
         first = tokenizer("a").input_ids[:1]  # also turns padding and truncation off for good
-        self._adds_bos = self.bos_id is not None and first == [self.bos_id]
+        self.adds_bos = self.bos_id is not None and first == [self.bos_id]
         self._backend: Any = cast(Any, tokenizer).backend_tokenizer
         self.added = tuple(sorted(tokenizer.get_added_vocab(), key=len, reverse=True))
         """The texts of the added tokens, longest first."""
@@ -58,7 +58,7 @@ class Tokeniser:
         """
         ids, offsets = self._encode(text)
         spans = _closed(offsets, 0)
-        if self._adds_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+        if self.adds_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
             spans.insert(0, (0, 0))
         return ids, spans

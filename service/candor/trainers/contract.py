@@ -1,30 +1,22 @@
 """`Contract`: one client's body type, how the body is read, and how the answer is written.
 
-Unknown fields are ignored, as the servers that Candor replaces do. Fields that would change the
-rewards are read, and refused if Candor cannot honour them. No client survives a `null` in a list,
-so a request is scored as a whole or refused. The body of an error has none of the fields from which
-clients read rewards.
+No client survives a `null` in a list, so a request is scored as a whole or refused. The body of an
+error has none of the fields from which clients read rewards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
 
 from candor.client.schema import MAX_ITEMS, Message, Objects
 from candor.text.request import Messages, Reply, reply_of
+from candor.trainers.fields import Body
 from candor.trainers.options import TrainerRoutes
-
-
-class Body(BaseModel):
-    """A request body. Types are strict; unknown fields are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
-
 
 Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS)]
 MaybeTexts = Annotated[list[str] | None, FailFast(), Field(max_length=MAX_ITEMS)]
@@ -53,10 +45,18 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCall:
-    """The texts of a body. If `truncation` is None, the server's setting applies."""
+    """The texts of a body, and what it expects of the server.
+
+    Attributes:
+        truncation: None leaves it to the server's setting.
+        chat_template: the template that the body expects, which must be the served one.
+        special_tokens: whether the body asks that the tokeniser adds its BOS to each text.
+    """
 
     texts: Sequence[Flat | Pair]
     truncation: Literal["error", "left"] | None = None
+    chat_template: str | None = None
+    special_tokens: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,14 @@ class ContractAnswer:
     """The data from which a contract writes its answer."""
 
     responses: list[dict[str, Any]]
-    """`ResponseReward`s as dicts, in the order of the body."""
+    """`ResponseReward`s as dicts, in the order of the body. On `/tokenize` their tokens instead."""
     probes: tuple[str, ...]
     """Names of the penalised probes; monitors are not in it."""
     model: str
     request_id: str
     created: int
+    max_length: int
+    """The model's window in tokens."""
     settings: TrainerRoutes
 
     @property
@@ -79,6 +81,13 @@ class ContractAnswer:
     @property
     def num_tokens(self) -> int:
         return sum(response["num_tokens"] for response in self.responses)
+
+    def values(self, activation: bool | None) -> list[float]:
+        """The rewards, through the sigmoid if `activation` and the server's setting both ask for
+        it."""
+        if activation and self.settings.activation == "asked":
+            return [sigmoid(reward) for reward in self.rewards]
+        return self.rewards
 
 
 B = TypeVar("B", bound=Body)
@@ -106,7 +115,7 @@ class Contract(Generic[B]):
     answer: Any
     or_needs: frozenset[str] | None = None
 
-    def fits(self, body: dict[str, Any]) -> bool:
+    def fits(self, body: Mapping[str, Any]) -> bool:
         return self.needs <= body.keys() or (
             self.or_needs is not None and self.or_needs <= body.keys()
         )
@@ -139,6 +148,9 @@ INPUTS = WithJsonSchema(
 )
 Inputs = Annotated[list[str | list[int]], BeforeValidator(text_inputs), INPUTS]
 
+ONE_LABEL = "LABEL_0"
+"""The label that vLLM and TEI answer for a model with one label."""
+
 
 def pair_from_messages(turns: Sequence[Message], tools: MaybeTools = None) -> Pair:
     """The context and the response in messages that end with the response."""
@@ -153,8 +165,3 @@ def sigmoid(value: float) -> float:
         return 1.0 / (1.0 + math.exp(-value))
     grown = math.exp(value)
     return grown / (1.0 + grown)
-
-
-def apply_activation(rewards: Sequence[float], wanted: bool | None) -> list[float]:
-    """The rewards, through the sigmoid if `wanted`; None counts as false."""
-    return [sigmoid(reward) for reward in rewards] if wanted else list(rewards)

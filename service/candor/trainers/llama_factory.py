@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from candor.trainers.contract import Body, Contract, ContractAnswer, Flat, ScoreCall, Texts
+from candor.trainers.contract import Contract, ContractAnswer, Flat, ScoreCall, Texts
+from candor.trainers.fields import Body, Model, Refused
 from candor.trainers.openrlhf import QUERY
 
 
@@ -20,6 +21,10 @@ class LlamaFactoryBody(Body):
     messages: Annotated[Texts, Field(min_length=1)] = Field(
         description="Whole conversations, with the chat template applied and special tokens."
     )
+    model: Model = None
+    max_length: Annotated[
+        Any, Refused("a response is never cut; --trainer-truncation left cuts the oldest context")
+    ] = None
 
 
 def read(body: LlamaFactoryBody) -> ScoreCall:

@@ -1,8 +1,8 @@
 """OpenRLHF's `POST /get_reward`.
 
-Read from two files. openrlhf/utils/agent.py (v0.9.1 to v0.11.0) sends one item per request, and
-empty lists to every URL but the first. openrlhf/utils/remote_rm_utils.py (v0.4.0 to v0.9.0) sends
-up to a whole rollout.
+Read from two files. openrlhf/utils/agent.py (since v0.9.1) sends one item per request, to the first
+of several URLs and empty lists to the others; since v0.11.2 the URLs take turns.
+openrlhf/utils/remote_rm_utils.py (v0.4.0 to v0.9.0) sends up to a whole rollout.
 
 `query` holds the policy's text with special tokens, and up to v0.8.2 with pads. `prompts` exists
 since v0.5.8. The values in the answer must be lists of floats: an int makes an int tensor, and a
@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 from candor.trainers.contract import (
-    Body,
     Contract,
     ContractAnswer,
     Flat,
@@ -22,13 +21,13 @@ from candor.trainers.contract import (
     ScoreCall,
     Texts,
 )
+from candor.trainers.fields import Body, Label
 
 
 class OpenRLHFBody(Body):
-    """`labels` and other fields are accepted and ignored."""
-
     query: Texts
     prompts: MaybeTexts = None
+    labels: Label = None
 
 
 def read(body: OpenRLHFBody) -> ScoreCall:

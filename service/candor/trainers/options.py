@@ -11,6 +11,7 @@ RewardField = Literal["reward", "base_reward"]
 """Number that a field of an answer carries."""
 Truncation = Literal["error", "left"]
 EmptyResponses = Literal["score", "error"]
+Activation = Literal["asked", "never"]
 
 TRAINERS = Group("Trainers' routes", sort_key=6)
 
@@ -42,3 +43,8 @@ class TrainerRoutes:
     ] = "score"
     """What the trainers' routes do with a response that has no token: score gives the R of the
     empty turn and no penalty; error refuses the request."""
+    activation: Annotated[Activation, Parameter(name="--trainer-activation", group=TRAINERS)] = (
+        "asked"
+    )
+    """What the trainers' routes do if a body asks for the sigmoid: asked applies it; never answers
+    the reward itself. Some libraries (LangChain's and LiteLLM's rerankers) always ask for it."""

@@ -4,6 +4,9 @@ Read from slime/rollout/rm_hub/__init__.py `remote_rm` (v0.2.2 to v0.3.1). From 
 10 times after any failure. It sends one sample per request. The whole body of the answer is the
 reward, unless `--reward-key` names a field of an object. A null ends the run, so a failed score is
 an error.
+
+miles sends the same body (miles/rollout/rm_hub/__init__.py at 03f9cab), once: any failure ends its
+run.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
 
 from candor.client.schema import Message
 from candor.text.request import Messages
-from candor.trainers.contract import Body, Contract, ContractAnswer, Pair, ScoreCall
+from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall
+from candor.trainers.fields import Body, Label
 
 Turns = TypeAdapter(Annotated[list[Message], FailFast(), Field(min_length=1)])
 
@@ -32,10 +36,10 @@ Prompt = Annotated[str | list[Message], BeforeValidator(text_or_turns)]
 
 
 class SlimeBody(Body):
-    """`label` is accepted and ignored."""
-
     prompt: Prompt = Field(description="Templated text, messages, or a user's message.")
     response: str
+    label: Label = None
+    metadata: Label = None
 
 
 def read(body: SlimeBody) -> ScoreCall:

@@ -2,8 +2,9 @@
 
 Read from router/src/http/types.rs and server.rs at 0d124dc9 (after v1.9.3). Two strings in a list
 are one pair, not two texts. A pair is a user's message (or templated text) and a response. A single
-text is flat. `raw_scores: false` asks for the sigmoid. Without `raw_scores` there is no sigmoid
-(see `vllm.py`).
+text is flat. `raw_scores: false` asks for the sigmoid, and LiteLLM always sends it;
+`--trainer-activation never` answers the reward all the same. Without `raw_scores` there is no
+sigmoid (see `vllm/texts.py`).
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ from pydantic import Field
 
 from candor.client.schema import MAX_ITEMS, MAX_RESPONSES
 from candor.trainers.contract import (
-    Body,
+    ONE_LABEL,
     Contract,
     ContractAnswer,
     Flat,
     Pair,
     ScoreCall,
     Texts,
-    apply_activation,
 )
+from candor.trainers.fields import Body, Model, Refused, User
 from candor.trainers.openrlhf import QUERY
 
 
 class TEIBody(Body):
-    truncate: bool | None = None
-    truncation_direction: str | None = None
+    truncate: bool | None = Field(
+        None, description="true drops the oldest tokens of the context from a text over the window."
+    )
+    truncation_direction: Literal["left", "Left", "right", "Right"] | None = Field(
+        None, description="Of a text that is cut: left or absent."
+    )
     raw_scores: bool | None = Field(None, description="false asks for the sigmoid.")
+    model: Model = None
+    user: User = None
+    prompt_name: Annotated[Any, Refused("the server adds no prompt; write it into the text")] = None
 
     def truncation(self) -> Literal["left"] | None:
         """The truncation that the body asks for, or None.
@@ -44,13 +52,17 @@ class TEIBody(Body):
         return "left"
 
     def values(self, answer: ContractAnswer) -> list[float]:
-        return apply_activation(answer.rewards, self.raw_scores is False)
+        return answer.values(self.raw_scores is False)
 
 
 class PredictBody(TEIBody):
     inputs: Any = Field(
         description="A text, a list of two texts (a pair), or a list of lists of one or two texts."
     )
+    # huggingface_hub's client always sends it.
+    parameters: Annotated[
+        Any, Refused("send raw_scores, truncate and truncation_direction beside 'inputs'", ({},))
+    ] = None
 
     @property
     def batched(self) -> bool:
@@ -85,7 +97,7 @@ def read_input(part: object, number: int) -> Flat | Pair:
 
 
 def write_predict(body: PredictBody, answer: ContractAnswer) -> list[Any]:
-    predictions = [[{"score": value, "label": "LABEL_0"}] for value in body.values(answer)]
+    predictions = [[{"score": value, "label": ONE_LABEL}] for value in body.values(answer)]
     return predictions if body.batched else predictions[0]
 
 

@@ -16,16 +16,20 @@ from candor.invalid import first_fault_as_error, refuse_many_objects
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
-from candor.trainers.contract import Contract, Flat, Pair, ScoreCall
+from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, ScoreCall
+from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
+
+Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""What a route answers of each response, in order, and the warnings."""
 
 
 def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
     """Finds the contract that fits a body, and validates the body.
 
     Raises:
-        InvalidRequest: the body is not a JSON object, fits no contract, or has a field of the wrong
-            type.
+        InvalidRequest: the body is not a JSON object, fits no contract, has a field of the wrong
+            type, or has a field that the contract does not know or cannot honour.
     """
     refuse_many_objects(content)
     try:
@@ -34,6 +38,9 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(loaded, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if len(loaded) > MAX_FIELDS:
+        raise InvalidRequest(f"the body has {len(loaded)} fields; no route takes {MAX_FIELDS}")
+    loaded = {name: value for name, value in loaded.items() if value is not None}
     contract = next((each for each in contracts if each.fits(loaded)), None)
     if contract is None:
         raise InvalidRequest(
@@ -43,6 +50,12 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         return contract, contract.body.model_validate(loaded)
     except ValidationError as error:
         fault = first_fault_as_error(error)
+        if fault.message.endswith(": unknown field"):
+            fault = InvalidRequest(
+                f"{fault.message} in a body of {contract.client}; leave it out, because a field "
+                "that the server does not know could change the reward. docs/trainers.md lists the "
+                "fields of each route"
+            )
     raise fault
 
 
@@ -66,9 +79,21 @@ def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
+def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> bytes:
+    """The answer's JSON.
+
+    Raises:
+        InvalidRequest: the form that the body asks for cannot hold the rewards.
+    """
+    try:
+        return orjson.dumps(contract.write(body, scored))
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
 async def score_responses(
     rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> Outcome:
     """Scores every response, in order: `ResponseReward`s as dicts, and the answer's warnings. An
     empty call gives empty lists.
 
@@ -76,13 +101,17 @@ async def score_responses(
         CandorError: `item` is the index of the text and `response` that of its response, if the
             error concerns one response.
     """
+    check_expectations(rewarder, call)
     texts = await decode_token_ids(rewarder, call.texts)
+    # A probe reads the response alone; and a text without the template that the model has is not
+    # what the model was trained on.
+    spans_needed = bool(rewarder.served.everything or rewarder.marks.header)
     groups: list[Group] = []
     sources: list[tuple[int, int]] = []
     """For each group: the number of its text, and the number of its first response there."""
     for number, text in enumerate(texts):
         first = 0
-        for group in to_groups(text, number, rewarder, settings):
+        for group in to_groups(text, number, rewarder, settings, spans_needed=spans_needed):
             groups.append(group)
             sources.append((number, first))
             first += len(group.responses)
@@ -103,6 +132,62 @@ async def score_responses(
     return responses, answer["warnings"]
 
 
+async def tokens_of(
+    rewarder: Rewarder, call: ScoreCall, settings: TrainerRoutes, deadline: float
+) -> Outcome:
+    """The tokens that scoring would read, of every response. Nothing is scored.
+
+    Raises:
+        CandorError: as `score_responses`.
+    """
+    check_expectations(rewarder, call)
+    groups = [
+        group
+        for number, text in enumerate(call.texts)
+        for group in to_groups(text, number, rewarder, settings, spans_needed=False)
+    ]
+    truncation = call.truncation or settings.truncation
+    request = ScoringRequest(
+        tuple(groups), truncation=truncation, empty_response=settings.empty_response
+    )
+    items = await rewarder.encode(request, deadline)
+    return [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items], []
+
+
+def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
+    """Checks that the server makes the texts that the body expects.
+
+    Raises:
+        InvalidRequest: the body sends another chat template, or asks for another number of BOS
+            tokens than the one that every text gets.
+    """
+    if call.chat_template not in (None, rewarder.model.tokenizer.chat_template):
+        raise InvalidRequest(
+            "'chat_template' is not the served model's template, which is part of its reward; "
+            "leave it out, or send the templated text as 'input'"
+        )
+    marks, wanted = rewarder.marks, call.special_tokens
+    for number, text in enumerate(call.texts):
+        if isinstance(text, Pair):
+            if wanted and marks.adds_bos and marks.writes_bos:
+                raise InvalidRequest(
+                    "'add_special_tokens': true would write a second BOS before these messages; "
+                    "leave the field out",
+                    item=number,
+                )
+        elif (
+            wanted is False
+            and isinstance(text.text, str)
+            and (marks.adds_bos or marks.writes_bos)
+            and not text.text.startswith(marks.bos)
+        ):
+            raise InvalidRequest(
+                "'add_special_tokens': false, but this text has no BOS, and the server gives every "
+                "text one; leave the field out",
+                item=number,
+            )
+
+
 async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> list[Flat | Pair]:
     """The same texts, with token ids decoded by the model's own tokeniser."""
     ids = [text.text for text in texts if isinstance(text, Flat) and isinstance(text.text, list)]
@@ -118,13 +203,18 @@ async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> 
 
 
 def to_groups(
-    text: Flat | Pair, number: int, rewarder: Rewarder, settings: TrainerRoutes
+    text: Flat | Pair,
+    number: int,
+    rewarder: Rewarder,
+    settings: TrainerRoutes,
+    *,
+    spans_needed: bool,
 ) -> list[Group]:
     """The groups of one text.
 
-    A server without probes and without a chat template does not need the span of the response: if
-    the response cannot be found, it scores the text unchanged. With a template it does not, because
-    a text without the template is not what the model was trained on.
+    Args:
+        spans_needed: whether a text is refused if its response cannot be found. Else it is taken
+            unchanged, all of it as the response.
     """
     marks, marker = rewarder.marks, settings.turn_marker
     if isinstance(text, Pair):
@@ -133,6 +223,6 @@ def to_groups(
     try:
         return [turns.split(text.text, marks, prompt=text.prompt, marker=marker)]
     except InvalidRequest as error:
-        if rewarder.served.everything or marks.header:
+        if spans_needed:
             raise error.at(number) from None
         return [turns.as_is("", text.text)]

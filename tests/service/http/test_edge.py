@@ -174,6 +174,8 @@ def test_the_right_key_opens_every_route(right: str, locked: str) -> None:
         expected = {503} if path == "/v1/drift/reference" else {200}
         if method == "POST" and path != "/v1/rewards":
             expected = {200, 400}
+        if "{" in path:
+            expected = {404}  # no model has this id
         assert status(exchange(locked, request)) in expected
 
 

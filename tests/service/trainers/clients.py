@@ -114,12 +114,15 @@ def openrlhf_agent_empty(url: str, body: Body, sleep_s: float = 0) -> list[float
 
 
 def align_anything(url: str, body: Body, sleep_s: float = 0) -> list[float]:
-    """3 tries of 100 s. A try with any status but 200 has failed."""
+    """3 tries of 100 s. A try with any status but 200 has failed. It sleeps after an exception,
+    and not after a status."""
     for _ in range(3):
-        response = requests.post(url, json=body, timeout=100)
-        if response.status_code == 200:
-            return floats(torch.tensor(response.json()["rewards"]))
-        time.sleep(sleep_s)
+        try:
+            response = requests.post(url, json=body, timeout=100)
+            if response.status_code == 200:
+                return floats(torch.tensor(response.json()["rewards"]))
+        except Exception:
+            time.sleep(sleep_s)
     raise RuntimeError("Failed to get rewards from API")
 
 
@@ -179,6 +182,17 @@ def slime(url: str, body: Body, sleep_s: float = 0) -> list[float]:
     """The whole body is the reward, and the trainer subtracts a mean from it."""
     reward = asyncio.run(slime_post(url, body, sleep_s))
     return [reward - 0.0]
+
+
+def miles(url: str, body: Body, sleep_s: float = 0) -> list[float]:
+    """slime's fork asks once."""
+
+    async def ask() -> Any:
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+            response.raise_for_status()
+            return await response.json()
+
+    return [asyncio.run(ask()) - 0.0]
 
 
 def slime_keyed(url: str, body: Body, sleep_s: float = 0) -> list[float]:
@@ -271,6 +285,7 @@ CLIENTS: dict[str, Client] = {
         verl_sglang,
         slime,
         slime_keyed,
+        miles,
         vllm_classify,
         vllm_pooling,
         vllm_score,

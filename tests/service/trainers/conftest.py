@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 
 from candor.trainers.options import TrainerRoutes
@@ -21,3 +22,10 @@ def strict() -> Iterator[str]:
     """A server that refuses responses without a token."""
     with running(tiny_app(trainers=TrainerRoutes(empty_response="error"))) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def web(url: str) -> Iterator[httpx2.Client]:
+    """A client of that server, which keeps its connection."""
+    with httpx2.Client(base_url=url, timeout=60) as client:
+        yield client
