@@ -48,7 +48,8 @@ class CalibrateOptions:
     """Folder to write; by default the probe's own card is replaced."""
     bound: BoundKind | None = None
     """Also fit the parameters of this bound, which limits how far S (the probe's score, logits) can
-    move the reward. By default the card's bound stays."""
+    move the reward. hinge never raises the reward; clip, tanh and none raise it where S is low. By
+    default the card's bound stays."""
     hinge_percentile: float | None = None
     """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
     kappa: float | None = None
