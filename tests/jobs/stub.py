@@ -53,10 +53,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
-            model = {"id": "tiny", "revision": self.server.revision, "created": time.monotonic_ns()}
+            model = {
+                "id": "tiny",
+                "revision": self.server.revision,
+                "engine": "stub",
+                "formula": "R - 0.5*S",
+                "created": time.monotonic_ns(),
+            }
             self._answer(200, {"object": "list", "data": [model]})
         elif self.path == "/v1/probes":
             self._answer(200, {"probes": [{"name": "sycophancy", "lambda": 0.5}]})
+        elif self.path == "/readyz":
+            self._answer(200, {"status": "ready", "reason": None})
         else:
             self._answer(404, envelope("not_found", "no such route", retryable=False))
 

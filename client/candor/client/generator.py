@@ -21,7 +21,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from candor.client.errors import InvalidReply, WrongModel
-from candor.client.retry import Retry, http_url, send_async, timeout
+from candor.client.retry import Retry, Waiting, http_url, send_async, timeout
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
 
@@ -88,6 +88,7 @@ class AsyncGeneratorClient:
     ) -> None:
         self.model = model
         self._retry = retry or Retry()
+        self._waiting = Waiting()
         self._http = httpx2.AsyncClient(
             base_url=http_url(base_url).removesuffix("/v1"),
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
@@ -103,7 +104,7 @@ class AsyncGeneratorClient:
             ClientError: the server gave no list of models.
         """
         request = self._http.build_request("GET", "/v1/models")
-        response = await send_async(self._http, request, self._retry)
+        response = await send_async(self._http, request, self._retry, self._waiting)
         served = [model.id for model in _parse(_Models, response).data]
         if self.model not in served:
             raise WrongModel(
@@ -149,7 +150,7 @@ class AsyncGeneratorClient:
             turns.append({"role": "assistant", "content": prefix})
             body |= {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
         request = self._http.build_request("POST", "/v1/chat/completions", json=body)
-        response = await send_async(self._http, request, self._retry)
+        response = await send_async(self._http, request, self._retry, self._waiting)
         return with_prefix(prefix, completions(_parse(_Chat, response), self.model, n))
 
     async def close(self) -> None:

@@ -1,8 +1,13 @@
 """The shared part of the trainers' adapters: a server's address, and one outcome per row.
 
 A row is a context and one response. Rows with equal contexts go to the server as one item, so that
-the context is computed once and the closed form sees all responses to it. A row that the server
-refuses (too long, no text) fails alone: the other rows are sent again without it.
+the context is computed once and the closed form sees all responses to it. A row that cannot be
+scored (too long, no text, not Unicode, no response at all) fails alone: its outcome is the error,
+and the other rows are sent without it. Every other failure is raised, because no row is to blame: a
+server that is away, a wrong key or address, another service's answer. A trainer that took such rows
+for unscored would train on nothing and call it success.
+
+The first call asks the server who it is and logs that in one line.
 
 Not here: what a trainer does with a failed row. TRL takes None. verl, verifiers and NeMo take only
 numbers, so their adapters raise the failure (a failed score is never a number).
@@ -12,17 +17,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from candor.client.errors import ClientError, ModelChanged, PermanentError
+from pydantic import ValidationError
+
+from candor.client.errors import ClientError, PermanentError, RewardError
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.schema import ResponseReward, RewardResponse
-from candor.client.wire import Truncation
+from candor.client.schema import Message, ResponseReward, RewardResponse
+from candor.client.wire import Truncation, describe_first_error
+
+T = TypeVar("T")
 
 ChatTurn = Mapping[str, Any]
 """A message as trainers have it: `role` and `content`, perhaps with tool calls."""
@@ -33,14 +45,17 @@ Row = tuple[Context, str | ChatTurn]
 Outcome = ResponseReward | ClientError
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncRewardClient]]
+log = logging.getLogger("candor.client")
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, _Known]]
 _clients = WeakKeyDictionary()
 """Clients by event loop and server. A client's connections and its memory of the weights that
 answered first belong to one loop."""
 
 
 class Unscorable(ClientError):
-    """The row has more than text (tool calls, images), which a reward model cannot read."""
+    """The row is not a context and a text: it has tool calls or images, no response, a character
+    that is not Unicode, a message without a role. Nothing was sent."""
 
     type = "unscorable"
 
@@ -58,7 +73,8 @@ class RewardServer:
         truncation: what happens to a row over the reward model's window: with `left` its oldest
             context is dropped, with `error` the row fails.
         timeout_s: longest wait for one answer, in seconds.
-        patience_s: seconds that the server may be unreachable, loading or full before rows fail.
+        patience_s: seconds that the server may be unreachable, loading or full before the call
+            fails.
     """
 
     url: str | None = None
@@ -68,14 +84,45 @@ class RewardServer:
     timeout_s: float = 120.0
     patience_s: float = 300.0
 
+    @classmethod
+    def of_environment(cls) -> RewardServer:
+        """The server that environment variables describe, for trainers that only name a function.
+
+        | variable | field |
+        | --- | --- |
+        | CANDOR_REWARD_URL | `url` |
+        | CANDOR_API_KEY | `api_key` |
+        | CANDOR_REWARD_PENALTIES | `penalties`, as JSON: {"sycophancy": {"kappa": 1.0}} |
+        | CANDOR_REWARD_TRUNCATION | `truncation`: error or left |
+        | CANDOR_REWARD_TIMEOUT_S | `timeout_s` |
+        | CANDOR_REWARD_PATIENCE_S | `patience_s` |
+
+        Raises:
+            ValueError: a variable has a wrong value; the message names it.
+        """
+        given = {
+            name: value
+            for name in _ENVIRONMENT
+            if (value := os.environ.get(f"CANDOR_REWARD_{name.upper()}"))
+        }
+        settings: dict[str, Any] = {}
+        for name, text in given.items():
+            try:
+                settings[name] = _ENVIRONMENT[name](text)
+            except ValueError as error:
+                raise ValueError(f"CANDOR_REWARD_{name.upper()}={text}: {error}") from None
+        return cls(**settings)
+
     async def rewards(self, rows: Sequence[Row]) -> list[Outcome]:
         """One outcome per row, in order: the scored response, or the error of this row.
 
         Raises:
-            ClientError: a failure that is not about the rows and that waiting does not cure: wrong
-                key, wrong address, unknown probe, other weights than at first.
+            ClientError: a failure that is not about the rows: no answer within the patience, wrong
+                key, wrong address, an answer that is not Candor's, unknown probe, other weights
+                than at first; or a server error (500) by which every row is lost.
             ValueError: no URL, or a URL that does not begin with http:// or https://.
         """
+        client = await self._client()
         outcomes: dict[int, Outcome] = {}
         items: dict[str, dict[str, Any]] = {}
         texts: dict[str, dict[int, str]] = {}
@@ -88,11 +135,13 @@ class RewardServer:
             key = json.dumps(item)
             items[key] = item
             texts.setdefault(key, {})[number] = text
-        found = await asyncio.gather(
-            *(self._item(items[key], list(texts[key].values())) for key in items)
-        )
+        found = await _all(self._item(client, items[key], [*texts[key].values()]) for key in items)
         for key, group in zip(items, found, strict=True):
             outcomes |= zip(texts[key], group, strict=True)
+        if not any(isinstance(outcome, ResponseReward) for outcome in outcomes.values()):
+            for outcome in outcomes.values():
+                if isinstance(outcome, RewardError) and not blames_row(outcome):
+                    raise outcome
         return [outcomes[number] for number in range(len(rows))]
 
     async def reward(self, context: Context, response: str | ChatTurn) -> ResponseReward:
@@ -106,27 +155,127 @@ class RewardServer:
             raise outcome
         return outcome
 
-    async def _item(self, item: Mapping[str, Any], texts: Sequence[str]) -> list[Outcome]:
+    async def _item(
+        self, client: AsyncRewardClient, item: Mapping[str, Any], texts: Sequence[str]
+    ) -> list[Outcome]:
         """One outcome per response of one context, in order."""
-        reply, failed = await score_item(
-            self._client(), item, texts, self.penalties, truncation=self.truncation
-        )
+        try:
+            reply, failed = await score_item(
+                client, item, texts, self.penalties, truncation=self.truncation
+            )
+        except PermanentError as error:
+            if error.status != SERVER_BUG:
+                raise
+            return [error] * len(texts)  # whether the rows or the server is to blame: `rewards`
         scored = iter(() if reply is None else reply.results[0].responses)
         return [failed[place] if place in failed else next(scored) for place in range(len(texts))]
 
-    def _client(self) -> AsyncRewardClient:
-        """The running event loop's client of this server, made at the first call."""
+    async def _client(self) -> AsyncRewardClient:
+        """The running event loop's client of this server, made at the first call.
+
+        Raises:
+            ClientError: as `introduced`.
+            ValueError: no URL, or one that is not an HTTP address.
+        """
         url = self.url or os.environ.get("CANDOR_REWARD_URL")
-        if url is None:
+        if not url:
             raise ValueError("no reward server: give its URL, or set CANDOR_REWARD_URL")
         api_key = self.api_key or os.environ.get("CANDOR_API_KEY")
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
         key = (url, api_key, self.timeout_s, self.patience_s)
         if key not in clients:
-            clients[key] = AsyncRewardClient(
-                url, api_key=api_key, timeout_s=self.timeout_s, retry=Retry(self.patience_s)
+            clients[key] = _Known(
+                AsyncRewardClient(
+                    url, api_key=api_key, timeout_s=self.timeout_s, retry=Retry(self.patience_s)
+                )
             )
-        return clients[key]
+        known = clients[key]
+        await known.introduced(url, self.penalties)
+        return known.client
+
+
+_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
+    "penalties": lambda text: _json_mapping(text),
+    "truncation": lambda text: _one_of(text, ("error", "left")),
+    "timeout_s": lambda text: _seconds(text),
+    "patience_s": lambda text: _seconds(text),
+}
+"""Fields of a `RewardServer` that a variable CANDOR_REWARD_NAME sets, and how each is read. Address
+and key are read at the call."""
+
+
+def _json_mapping(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError('must be JSON such as {"sycophancy": {"kappa": 1.0}}')
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError("must be seconds, a number from 0")
+    return value
+
+
+def _one_of(text: str, names: Sequence[str]) -> str:
+    if text not in names:
+        raise ValueError(f"must be one of {', '.join(names)}")
+    return text
+
+
+class _Known:
+    """A client, and whether its server has said who it is."""
+
+    def __init__(self, client: AsyncRewardClient) -> None:
+        self.client = client
+        self._asking: asyncio.Task[None] | None = None
+
+    async def introduced(self, url: str, penalties: Mapping[str, Any]) -> None:
+        """Ask the server once whether it is ready and what it serves, and log that in one line.
+        Calls at the same time wait for the same answer; after a failure the next call asks again.
+
+        Raises:
+            ClientError: no answer within the patience, a wrong key, or not a Candor server.
+        """
+        task = self._asking
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._asking = asyncio.create_task(self._introduce(url, penalties))
+        await asyncio.shield(task)
+
+    async def _introduce(self, url: str, penalties: Mapping[str, Any]) -> None:
+        model = await self.client.identify()
+        asked = f", with penalties {json.dumps(_plain(penalties))}" if penalties else ""
+        _tell(
+            f"rewards come from {url}: model {model.id} ({model.revision[:12]}), "
+            f"reward = {model.formula}{asked}"
+        )
+
+    async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        await self.client.close()
+
+
+def _tell(message: str) -> None:
+    """An INFO line of the log; on stderr where the program has not set logging up, because Python
+    then drops INFO."""
+    if log.hasHandlers():
+        log.info(message)
+    else:
+        print(f"candor: {message}", file=sys.stderr)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order. At the first exception the rest is cancelled: nothing goes on asking
+    for a call that has failed."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def score_item(
@@ -152,82 +301,152 @@ async def score_item(
         of each other response by its index in `texts`.
 
     Raises:
-        ClientError: an error that is not about the responses (`is_final`).
+        ClientError: an error that is not about the responses (see `blames_row`).
         ValueError: the arguments; nothing was sent.
     """
     failed: dict[int, ClientError] = {}
     while True:
         places = [n for n in range(len(texts)) if n not in failed and n not in unsent]
+        if not places:
+            return None, failed
         request = {**item, "responses": [texts[place] for place in places]}
         try:
             return await client.rewards([request], penalties, truncation=truncation), failed
-        except ClientError as error:
-            if is_final(error):
+        except PermanentError as error:
+            if not blames_row(error):
                 raise
-            refused = refused_places(error, places)
-            if isinstance(error, PermanentError) and error.response is not None:
+            refused = refused_places(error, places, texts)
+            if error.response is not None:
                 error.response = refused[0]  # counted in `texts`, for the message
             failed |= dict.fromkeys(refused, error)
-            if len(refused) == len(places):
-                return None, failed
 
 
-def is_final(error: ClientError) -> bool:
-    """Whether every later row must fail the same way."""
+TOO_LARGE = 413
+SERVER_BUG = 500
+
+
+def blames_row(error: ClientError) -> bool:
+    """Whether the failure is about what was sent, and other rows can still be scored: the row has
+    no text to send, or the server names the item that it refuses, or the body is too large."""
     if isinstance(error, PermanentError):
-        return error.item is None and error.status < 500
-    return isinstance(error, ModelChanged)
+        return error.item is not None or error.status == TOO_LARGE
+    return isinstance(error, Unscorable)
 
 
-def refused_places(error: ClientError, places: Sequence[int]) -> Sequence[int]:
-    """Those of `places` that the error is about: the response that it names, or all."""
-    number = error.response if isinstance(error, PermanentError) else None
+def refused_places(
+    error: PermanentError, places: Sequence[int], texts: Sequence[str]
+) -> Sequence[int]:
+    """Those of `places` that the error is about: the response that it names; the longest, where the
+    body is too large; or all."""
+    if error.item is None:
+        return [max(places, key=lambda place: len(texts[place]))]
+    number = error.response
     return places if number is None else places[number : number + 1] or places
 
 
-def context_item(context: Context) -> dict[str, Any]:
+def context_item(context: Any) -> dict[str, Any]:
     """The context as a field of a `RewardItem`.
 
     Raises:
-        Unscorable: a message is not plain text.
+        Unscorable: it is neither a text nor messages of plain text.
     """
     if isinstance(context, str):
-        return {"prompt": context}
-    return {"messages": [{"role": turn["role"], "content": text_of(turn)} for turn in context]}
+        return {"prompt": unicode_text(context, "the prompt")}
+    turns = _plain(context)
+    if not isinstance(turns, list) or not turns:
+        raise Unscorable(f"the prompt is {_kind(turns)}, neither a text nor messages")
+    return {"messages": [message_of(turn, f"message {n}") for n, turn in enumerate(turns)]}
 
 
-def response_text(response: str | ChatTurn) -> str:
+def message_of(turn: Any, where: str) -> dict[str, Any]:
+    """One message of the context, as on the wire.
+
+    Raises:
+        Unscorable: it is not a message that the server takes.
+    """
+    if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
+        raise Unscorable(f"{where} is not an object with a role")
+    message = {"role": turn["role"], "content": text_of(turn, where)}
+    try:
+        Message.model_validate(message)
+    except ValidationError as error:
+        raise Unscorable(f"{where}: {describe_first_error(error)}") from None
+    return message
+
+
+def response_text(response: Any) -> str:
     """The text to score.
 
     Raises:
         Unscorable: the response is not the assistant's, or not plain text.
     """
     if isinstance(response, str):
-        return response
-    if response["role"] != "assistant":
-        raise Unscorable(f"the last message is the {response['role']}'s, not the assistant's")
-    return text_of(response)
+        return unicode_text(response, "the response")
+    turn = _plain(response)
+    if not isinstance(turn, Mapping):
+        raise Unscorable(f"the response is {_kind(turn)}, neither a text nor a message")
+    if turn.get("role") != "assistant":
+        raise Unscorable(f"the last message is of role {turn.get('role')!r}, not the assistant's")
+    return text_of(turn, "the response")
 
 
-def text_of(message: ChatTurn) -> str:
+def text_of(message: ChatTurn, where: str) -> str:
     """The text of a message. Its content is a string, or a list of text parts as in OpenAI's chat
     and responses APIs.
 
     Raises:
-        Unscorable: the message has tool calls, or a part that is not text.
+        Unscorable: the message has tool calls, no content, or a part that is not text.
     """
     content = message.get("content")
     if message.get("tool_calls"):
-        raise Unscorable(f"the {message['role']} message has tool calls, which have no text")
+        raise Unscorable(f"{where} ({message['role']}) has tool calls, which have no text")
     if isinstance(content, str):
-        return content
-    parts = [] if content is None else list(content)
-    if not parts or any(part.get("type") not in TEXT_PARTS for part in parts):
-        raise Unscorable(f"the content of the {message['role']} message is not text alone")
-    return "".join(part["text"] for part in parts)
+        return unicode_text(content, where)
+    parts = content if isinstance(content, list) else []
+    if not parts or not all(
+        isinstance(part, Mapping)
+        and part.get("type") in TEXT_PARTS
+        and isinstance(part.get("text"), str)
+        for part in parts
+    ):
+        raise Unscorable(f"the content of {where} ({message['role']}) is not text alone")
+    return unicode_text("".join(part["text"] for part in parts), where)
+
+
+def unicode_text(text: str, where: str) -> str:
+    """The text itself.
+
+    Raises:
+        Unscorable: it has a lone surrogate, which no encoding can carry.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unscorable(
+            f"{where} has a lone surrogate at character {error.start}, which is not Unicode"
+        ) from None
+    return str(text)
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists in place of arrays and other sequences, and dicts in place of other
+    mappings: data frames and configurations bring such things."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Sequence) and not len(value):
+        return "empty"
+    return "missing" if value is None else f"of type {type(value).__name__}"
 
 
 async def close() -> None:
     """Close the running loop's connections; the next call opens new ones."""
-    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await client.close()
+    for known in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await known.close()
