@@ -18,6 +18,7 @@ from candor.flags import UsageError
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import replacing
+from candor.probes import jsonl
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
 
@@ -63,13 +64,13 @@ def read_report(path: Path) -> dict[str, Any]:
         UsageError: the file does not exist or is not a JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = jsonl.document(path)
     except FileNotFoundError:
         raise UsageError(
             f"no {path.name} in {path.parent}: `candor probe train` writes it"
         ) from None
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
+        raise UsageError(f"{path} is {error}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is not a JSON object")
     return found

@@ -13,24 +13,20 @@ import asyncio
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from cyclopts import Parameter
-from pydantic import Field, TypeAdapter, ValidationError
 
 from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
-from candor.client.schema import Message
-from candor.client.wire import describe_first_error
+from candor.client.rows import Unscorable, context_item
 from candor.flags import UsageError, read_key_file
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, check_paths, run_job
+from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 
 TOP_P = 1.0
 """Sent with every request: no token is cut from the model's distribution."""
-
-_messages = TypeAdapter(Annotated[list[Message], Field(min_length=1)])
 
 
 @Parameter(name="*")
@@ -76,7 +72,6 @@ def generate(options: GenerateOptions) -> Exit:
 async def _generate(options: GenerateOptions) -> Exit:
     check_paths(options.prompts, options.out)
     rows = read_rows(options.prompts)
-    _check_messages(options.prompts, rows)
     settings: dict[str, Any] = {
         "n": options.n,
         "temperature": options.temperature,
@@ -108,7 +103,7 @@ async def _generate(options: GenerateOptions) -> Exit:
 
         async def sample(row: Row) -> Row:
             completions = await client.complete(
-                row["messages"],
+                messages_of(row),
                 n=options.n,
                 temperature=options.temperature,
                 top_p=TOP_P,
@@ -143,10 +138,16 @@ def open_generator(
         raise UsageError(f"{flag}: {error}") from None
 
 
-def _check_messages(path: Path, rows: list[Row]) -> None:
-    for row in rows:
-        try:
-            _messages.validate_python(row.get("messages"))
-        except ValidationError as error:
-            reason = describe_first_error(error, "messages")
-            raise UsageError(f"{path}: key {row['key']!r}: {reason}") from None
+def messages_of(row: Row) -> list[Row]:
+    """The row's messages.
+
+    Raises:
+        RowFailed: they are missing, or no server takes them; the message names the field.
+    """
+    try:
+        if not row.get("messages") or isinstance(row["messages"], str):
+            raise Unscorable("messages: must be a list of messages, at least one")
+        messages: list[Row] = context_item(row["messages"])["messages"]
+        return messages
+    except Unscorable as error:
+        raise RowFailed("invalid_row", error.message) from None

@@ -7,6 +7,7 @@ the served reward to the bit, and a row where it does not is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from candor.flags import UsageError
 from candor.jobs.running.files import Row
+from candor.probes import jsonl
 from candor.probes.combine import Combination
 from candor.probes.tilt import Threshold, closed_form_lambda
 
@@ -67,6 +68,23 @@ class ScoredGroup:
         return flagged.with_lambda(name, strength)
 
 
+def number_at(row: Row, place: int, *names: str) -> float:
+    """The number under `names` in the scores of one response.
+
+    Raises:
+        ValueError: it is missing, not a number, or not finite; the message names the field.
+    """
+    value: Any = row["scores"][place]
+    field = ".".join((f"scores[{place}]", *names))
+    for name in names:
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"{field} is missing")
+        value = value[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{field} is {value!r}, not a finite number")
+    return float(value)
+
+
 def candidates(row: Row) -> list[int]:
     """Indexes of a scored row's responses that have scores."""
     return [index for index, score in enumerate(row["scores"]) if "error" not in score]
@@ -79,22 +97,29 @@ def context_of(row: Row) -> str:
         KeyError: the row has neither `messages` nor `prompt`.
     """
     context = row["prompt"] if "prompt" in row else row["messages"]
-    return orjson.dumps(context, option=orjson.OPT_SORT_KEYS).decode()
+    return jsonl.line_of(context, sort_keys=True).decode()
 
 
 def group_of(row: Row) -> ScoredGroup:
-    """The numbers of a scored row's candidates."""
-    scores = [row["scores"][index] for index in candidates(row)]
+    """The numbers of a scored row's candidates.
 
-    def column(name: str, field: str) -> Array:
-        return np.array([score["probes"][name][field] for score in scores], dtype=np.float64)
+    Raises:
+        ValueError: a number is missing or not finite; the message names its field.
+    """
+    places = candidates(row)
 
-    names = list(scores[0]["probes"])
+    def column(*names: str) -> Array:
+        return np.array([number_at(row, place, *names) for place in places], dtype=np.float64)
+
+    def column_of(name: str, field: str) -> Array:
+        return column("probes", name, field)
+
+    names = list(row["scores"][places[0]]["probes"])
     return ScoredGroup(
-        np.array([score["base_reward"] for score in scores], dtype=np.float64),
-        {name: column(name, "score") for name in names},
-        {name: column(name, "bounded") for name in names},
-        {name: column(name, "lambda") for name in names},
+        column("base_reward"),
+        {name: column_of(name, "score") for name in names},
+        {name: column_of(name, "bounded") for name in names},
+        {name: column_of(name, "lambda") for name in names},
         Combination(**row.get("reward_model", {}).get("combine", {})),
     )
 
@@ -142,10 +167,16 @@ def read_group(path: Path, row: Row) -> ScoredGroup | None:
     """
     try:
         group = group_of(row) if candidates(row) else None
-        stored = [row["scores"][index]["reward"] for index in candidates(row)]
+        stored = [number_at(row, index, "reward") for index in candidates(row)]
+        if len(row["scores"]) != len(row["responses"]):
+            raise ValueError(f"{len(row['scores'])} scores of {len(row['responses'])} responses")
+        for index in candidates(row):
+            if not isinstance(row["responses"][index], dict):
+                raise ValueError(f"responses[{index}] is not an object with a text")
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
         raise UsageError(
-            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})"
+            f"{path}: key {row['key']!r}: {reason}; score the row again with `candor score`"
         ) from None
     if group is not None and group.reward.tolist() != stored:
         raise UsageError(

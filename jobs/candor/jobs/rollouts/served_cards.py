@@ -14,6 +14,7 @@ import orjson
 from candor.flags import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
+from candor.probes import jsonl
 
 if TYPE_CHECKING:
     from candor.probes.card import Card
@@ -31,7 +32,7 @@ def served_card(scored: Path, name: str) -> Card:
 
     path = manifest_path(scored)
     try:
-        manifest: Any = orjson.loads(path.read_bytes())
+        manifest: Any = jsonl.document(path)
         output_sha256 = manifest["output"]["sha256"]
         served = {probe["name"]: probe["card"] for probe in manifest["server"]["probes"]["probes"]}
         card = Card.model_validate_json(orjson.dumps(served[name]))
@@ -40,7 +41,7 @@ def served_card(scored: Path, name: str) -> Card:
             f"{path}: is missing, so the served probes' cards are not known; `candor score` writes "
             "it beside the scores: keep the two files together"
         ) from None
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UsageError(
             f"{path}: does not hold the card of probe {name!r} as `candor score` writes it "
             f"({type(error).__name__}): score the rows again"
