@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +75,9 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
     try:
         loaded = artifact.load(options.probe)
         found = candidate_scores(options, loaded)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
         card = recalibrated(
             loaded.card,
             found,
@@ -81,9 +85,17 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
             HINGE_PERCENTILE if percentile is None else percentile,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            f"{options.scored or options.rollouts}: {error} ({len(found.contexts)} responses have "
+            f"scores, {found.num_left_out} rows or responses were left out)"
+        ) from error
     out = options.out or options.probe
     artifact.save(out, loaded.probe, card)
+    if found.num_left_out:
+        print(
+            f"candor: left out: {found.num_left_out} rows or responses without a score",
+            file=sys.stderr,
+        )
     print(json.dumps(headline(out, card, found, options.kappa), allow_nan=False))
     return Exit.DONE
 

@@ -8,6 +8,7 @@ the served reward to the bit, and a row where it does not is refused.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -137,25 +138,52 @@ def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[R
     """
     if not rows:
         raise UsageError(f"{path}: no row has scores")
-    groups: list[tuple[Row, ScoredGroup]] = []
-    for row in rows:
-        group = read_group(path, row)
-        if len(row["scores"]) < largest:
-            raise UsageError(
-                f"{path}: key {row['key']!r} has {len(row['scores'])} candidates; "
-                f"--n may go up to that, not to {largest}"
-            )
-        if group is None or len(group.base_reward) < largest:
-            continue
-        if groups and list(group.scores) != list(groups[0][1].scores):
-            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
-        groups.append((row, group))
-    if not groups:
+    read = [(row, read_group(path, row)) for row in rows]
+    short = [row for row in rows if len(row["scores"]) < largest]
+    if short:
+        fewest = min(len(row["scores"]) for row in short)
         raise UsageError(
-            f"{path}: no row has {largest} candidates that could be scored, the first has "
-            f"{len(candidates(rows[0]))}; give a smaller --n"
+            f"{path}: N = {largest} needs {largest} responses per row, and {len(short)} of "
+            f"{len(rows)} rows have fewer (key {short[0]['key']!r} has "
+            f"{len(short[0]['scores'])}); sample more, or give --n up to {fewest}"
         )
+    groups = [
+        (row, group)
+        for row, group in read
+        if group is not None and len(group.base_reward) >= largest
+    ]
+    if not groups:
+        most = max(len(candidates(row)) for row in rows)
+        remedy = f"; give --n up to {most}" if most else " (see the 'error' of each response)"
+        raise UsageError(
+            f"{path}: N = {largest} needs {largest} scored responses per row; of {len(rows)} rows "
+            f"none has them, the most is {most}{remedy}"
+        )
+    for row, group in groups:
+        if list(group.scores) != list(groups[0][1].scores):
+            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
     return groups
+
+
+def say_doubts(path: Path, groups: Sequence[tuple[str, Array]]) -> None:
+    """Say on stderr where the numbers of a report are defined but say nothing.
+
+    Args:
+        groups: the prompt and R of the candidates of each row.
+    """
+    if len({prompt for prompt, _ in groups}) == 1:
+        print(
+            f"candor: {path}: there is one prompt only; the intervals are over prompts, so they "
+            "say nothing",
+            file=sys.stderr,
+        )
+    shared = [rewards for _, rewards in groups if len(rewards) > 1]
+    if shared and all(rewards.min() == rewards.max() for rewards in shared):
+        print(
+            f"candor: {path}: R does not vary among the responses to any of {len(groups)} prompts; "
+            "a choice by R is a random pick",
+            file=sys.stderr,
+        )
 
 
 def read_group(path: Path, row: Row) -> ScoredGroup | None:
@@ -166,13 +194,16 @@ def read_group(path: Path, row: Row) -> ScoredGroup | None:
             rewards.
     """
     try:
-        group = group_of(row) if candidates(row) else None
-        stored = [number_at(row, index, "reward") for index in candidates(row)]
+        for name in ("scores", "responses"):
+            if not isinstance(row.get(name), list):
+                raise ValueError(f"'{name}' is not a list")
+            for index, entry in enumerate(row[name]):
+                if not isinstance(entry, dict):
+                    raise ValueError(f"{name}[{index}] is not an object")
         if len(row["scores"]) != len(row["responses"]):
             raise ValueError(f"{len(row['scores'])} scores of {len(row['responses'])} responses")
-        for index in candidates(row):
-            if not isinstance(row["responses"][index], dict):
-                raise ValueError(f"responses[{index}] is not an object with a text")
+        group = group_of(row) if candidates(row) else None
+        stored = [number_at(row, index, "reward") for index in candidates(row)]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         reason = str(error) if type(error) is ValueError else repr(error)
         raise UsageError(
