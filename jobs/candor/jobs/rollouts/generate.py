@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class GenerateOptions:
     generator_url: str
     """Address of an OpenAI-compatible chat server, such as vLLM."""
     generator_model: str
-    """Name under which that server serves the model; a reply from another model is refused."""
+    """Name under which that server serves the model. A reply from another model is refused; a dated
+    name of the same model (m-2026-01-01 for m) is accepted and recorded."""
     n: int = 16
     """Responses per prompt."""
     temperature: float = 0.8
@@ -81,6 +82,14 @@ async def _generate(options: GenerateOptions) -> Exit:
     }
     if options.response_prefix:  # else absent, as in rows drawn before the option existed
         settings["response_prefix"] = options.response_prefix
+    client = open_generator(
+        "--generator-url",
+        options.generator_url,
+        options.generator_model,
+        read_key_file("--api-key-file", options.api_key_file),
+        timeout_s=options.timeout_s,
+        retry_budget_s=options.retry_budget_s,
+    )
     job = Job(
         command="generate",
         source=options.prompts,
@@ -89,15 +98,8 @@ async def _generate(options: GenerateOptions) -> Exit:
         settings=settings,
         server={"generator_model": options.generator_model},
         concurrency=options.concurrency,
-        notes={"generator_url": options.generator_url, "concurrency": options.concurrency},
-    )
-    client = open_generator(
-        "--generator-url",
-        options.generator_url,
-        options.generator_model,
-        read_key_file("--api-key-file", options.api_key_file),
-        timeout_s=options.timeout_s,
-        retry_budget_s=options.retry_budget_s,
+        notes={"generator_url": options.generator_url, "concurrency": options.concurrency}
+        | {"answered_by": client.answered_by},
     )
     async with client:
 
@@ -111,7 +113,12 @@ async def _generate(options: GenerateOptions) -> Exit:
                 seed=row_seed(options.seed, row["key"]),
                 prefix=options.response_prefix,
             )
-            return {"model": client.model, "responses": [asdict(c) for c in completions]}
+            return {
+                "model": completions[0].model if completions else client.model,
+                "responses": [
+                    {"text": one.text, "finish_reason": one.finish_reason} for one in completions
+                ],
+            }
 
         return await run_job(job, sample)
 
