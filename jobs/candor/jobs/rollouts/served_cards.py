@@ -7,17 +7,16 @@ lambda offline as on that server, and they tell apart two probes of the same nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from candor.flags import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
 from candor.probes import jsonl
-
-if TYPE_CHECKING:
-    from candor.probes.card import Card
+from candor.probes.card import Card
 
 
 def served_card(scored: Path, name: str) -> Card:
@@ -26,10 +25,6 @@ def served_card(scored: Path, name: str) -> Card:
     Raises:
         UsageError: the manifest is missing, belongs to another file, or lacks this card.
     """
-    from pydantic import ValidationError
-
-    from candor.probes.card import Card
-
     path = manifest_path(scored)
     try:
         manifest: Any = jsonl.document(path)
