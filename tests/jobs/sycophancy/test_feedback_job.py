@@ -152,6 +152,18 @@ def without_meta() -> list[dict[str, Any]]:
     return given
 
 
+def with_nan() -> list[dict[str, Any]]:
+    given = rows(scored=True)
+    given[1]["scores"][0]["base_reward"] = None  # numpy would take it for NaN
+    return given
+
+
+def without_text() -> list[dict[str, Any]]:
+    given = rows(scored=False)
+    del given[2]["responses"][1]["text"]
+    return given
+
+
 def failed() -> list[dict[str, Any]]:
     return [one | {"error": {"type": "x", "message": "y"}} for one in rows(scored=False)]
 
@@ -161,6 +173,8 @@ def failed() -> list[dict[str, Any]]:
     [
         (without_meta(), {}, "key 'poem-1-base': meta must hold a poem and a condition"),
         (failed(), {}, "no row has responses"),
+        (with_nan(), {}, "scores[0].base_reward is None, not a finite number"),
+        (without_text(), {}, "responses[1] has no 'text'"),
         (rows(scored=False), {"judge": "gpt"}, "--judge gpt"),
         (rows(scored=False), {"judge_url": "http://x"}, "go together"),
     ],

@@ -58,6 +58,9 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
     started = now()
     judges = options.judges.judges(["feedback"], options.timeout_s, options.retry_budget_s)
     rows = checked(options.answers, read_rows(options.answers))
+    for row in rows:
+        if "error" not in row:
+            check_answers(options.answers, row)
     scored = any("scores" in row for row in rows)
     n = min(len(row["responses"]) for row in rows if "error" not in row)
     setting = Setting(*chosen_from(n, scored=scored), options.seed)
@@ -116,8 +119,6 @@ def checked(path: Path, rows: Sequence[Row]) -> list[Row]:
                 f"{path}: key {row['key']!r}: meta must hold a poem and a condition, one of "
                 f"{', '.join(CONDITIONS)} (candor data prompts writes such rows)"
             )
-        if "error" not in row:
-            check_answers(path, row)
     if all("error" in row for row in rows):
         raise UsageError(f"{path}: no row has responses")
     return list(rows)
