@@ -47,6 +47,8 @@ MALFORMED: dict[str, tuple[Any, Any]] = {
     "bytes": (QUESTION, b"good"),
     "an empty conversation": (QUESTION, []),
     "a message without content": (QUESTION, {"role": "assistant"}),
+    "a response of another field": (QUESTION, said("a", audio={"id": "x"})),
+    "more than text after a text": ("a prompt", said(None, tool_calls=[{"function": {}}])),
     "a message with null content": (QUESTION, said(None)),
     "a message without a role": (QUESTION, {"content": "good"}),
     "the user's message": (QUESTION, {"role": "user", "content": "good"}),
@@ -83,9 +85,52 @@ def test_a_malformed_row_fails_alone_and_the_others_have_their_rewards(url: str,
 def test_a_row_that_the_server_refuses_fails_alone_with_its_own_error(url: str) -> None:
     tool_first = [{"role": "tool", "content": "a"}]
     rows = [GOOD, (QUESTION, ""), (QUESTION, TOO_LONG), ("x " * 400, "good"), (tool_first, "a")]
-    found = ask(url, rows)
+    found = ask(url, rows, templated=True)
     types = [one.type if isinstance(one, PermanentError) else None for one in found]
     assert types[:4] == [None, "empty_response", "too_long", "too_long"]
+
+
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
+
+
+def test_messages_go_to_the_server_with_all_that_its_template_reads() -> None:
+    """Tool calls, null content, names, parts and reasoning, as they were given."""
+    turns = [
+        {"role": "developer", "content": "Be kind.", "name": None},
+        {"role": "user", "name": "Ann", "content": [{"type": "text", "text": "Look."}]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "blue", "tool_call_id": "1"},
+    ]
+    replies = [
+        said("It is blue."),
+        said(None, tool_calls=[CALL]),
+        said("Blue.", reasoning_content="hm"),
+        said([{"type": "output_text", "text": "Bl", "annotations": []},
+              {"type": "output_text", "text": "ue", "annotations": []}]),
+    ]  # fmt: skip
+    with running_stub() as stub:
+        ask(stub.url, [(turns, reply) for reply in replies])
+        (body,) = stub.bodies
+    (item,) = body["items"]
+    assert item["messages"] == [
+        {"role": "developer", "content": "Be kind."},
+        {"role": "user", "name": "Ann", "content": [{"type": "text", "text": "Look."}]},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "content": "blue", "tool_call_id": "1"},
+    ]
+    assert item["responses"] == [
+        "It is blue.",
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "assistant", "content": "Blue.", "reasoning_content": "hm"},
+        "Blue",
+    ]
+
+
+def test_a_call_that_the_template_does_not_write_fails_its_row_alone(url: str) -> None:
+    good, called = ask(url, [GOOD, (QUESTION, said(None, tool_calls=[CALL]))])
+    assert not isinstance(good, ClientError)
+    assert isinstance(called, PermanentError)
+    assert called.type == "invalid_messages"
 
 
 def test_prompts_from_data_frames_are_the_prompts_themselves(url: str) -> None:
@@ -272,8 +317,11 @@ def test_the_environment_describes_a_server(url: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CANDOR_REWARD_TRUNCATION", "left")
     monkeypatch.setenv("CANDOR_REWARD_TIMEOUT_S", "7.5")
     monkeypatch.setenv("CANDOR_REWARD_PATIENCE_S", "9")
+    monkeypatch.setenv("CANDOR_REWARD_EMPTY_RESPONSE", "score")
+    monkeypatch.setenv("CANDOR_REWARD_TEMPLATED", "1")
     server = RewardServer.of_environment()
-    assert server == RewardServer(None, None, {"sycophancy": {"lambda": 2}}, "left", 7.5, 9.0)
+    strengths = {"sycophancy": {"lambda": 2}}
+    assert server == RewardServer(None, None, strengths, "left", 7.5, 9.0, "score", True)
     monkeypatch.setenv("CANDOR_REWARD_URL", url)
     (found,) = run(lambda: server.rewards([GOOD]))
     (expected,) = native(url, REPLIES[:1], {"sycophancy": {"lambda": 2}}, messages=QUESTION)

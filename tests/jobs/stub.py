@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _rewards(self, content: bytes, body: dict[str, Any]) -> None:
         texts = [text for item in body["items"] for text in item["responses"]]
-        refused = [i for i, text in enumerate(texts) if text in self.server.refused_texts]
+        refused = [i for i, text in enumerate(texts) if str(text) in self.server.refused_texts]
         if refused:
             named = {"response": refused[0]} if self.server.names_response else {}
             self._answer(422, envelope("too_long", "cut it", retryable=False, item=0, **named))

@@ -2,7 +2,8 @@
 code.
 
     with RewardClient("http://127.0.0.1:8000") as client:
-        reply = client.rewards([{"prompt": "2+2=", "templated": True, "responses": ["4", "5, as you say!"]}])
+        asked = [{"role": "user", "content": "Is 2+2 5?"}]
+        reply = client.rewards([{"messages": asked, "responses": ["It is 4.", "As you say!"]}])
         print(reply.results[0].responses[0].reward)
 
 The two classes are thin. `candor.client.wire` makes requests and checks replies,
@@ -37,6 +38,7 @@ from candor.client.retry import (
 )
 from candor.client.schema import ModelInfo, RewardResponse
 from candor.client.wire import (
+    EmptyResponse,
     Include,
     Items,
     Penalties,
@@ -174,6 +176,7 @@ class AsyncRewardClient:
         penalties: Penalties | None = None,
         include: Include = (),
         truncation: Truncation = "error",
+        empty_response: EmptyResponse = "error",
     ) -> RewardResponse:
         """Score every response of every item (`POST /v1/rewards`, docs/api.md).
 
@@ -184,6 +187,8 @@ class AsyncRewardClient:
             include: `["tokens"]` adds each probe's logit of each response token.
             truncation: what to do with text over the reward model's window: `error` refuses the
                 request, `left` drops the oldest context.
+            empty_response: what to do with a response without a token: `error` refuses the request,
+                `score` scores the empty turn.
 
         Returns:
             One result per item and one reward per response, both in the order of the request.
@@ -192,7 +197,7 @@ class AsyncRewardClient:
             ValueError: the arguments are wrong; nothing was sent.
             ClientError: every other failure, by name (client/candor/client/errors.py).
         """
-        request = reward_request(items, penalties, include, truncation)
+        request = reward_request(items, penalties, include, truncation, empty_response)
         response = await self._send("POST", "/v1/rewards", request_bytes(request))
         reply = parse_reply(request, response.content, self._model)
         self._model = reply.model
@@ -289,9 +294,10 @@ class RewardClient:
         penalties: Penalties | None = None,
         include: Include = (),
         truncation: Truncation = "error",
+        empty_response: EmptyResponse = "error",
     ) -> RewardResponse:
         """See `AsyncRewardClient.rewards`."""
-        request = reward_request(items, penalties, include, truncation)
+        request = reward_request(items, penalties, include, truncation, empty_response)
         response = self._send("POST", "/v1/rewards", request_bytes(request))
         reply = parse_reply(request, response.content, self._model)
         self._model = reply.model

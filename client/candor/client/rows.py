@@ -31,8 +31,8 @@ from pydantic import ValidationError
 from candor.client.errors import ClientError, PermanentError, RewardError
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.schema import Message, ResponseReward, RewardResponse
-from candor.client.wire import Truncation, describe_first_error
+from candor.client.schema import TEXT_PARTS, Message, ResponseReward, RewardResponse
+from candor.client.wire import EmptyResponse, Truncation, describe_first_error
 
 T = TypeVar("T")
 
@@ -42,8 +42,9 @@ Context = str | Sequence[ChatTurn]
 """Text with the chat template applied, or the messages before the response."""
 Row = tuple[Context, str | ChatTurn]
 """A context and one response to it."""
+Reply = str | dict[str, Any]
+"""A response as on the wire: its text, or an assistant's message."""
 Outcome = ResponseReward | ClientError
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 
 log = logging.getLogger("candor.client")
 
@@ -54,8 +55,8 @@ answered first belong to one loop."""
 
 
 class Unscorable(ClientError):
-    """The row is not a context and a text: it has tool calls or images, no response, a character
-    that is not Unicode, a message without a role. Nothing was sent."""
+    """The row is not a context and a response: it has an image, no response, a message without a
+    role, a character that is not Unicode. Nothing was sent."""
 
     type = "unscorable"
 
@@ -75,6 +76,10 @@ class RewardServer:
         timeout_s: longest wait for one answer, in seconds.
         patience_s: seconds that the server may be unreachable, loading or full before the call
             fails.
+        empty_response: what happens to a row whose response has no token: with `score` the empty
+            turn is scored, with `error` the row fails.
+        templated: whether prompts that are texts are meant as they are, although they hold no turn
+            of the reward model's chat template. Otherwise the server refuses such a prompt.
     """
 
     url: str | None = None
@@ -83,6 +88,8 @@ class RewardServer:
     truncation: Truncation = "error"
     timeout_s: float = 120.0
     patience_s: float = 300.0
+    empty_response: EmptyResponse = "error"
+    templated: bool = False
 
     @classmethod
     def of_environment(cls) -> RewardServer:
@@ -94,6 +101,8 @@ class RewardServer:
         | CANDOR_API_KEY | `api_key` |
         | CANDOR_REWARD_PENALTIES | `penalties`, as JSON: {"sycophancy": {"kappa": 1.0}} |
         | CANDOR_REWARD_TRUNCATION | `truncation`: error or left |
+        | CANDOR_REWARD_EMPTY_RESPONSE | `empty_response`: error or score |
+        | CANDOR_REWARD_TEMPLATED | `templated`: 1 or 0 |
         | CANDOR_REWARD_TIMEOUT_S | `timeout_s` |
         | CANDOR_REWARD_PATIENCE_S | `patience_s` |
 
@@ -119,16 +128,20 @@ class RewardServer:
         Raises:
             ClientError: a failure that is not about the rows: no answer within the patience, wrong
                 key, wrong address, an answer that is not Candor's, unknown probe, other weights
-                than at first; or a server error (500) by which every row is lost.
+                than at first; or, where no row has a reward, a 400 or a 500.
             ValueError: no URL, or a URL that does not begin with http:// or https://.
         """
         client = await self._client()
         outcomes: dict[int, Outcome] = {}
         items: dict[str, dict[str, Any]] = {}
-        texts: dict[str, dict[int, str]] = {}
+        texts: dict[str, dict[int, Reply]] = {}
         for number, (context, response) in enumerate(rows):
             try:
-                item, text = context_item(context), response_text(response)
+                item, text = context_item(context), response_of(response)
+                if "prompt" in item and not isinstance(text, str):
+                    raise Unscorable("a response with more than text needs messages as its prompt")
+                if "prompt" in item and self.templated:
+                    item["templated"] = True
             except Unscorable as error:
                 outcomes[number] = error
                 continue
@@ -140,7 +153,7 @@ class RewardServer:
             outcomes |= zip(texts[key], group, strict=True)
         if not any(isinstance(outcome, ResponseReward) for outcome in outcomes.values()):
             for outcome in outcomes.values():
-                if isinstance(outcome, RewardError) and not blames_row(outcome):
+                if isinstance(outcome, RewardError) and not is_surely_of_row(outcome):
                     raise outcome
         return [outcomes[number] for number in range(len(rows))]
 
@@ -156,12 +169,17 @@ class RewardServer:
         return outcome
 
     async def _item(
-        self, client: AsyncRewardClient, item: Mapping[str, Any], texts: Sequence[str]
+        self, client: AsyncRewardClient, item: Mapping[str, Any], texts: Sequence[Reply]
     ) -> list[Outcome]:
         """One outcome per response of one context, in order."""
         try:
             reply, failed = await score_item(
-                client, item, texts, self.penalties, truncation=self.truncation
+                client,
+                item,
+                texts,
+                self.penalties,
+                truncation=self.truncation,
+                empty_response=self.empty_response,
             )
         except PermanentError as error:
             if error.status != SERVER_BUG:
@@ -197,6 +215,8 @@ class RewardServer:
 _ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     "penalties": lambda text: _json_mapping(text),
     "truncation": lambda text: _one_of(text, ("error", "left")),
+    "empty_response": lambda text: _one_of(text, ("error", "score")),
+    "templated": lambda text: _one_of(text, ("1", "0")) == "1",
     "timeout_s": lambda text: _seconds(text),
     "patience_s": lambda text: _seconds(text),
 }
@@ -281,10 +301,11 @@ async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 async def score_item(
     client: AsyncRewardClient,
     item: Mapping[str, Any],
-    texts: Sequence[str],
+    texts: Sequence[Reply],
     penalties: Mapping[str, Mapping[str, Any]],
     *,
     truncation: Truncation = "error",
+    empty_response: EmptyResponse = "error",
     unsent: Collection[int] = (),
 ) -> tuple[RewardResponse | None, dict[int, ClientError]]:
     """Score one context's responses, those that the server refuses left out.
@@ -311,7 +332,10 @@ async def score_item(
             return None, failed
         request = {**item, "responses": [texts[place] for place in places]}
         try:
-            return await client.rewards([request], penalties, truncation=truncation), failed
+            reply = await client.rewards(
+                [request], penalties, truncation=truncation, empty_response=empty_response
+            )
+            return reply, failed
         except PermanentError as error:
             if not blames_row(error):
                 raise
@@ -321,6 +345,7 @@ async def score_item(
             failed |= dict.fromkeys(refused, error)
 
 
+MISUSE = 400
 TOO_LARGE = 413
 SERVER_BUG = 500
 
@@ -333,13 +358,20 @@ def blames_row(error: ClientError) -> bool:
     return isinstance(error, Unscorable)
 
 
+def is_surely_of_row(error: RewardError) -> bool:
+    """Whether the refusal is about a text and not about how the server is asked. A 400 (a prompt
+    without the template, an unknown field) or a server error may be either: where no row of a call
+    has a reward, it is taken for the call's."""
+    return error.status not in (MISUSE, SERVER_BUG) or error.type == "engine_failed"
+
+
 def refused_places(
-    error: PermanentError, places: Sequence[int], texts: Sequence[str]
+    error: PermanentError, places: Sequence[int], texts: Sequence[Reply]
 ) -> Sequence[int]:
     """Those of `places` that the error is about: the response that it names; the longest, where the
     body is too large; or all."""
     if error.item is None:
-        return [max(places, key=lambda place: len(texts[place]))]
+        return [max(places, key=lambda place: len(json.dumps(texts[place])))]
     number = error.response
     return places if number is None else places[number : number + 1] or places
 
@@ -348,7 +380,7 @@ def context_item(context: Any) -> dict[str, Any]:
     """The context as a field of a `RewardItem`.
 
     Raises:
-        Unscorable: it is neither a text nor messages of plain text.
+        Unscorable: it is neither a text nor messages.
     """
     if isinstance(context, str):
         return {"prompt": unicode_text(context, "the prompt")}
@@ -359,26 +391,40 @@ def context_item(context: Any) -> dict[str, Any]:
 
 
 def message_of(turn: Any, where: str) -> dict[str, Any]:
-    """One message of the context, as on the wire.
+    """One message, as on the wire: with its tool calls, names and text parts, which the reward
+    model's chat template reads. Fields that are null are left out.
 
     Raises:
         Unscorable: it is not a message that the server takes.
     """
+    turn = _plain(turn)
     if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
         raise Unscorable(f"{where} is not an object with a role")
-    message = {"role": turn["role"], "content": text_of(turn, where)}
+    message = {name: value for name, value in turn.items() if value is not None}
+    if isinstance(message.get("content"), list):
+        message["content"] = [_part(part) for part in message["content"]]
     try:
-        Message.model_validate(message)
+        unicode_text(json.dumps(message, ensure_ascii=False), where)
+        sent = Message.model_validate(message).as_sent()
     except ValidationError as error:
         raise Unscorable(f"{where}: {describe_first_error(error)}") from None
-    return message
+    except (TypeError, ValueError):
+        raise Unscorable(f"{where} is not JSON") from None
+    return {name: value for name, value in sent.items() if value is not None}
 
 
-def response_text(response: Any) -> str:
-    """The text to score.
+def _part(part: Any) -> Any:
+    """A part of a content, without what OpenAI's responses API adds to a text (annotations)."""
+    if isinstance(part, Mapping) and part.get("type") in TEXT_PARTS and "text" in part:
+        return {"type": part["type"], "text": part["text"]}
+    return part
+
+
+def response_of(response: Any) -> Reply:
+    """The response as on the wire: its text, or the message where it is more than text.
 
     Raises:
-        Unscorable: the response is not the assistant's, or not plain text.
+        Unscorable: the response is not the assistant's, or nothing that can be scored.
     """
     if isinstance(response, str):
         return unicode_text(response, "the response")
@@ -387,30 +433,14 @@ def response_text(response: Any) -> str:
         raise Unscorable(f"the response is {_kind(turn)}, neither a text nor a message")
     if turn.get("role") != "assistant":
         raise Unscorable(f"the last message is of role {turn.get('role')!r}, not the assistant's")
-    return text_of(turn, "the response")
+    message = message_of(turn, "the response")
+    if message.keys() == {"role"}:
+        raise Unscorable("the response has neither a content nor tool calls")
+    return message if message.keys() - {"role", "content"} else _text(message["content"])
 
 
-def text_of(message: ChatTurn, where: str) -> str:
-    """The text of a message. Its content is a string, or a list of text parts as in OpenAI's chat
-    and responses APIs.
-
-    Raises:
-        Unscorable: the message has tool calls, no content, or a part that is not text.
-    """
-    content = message.get("content")
-    if message.get("tool_calls"):
-        raise Unscorable(f"{where} ({message['role']}) has tool calls, which have no text")
-    if isinstance(content, str):
-        return unicode_text(content, where)
-    parts = content if isinstance(content, list) else []
-    if not parts or not all(
-        isinstance(part, Mapping)
-        and part.get("type") in TEXT_PARTS
-        and isinstance(part.get("text"), str)
-        for part in parts
-    ):
-        raise Unscorable(f"the content of {where} ({message['role']}) is not text alone")
-    return unicode_text("".join(part["text"] for part in parts), where)
+def _text(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def unicode_text(text: str, where: str) -> str:

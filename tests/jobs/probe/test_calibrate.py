@@ -256,7 +256,7 @@ def test_another_probes_scores_are_refused(
         ),
         (
             [{**row, "responses": ["bare"]} for row in candidates()],
-            "key 'k0' is left out: response 0: the response is missing",
+            "key 'k0' is left out: response 0 is not an object",
         ),
         ([{"key": "k0", "responses": [{"text": "x"}]}], "key 'k0' is left out: not as `candor gen"),
     ],

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from candor.batching.queue import take_batch
-from candor.client.rows import Unscorable, response_text
+from candor.client.rows import Unscorable, unicode_text
 from candor.client.schema import Message
 from candor.engines.choose import EngineName, build_engine
 from candor.errors import CandorError
@@ -194,8 +194,11 @@ def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
         return
     for place, response in enumerate(responses):
         text = response.get("text") if isinstance(response, dict) else None
+        if not isinstance(text, str):
+            yield f"response {place} is not an object with a 'text'"
+            continue
         try:
-            yield renderer.encode(context, response_text(text))
+            yield renderer.encode(context, unicode_text(text, "the response"))
         except (CandorError, Unscorable) as error:
             yield f"response {place}: {error.message}"
 

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.rows import Unscorable, context_item, response_text, score_item
+from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.wire import describe_first_error
 from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import (
@@ -169,7 +169,7 @@ def _texts(responses: Sequence[Any]) -> tuple[list[str], dict[int, Row]]:
             errors[place] = {"type": EMPTY_RESPONSE, "message": "the response is empty"}
         else:
             try:
-                response_text(text)
+                unicode_text(text, "the response")
             except Unscorable as error:
                 errors[place] = {"type": error.type, "message": error.message}
         texts.append(text if place not in errors and isinstance(text, str) else "")
