@@ -148,7 +148,7 @@ def test_a_refused_prompt_is_a_failed_row_and_is_tried_again(
         ([], "messages: must be a list"),
         ("a text", "messages: must be a list"),
         ([{"role": "poet", "content": "x"}], "message 0: role: "),
-        ([{"role": "user", "content": 3}], "the content of message 0 (user) is not text alone"),
+        ([{"role": "user", "content": 3}], "message 0: content: Value error, must be a text"),
         ([{"role": "user", "content": "\ud83d"}], "message 0 has a lone surrogate"),
     ],
 )

@@ -163,6 +163,15 @@ def score_rollouts(
             contexts.append(context_of(row))
     reader = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
     pairs = list(_scores(reader, items, loaded.card.name))
+    finite = _finite(rollouts, pairs)
+    num_left_out += len(pairs) - len(finite)
+    contexts = [contexts[n] for n in finite]
+    columns = np.array([pairs[n] for n in finite], dtype=np.float64).reshape(-1, 2)
+    return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+
+
+def _finite(rollouts: Path, pairs: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the pairs of finite numbers; says on stderr how many others there are."""
     finite = [n for n, pair in enumerate(pairs) if all(map(math.isfinite, pair))]
     if len(finite) < len(pairs):
         print(
@@ -171,10 +180,7 @@ def score_rollouts(
             "--dtype bfloat16 or float32",
             file=sys.stderr,
         )
-        num_left_out += len(pairs) - len(finite)
-        pairs, contexts = [pairs[n] for n in finite], [contexts[n] for n in finite]
-    columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+    return finite
 
 
 def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
