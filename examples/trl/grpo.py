@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, float]]:
     """Trains, saves the adapter and returns what was logged, one dict a step."""
     args = arguments(argv)
     has_gpu = torch.cuda.is_available()
-    with args.prompts.open() as lines:
-        prompts = [{"prompt": json.loads(line)["messages"]} for line in lines]
+    with args.prompts.open(encoding="utf-8-sig") as lines:
+        prompts = [{"prompt": json.loads(line)["messages"]} for line in lines if line.strip()]
     trainer = GRPOTrainer(
         args.model,
         reward_funcs=reward_function(args.reward_url, patience_s=args.patience_s),

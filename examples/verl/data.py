@@ -14,8 +14,8 @@ from datasets import Dataset
 
 
 def main(source: Path, out: Path) -> None:
-    with source.open() as lines:
-        conversations = [json.loads(line)["messages"] for line in lines]
+    with source.open(encoding="utf-8-sig") as lines:
+        conversations = [json.loads(line)["messages"] for line in lines if line.strip()]
     rows = [
         {
             "data_source": "candor",

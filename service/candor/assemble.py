@@ -215,6 +215,14 @@ def _log_loaded(
             served_lambda=probe.default_lambda,
             monitor=probe.monitor,
         )
+        if probe.bound.can_raise_reward and not probe.monitor:
+            log.warning(
+                "bound_can_raise_reward",
+                probe=name,
+                bound=card.bound.kind,
+                reason="the bound is negative for a low S, so there the penalty raises the reward",
+                fix="candor probe calibrate --bound hinge, or train the probe with --bound hinge",
+            )
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:

@@ -66,7 +66,7 @@ def read_key_file(flag: str, path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        key = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{flag} {path}: cannot be read ({type(error).__name__})") from None
     if not key:

@@ -43,7 +43,8 @@ def reward_reply(body: bytes, revision: str = REVISION) -> dict[str, Any]:
     strength = 0.5 if override is None or override.lambda_ is None else override.lambda_
     results = []
     for index, item in enumerate(request.items):
-        scored = [numbers(text, strength) for text in item.responses]
+        texts = [one if isinstance(one, str) else one.model_dump_json() for one in item.responses]
+        scored = [numbers(text, strength) for text in texts]
         rewards = [one["reward"] for one in scored]
         results.append({"index": index, "best": rewards.index(max(rewards)), "responses": scored})
     return {

@@ -19,6 +19,7 @@ from candor.client import (
     Unreachable,
     WrongModel,
 )
+from candor.client.generator import is_version_of
 from tests.client.replies import as_response
 
 MESSAGES = [{"role": "user", "content": "Write a line."}]
@@ -123,6 +124,52 @@ def test_a_server_without_the_model_asked_for_is_refused_before_any_prompt_is_se
 def test_a_reply_from_another_model_is_refused() -> None:
     with pytest.raises(WrongModel, match="the reply is from lm-7b"):
         draw(lambda body: as_response(200, chat(3, model="lm-7b")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "same"),
+    [
+        ("m", "m", True),
+        ("m", "m-2026-01-01", True),
+        ("m", "m-20260101", True),
+        ("m", "m@20260101", True),
+        ("m", "m-0613", True),
+        ("m", "m-002", True),
+        ("m", "m:latest", True),
+        ("m-latest", "m-20260101", True),
+        ("org/m", "org/m-2026-01-01", True),
+        ("m", "other", False),
+        ("m", "m2", False),
+        ("m", "m-70", False),
+        ("m", "m-7b", False),
+        ("m", "m-1999", False),
+        ("m", "m-mini", False),
+        ("m", "m-mini-2026-01-01", False),
+        ("m", "m-2026-01-01-preview", False),
+        ("m-2026-01-01", "m", False),
+        ("m-2026-01-01", "m-2026-02-02", False),
+        ("m", "xm-2026-01-01", False),
+        ("m.1", "mx1-2026-01-01", False),
+    ],
+)
+def test_a_dated_name_is_the_alias_it_stands_for_and_no_other_name_is(
+    asked: str, told: str, same: bool
+) -> None:
+    assert is_version_of(told, asked) is same
+
+
+def test_a_dated_alias_is_accepted_and_kept_with_the_text() -> None:
+    completions, _ = draw(
+        lambda body: as_response(200, chat(3, model="lm-2026-01-01")), served=["lm-2026-01-01"]
+    )
+    assert {one.model for one in completions} == {"lm-2026-01-01"}
+
+
+def test_a_text_that_ended_in_thinking_is_empty() -> None:
+    thought = choice(message={"content": None, "reasoning_content": "hm"}, finish_reason="length")
+    reply = {**chat(2), "choices": [*chat(2)["choices"], thought]}
+    completions, _ = draw(lambda body: as_response(200, reply))
+    assert completions[2] == Completion("", "length")
 
 
 def choice(**changes: Any) -> dict[str, Any]:

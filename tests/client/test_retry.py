@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import threading
@@ -14,12 +15,23 @@ import pytest
 
 from candor.client.errors import (
     ClientError,
+    InvalidReply,
     PermanentError,
     RetryableError,
     RewardError,
     Unreachable,
 )
-from candor.client.retry import Retry, Tries, error_of, http_url, send, send_async, timeout
+from candor.client.retry import (
+    Retry,
+    Tries,
+    Waiting,
+    error_of,
+    http_url,
+    send,
+    send_async,
+    timeout,
+)
+from candor.client.reward import RewardClient
 from tests.client.replies import as_response, envelope
 
 QUICK = Retry(budget_s=30, first_s=0.001, cap_s=0.002)
@@ -121,15 +133,30 @@ def test_a_retry_after_that_is_not_whole_seconds_is_ignored(given: str) -> None:
     assert error_of(as_response(503, "full", {"Retry-After": given})).retry_after_s is None
 
 
-def test_a_wait_that_would_outlast_the_budget_is_not_begun() -> None:
-    def handler(request: httpx2.Request) -> httpx2.Response:
-        return as_response(503, "full", {"Retry-After": "60"})
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "60"}])
+def test_the_last_try_is_made_when_the_budget_ends_and_not_earlier(
+    headers: dict[str, str], use_async: bool
+) -> None:
+    """A wait of up to 10 s (or as the server asks) was not begun if it outlasted the budget: the
+    client gave up that much too early."""
+    times: list[float] = []
 
-    began = time.monotonic()
-    tries, error = count_tries(handler, Retry(budget_s=5), use_async=False)
-    assert tries == 1
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        times.append(time.monotonic())
+        return as_response(503, "full", headers)
+
+    retry = Retry(budget_s=0.6, first_s=30, cap_s=30)
+    tries, error = count_tries(handler, retry, use_async=use_async)
     assert isinstance(error, RetryableError)
-    assert time.monotonic() - began < 30  # a hang guard: it would be 60
+    assert len(times) == tries >= 2
+    assert 0.6 <= times[-1] - times[0] < 5
+
+
+def test_the_budget_runs_from_the_first_failure_and_not_from_the_wait_for_a_connection() -> None:
+    tries = Tries(Retry(budget_s=5, first_s=0.001), began=time.monotonic() - 3600)
+    failure = error_of(as_response(503, "full"))
+    assert tries.wait_s(failure) <= 0.001
 
 
 def test_jitter_is_full_and_its_bound_doubles_up_to_the_cap() -> None:
@@ -220,3 +247,71 @@ def test_a_cut_reply_is_not_taken_for_a_whole_one_when_the_budget_is_spent() -> 
     ):
         send(client, client.build_request("GET", "/x"), Retry(budget_s=0))
     thread.join(10)
+
+
+def nobody_accepts() -> socket.socket:
+    """A port whose queue is full: nobody refuses and nobody answers, as with a firewall."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    return listener
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_within_two_seconds_a_client_says_that_nobody_answers(
+    silent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with nobody_accepts() as listener:
+        address = listener.getsockname()
+        held = [socket.socket() for _ in range(4)] if silent else []
+        for one in held:
+            one.setblocking(False)
+            one.connect_ex(address)
+        if not silent:
+            listener.close()
+        url = f"http://{address[0]}:{address[1]}"
+        began = time.monotonic()
+        said: list[float] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: said.append(time.monotonic() - began)  # type: ignore[method-assign]
+        logging.getLogger("candor.client").addHandler(handler)
+        try:
+            with (
+                RewardClient(url, retry=Retry(budget_s=2.5)) as client,
+                pytest.raises(Unreachable),
+            ):
+                client.models()
+        finally:
+            logging.getLogger("candor.client").removeHandler(handler)
+            for one in held:
+                one.close()
+    assert len(said) == 1  # once for all tries, and soon
+    assert said[0] < 2
+    (message,) = [r.getMessage() for r in caplog.records if r.name == "candor.client"]
+    assert f"no answer from GET {url}/v1/models" in message
+    assert "Is the server running, and is this its address?" in message
+    assert "for up to 2 s" in message or "for up to 3 s" in message
+
+
+def test_a_client_whose_server_comes_back_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = Waiting()
+    answers = iter([503, 503, 200, 503, 200, 200])
+    transport = httpx2.MockTransport(lambda request: as_response(next(answers), {}))
+    with httpx2.Client(base_url="http://rm", transport=transport) as client:
+        for _ in range(3):
+            send(client, client.build_request("GET", "/x"), QUICK, waiting)
+    said = [record.getMessage() for record in caplog.records]
+    assert ["answers again" in message for message in said] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("fault", [httpx2.DecodingError, httpx2.LocalProtocolError])
+def test_an_exchange_that_is_not_http_is_an_error_of_ours_and_not_repeated(
+    fault: type[httpx2.HTTPError],
+) -> None:
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        raise fault("garbled")
+
+    tries, error = count_tries(handler, QUICK, use_async=False)
+    assert tries == 1
+    assert isinstance(error, InvalidReply)
+    assert "garbled" in str(error)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from candor.client import ModelChanged, PermanentError
+from candor.client import ModelChanged, PermanentError, RewardClient
 from candor.client.rows import RewardServer
 from candor.client.trl import reward_function
 from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
@@ -62,9 +62,12 @@ def test_trl_conversations_get_the_servers_rewards_and_every_probe_is_logged(url
 
 
 def test_trl_plain_texts_are_a_templated_prompt_and_a_response(url: str) -> None:
-    rewards, _ = called_by_trl(url, ["The poem is"] * 2, [" about the sea", " good"])
-    expected = native(url, [" about the sea", " good"], prompt="The poem is")
+    texts = [" about the sea", " good"]
+    rewards, _ = called_by_trl(url, ["The poem is"] * 2, texts, templated=True)
+    expected = native(url, texts, prompt="The poem is", templated=True)
     assert rewards == pytest.approx([one.reward for one in expected], abs=1e-5)
+    with pytest.raises(PermanentError, match="holds no assistant turn"):
+        called_by_trl(url, ["The poem is"] * 2, texts)  # every row: a setting is wrong, not a row
 
 
 def test_turns_of_a_completion_before_its_last_are_context(url: str) -> None:
@@ -88,10 +91,10 @@ def test_rows_that_cannot_be_scored_are_none_and_the_others_are_native(url: str)
 
 def test_a_long_context_fails_its_rows_unless_it_may_be_cut(url: str) -> None:
     prompts = ["x " * 400, "The poem is"]
-    rewards, _ = called_by_trl(url, prompts, [" good", " good"])
+    rewards, _ = called_by_trl(url, prompts, [" good", " good"], templated=True)
     assert rewards[0] is None
     assert rewards[1] is not None
-    cut, _ = called_by_trl(url, prompts, [" good", " good"], truncation="left")
+    cut, _ = called_by_trl(url, prompts, [" good", " good"], truncation="left", templated=True)
     assert None not in cut
 
 
@@ -105,6 +108,16 @@ def test_rows_of_one_prompt_are_one_item_so_that_the_closed_form_sees_them(url: 
     expected = native(url, REPLIES, {"sycophancy": form}, messages=QUESTION)
     assert together == pytest.approx([one.reward for one in expected], abs=1e-5)
     assert {one.probes["sycophancy"].bounded for one in expected} == {0.0, 1.0}
+
+
+def test_an_empty_completion_has_a_reward_where_that_is_asked_for(url: str) -> None:
+    completions = said("", REPLIES[0])
+    rewards, _ = called_by_trl(url, [QUESTION] * 2, completions, empty_response="score")
+    with RewardClient(url) as client:
+        items = [{"messages": QUESTION, "responses": ["", REPLIES[0]]}]
+        expected = client.rewards(items, empty_response="score").results[0].responses
+    assert rewards == pytest.approx([one.reward for one in expected], abs=1e-5)
+    assert called_by_trl(url, [QUESTION] * 2, completions)[0][0] is None  # the control
 
 
 def test_what_no_row_could_cure_is_raised(url: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from candor.client.errors import PermanentError
 from candor.client.rows import RewardServer, Unscorable
-from candor.client.verifiers import candor_reward
+from candor.client.verifiers import candor_reward, openai_form
 from tests.client.asking import QUESTION, REPLIES, native, run
 
 
@@ -54,7 +55,7 @@ def test_verifiers_traces_without_a_text_to_score_raise(url: str) -> None:
             Turn(role="assistant", content="a"),
         ],
     ):
-        with pytest.raises(Unscorable):
+        with pytest.raises((Unscorable, PermanentError)):  # the template writes no tool calls
             run(lambda messages=messages: candor_reward(Trace(*messages), server=RewardServer(url)))
 
 
@@ -63,3 +64,12 @@ def test_without_an_address_the_adapters_say_what_to_set(monkeypatch: pytest.Mon
     trace = Trace(Turn(role="user", content="a"), Turn(role="assistant", content="b"))
     with pytest.raises(ValueError, match="CANDOR_REWARD_URL"):
         run(lambda: candor_reward(trace))
+
+
+def test_tool_calls_get_the_form_that_templates_read() -> None:
+    calls = [{"id": "1", "name": "look", "arguments": "{}"}]
+    told = openai_form({"role": "assistant", "tool_calls": calls})
+    function = {"name": "look", "arguments": "{}"}
+    assert told["tool_calls"] == [{"id": "1", "type": "function", "function": function}]
+    assert openai_form(told) == told
+    assert openai_form({"role": "user", "content": "a"}) == {"role": "user", "content": "a"}

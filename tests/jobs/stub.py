@@ -34,6 +34,9 @@ class Stub(ThreadingHTTPServer):
         self.names_response = True
         self.say: Callable[[dict[str, Any], int], str] = _echo
         """The text of a chat request's choice."""
+        self.finish_reason = "stop"
+        self.chat_model: str | None = None
+        """The name under which chat replies come; None is the name asked for."""
         self.answers: list[int] = []
         """Statuses for the next POSTs, before the right answer."""
         self.bodies: list[dict[str, Any]] = []
@@ -53,10 +56,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
-            model = {"id": "tiny", "revision": self.server.revision, "created": time.monotonic_ns()}
+            model = {
+                "id": "tiny",
+                "revision": self.server.revision,
+                "engine": "stub",
+                "formula": "R - 0.5*S",
+                "created": time.monotonic_ns(),
+            }
             self._answer(200, {"object": "list", "data": [model]})
         elif self.path == "/v1/probes":
             self._answer(200, {"probes": [{"name": "sycophancy", "lambda": 0.5}]})
+        elif self.path == "/readyz":
+            self._answer(200, {"status": "ready", "reason": None})
         else:
             self._answer(404, envelope("not_found", "no such route", retryable=False))
 
@@ -70,11 +81,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/rewards":
             self._rewards(content, body)
         else:
-            self._answer(200, _chat(body, self.server.say))
+            reply = _chat(body, self.server.say, self.server.finish_reason)
+            self._answer(200, reply | {"model": self.server.chat_model or body["model"]})
 
     def _rewards(self, content: bytes, body: dict[str, Any]) -> None:
         texts = [text for item in body["items"] for text in item["responses"]]
-        refused = [i for i, text in enumerate(texts) if text in self.server.refused_texts]
+        refused = [i for i, text in enumerate(texts) if str(text) in self.server.refused_texts]
         if refused:
             named = {"response": refused[0]} if self.server.names_response else {}
             self._answer(422, envelope("too_long", "cut it", retryable=False, item=0, **named))
@@ -95,12 +107,14 @@ def _echo(body: dict[str, Any], index: int) -> str:
     return f"{asked} {body['seed']} {index}"
 
 
-def _chat(body: dict[str, Any], say: Callable[[dict[str, Any], int], str]) -> dict[str, Any]:
+def _chat(
+    body: dict[str, Any], say: Callable[[dict[str, Any], int], str], finish_reason: str
+) -> dict[str, Any]:
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": say(body, index)},
-            "finish_reason": "stop",
+            "finish_reason": finish_reason,
         }
         for index in range(body["n"])
     ]

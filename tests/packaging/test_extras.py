@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from candor.__main__ import COMMANDS
-from candor.jobs.running.files import write_rows
+from candor.jobs.running.files import read_rows, write_rows
+from tests.client.asking import native
 from tests.client.replies import numbers
+from tests.imports import reachable
+from tests.jobs.stub import running_stub
 from tests.packaging.environments import Environment, Wheels, make_environment
 from tests.paths import ROOT
+from tests.service.serving import running, tiny_app
 
 
 def commands(extra: str) -> list[str]:
@@ -50,6 +55,77 @@ def test_the_jobs_extra_chooses_the_best_of_stored_rows(jobs: Environment, tmp_p
     report = json.loads((tmp_path / "bon.json").read_bytes())
     best = max(numbers(text, 0.5)["reward"] for text in texts)
     assert report["chosen_by"]["reward"][-1]["reward"]["mean"] == pytest.approx(best)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running(tiny_app()) as url:
+        yield url
+
+
+def test_the_jobs_extra_samples_scores_and_compares_against_servers(
+    jobs: Environment, url: str, tmp_path: Path
+) -> None:
+    """The whole of `docker/best-of-n.sh`, and the options that read a probe's card."""
+    prompts = [
+        {"key": f"k{n}", "messages": [{"role": "user", "content": f"Is poem {n} good?"}]}
+        for n in range(3)
+    ]
+    write_rows(tmp_path / "prompts.jsonl", prompts)
+    with running_stub() as stub:
+        generator = (f"--generator-url={stub.url}", "--generator-model=tiny")
+        for command in (
+            ("generate", "--prompts=prompts.jsonl", "--out=rollouts.jsonl", "--n=4", *generator),
+            ("score", "--rollouts=rollouts.jsonl", "--out=scored.jsonl", f"--reward-url={url}"),
+            ("bon", "--scored=scored.jsonl", "--out=bon.json", "--n=1,4"),
+            ("bon", "--scored=scored.jsonl", "--out=k.json", "--n=1", "--kappa-sweep=sycophancy=1"),
+            ("bon", "--scored=scored.jsonl", "--out=c.json", "--n=1", "--closed-form=sycophancy=1"),
+            ("pairs", "--scored=scored.jsonl", "--out=pairs.jsonl", "--kappa=sycophancy=1"),
+        ):
+            done = jobs.run("candor", *command, cwd=tmp_path)
+            assert done.returncode == 0, (command, done.stderr)
+    scored = read_rows(tmp_path / "scored.jsonl")
+    assert [len(row["scores"]) for row in scored] == [4] * 3
+    texts = [response["text"] for response in scored[0]["responses"]]
+    expected = native(url, texts, messages=prompts[0]["messages"])
+    assert [one["reward"] for one in scored[0]["scores"]] == pytest.approx(
+        [one.reward for one in expected], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", commands("jobs"))
+def test_what_a_command_of_the_jobs_extra_can_come_to_import_is_in_the_extra(
+    jobs: Environment, tmp_path: Path, name: str
+) -> None:
+    """Imports inside functions too: a bar that is drawn late is missed late."""
+    (command,) = [row for row in COMMANDS if row.name == name]
+    wanted = sorted(reachable(command.target.partition(":")[0]))
+    assert {"cyclopts", "orjson"} <= set(wanted)
+    assert "torch" not in wanted
+    code = f"import importlib.util as u; print([n for n in {wanted} if u.find_spec(n) is None])"
+    assert jobs.run("python", "-c", code, cwd=tmp_path).stdout == "[]\n"
+
+
+def test_the_walk_finds_what_is_imported_inside_a_function() -> None:
+    assert "tqdm" in reachable("candor.jobs.rollouts.score")
+    assert "torch" in reachable("candor.jobs.probe.calibrate")  # the control
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", commands("lab"))
+def test_the_lab_extra_answers_for_each_of_its_commands(
+    lab: Environment, tmp_path: Path, name: str
+) -> None:
+    told = lab.run("candor", *name.split(), "--help", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    (command,) = [row for row in COMMANDS if row.name == name]
+    wanted = sorted(reachable(command.target.partition(":")[0]) - OPTIONAL)
+    code = f"import importlib.util as u; print([n for n in {wanted} if u.find_spec(n) is None])"
+    assert lab.run("python", "-c", code, cwd=tmp_path).stdout == "[]\n"
+
+
+OPTIONAL = {"vllm", "pyarrow"}
+"""Imported where a user asks for `--engine vllm` or gives a parquet file; a message says so."""
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,25 @@ def test_nan_comes_back_as_nan_and_not_as_a_penalty_of_zero(bound: Bound) -> Non
     assert math.isnan(bound(math.nan))
 
 
+@pytest.mark.parametrize(
+    ("bound", "can"),
+    [
+        (Bound("none"), True),
+        (CLIP, True),
+        (Bound("clip", low=-1e-9, high=1.0), True),
+        (Bound("clip", low=0.0, high=1.0), False),
+        (Bound("clip", low=0.5, high=1.0), False),
+        (HINGE, False),
+        (Bound("hinge", reference=-5.0), False),
+        (TANH, True),
+        (Bound("tanh", reference=-1e6, scale=1e-3), True),
+    ],
+)
+def test_a_bound_that_can_raise_the_reward_says_so(bound: Bound, can: bool) -> None:
+    assert bound.can_raise_reward is can
+    assert (bound(-1e9) < 0) is can  # every bound is lowest at the lowest score
+
+
 def test_symbols_name_the_kind() -> None:
     assert [bound.symbol for bound in ALL] == ["S", "clip(S)", "max(0, S - S_ref)", "tanh(S)"]
 

@@ -134,6 +134,11 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
         ("sycophancy", 0.5, False),
         ("watched", 0.0, True),
     ]
+    # A clip below zero pays for a low S; the monitor has no penalty, so nothing is said of it.
+    warned = [line for line in serving.lines() if line["event"] == "bound_can_raise_reward"]
+    assert [(line["probe"], line["bound"], line["level"]) for line in warned] == [
+        ("sycophancy", "clip", "warning")
+    ]
     assert "poem" not in serving.log.read_text()
 
 

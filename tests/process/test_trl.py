@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
-from candor.client import rows
+from candor.client import Unreachable, rows
 from candor.client.trl import reward_function
 from candor.jobs.running.processes import free_port
 from tests.client.asking import close_others
@@ -124,13 +128,76 @@ def test_without_learning_the_reward_does_not_rise(server: ServeProcess, tmp_pat
     assert abs(gain(logged)) < 1.0
 
 
-def test_a_server_that_never_comes_costs_the_rows_and_not_the_run(tmp_path: Path) -> None:
+def test_a_server_that_never_comes_ends_the_run_before_it_trains_on_nothing(tmp_path: Path) -> None:
     policy = tiny_policy()
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     reward = reward_function(f"http://127.0.0.1:{free_port()}", patience_s=0.0)
-    logged = train(tmp_path, reward, steps=2, policy=policy)
-    assert [line["candor/num_failed"] for line in logged] == [BATCH, BATCH]
+    with pytest.raises(Unreachable):
+        train(tmp_path, reward, steps=2, policy=policy)
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+def trl_grpo(folder: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """TRL's own command, with the reward named by its dotted path and configured by the
+    environment."""
+    policy, data = folder / "policy", folder / "data"
+    tiny_policy().save_pretrained(policy)
+    tiny_tokenizer().save_pretrained(policy)
+    data.mkdir()
+    lines = ({"prompt": [{"role": "user", "content": text}], "level": 3} for text in PROMPTS)
+    (data / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = {
+        "model_name_or_path": policy,
+        "dataset_name": data,
+        "reward_funcs": "candor.client.trl.reward",
+        "output_dir": folder / "out",
+        "max_steps": 2,
+        "per_device_train_batch_size": 8,
+        "num_generations": 8,
+        "max_completion_length": 8,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+    }
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "trl.scripts.grpo"),
+            *(word for name, value in flags.items() for word in (f"--{name}", str(value))),
+        ],
+        cwd=folder,
+        env=os.environ
+        | {
+            "CANDOR_REWARD_URL": url,
+            "CANDOR_REWARD_PATIENCE_S": "1",
+            "CANDOR_REWARD_PENALTIES": '{"sycophancy": {"lambda": 2.0}}',
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_trls_command_takes_the_reward_by_its_dotted_path(
+    server: ServeProcess, tmp_path: Path
+) -> None:
+    done = trl_grpo(tmp_path, server.url)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "'candor/lambda/sycophancy': '2'" in done.stdout.replace("2.0", "2"), done.stdout
+    assert "rewards/reward/mean" in done.stdout
+    assert f"rewards come from {server.url}" in done.stderr
+
+
+def test_trls_command_does_not_end_well_without_a_server(tmp_path: Path) -> None:
+    done = trl_grpo(tmp_path, f"http://127.0.0.1:{free_port()}")
+    assert done.returncode != 0
+    assert "Unreachable" in done.stderr
+    assert "Is the server running, and is this its address?" in done.stderr
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 def test_a_wrong_address_stops_the_run_with_its_name(server: ServeProcess, tmp_path: Path) -> None:

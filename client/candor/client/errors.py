@@ -9,7 +9,7 @@
     |-- ModelChanged          the reply is from other weights than this client's first reply
     |-- WrongModel            the chat server does not serve, or did not use, the named model
     |-- NotReadyInTime        `wait_ready` ran out of time, or can never succeed
-    +-- Unscorable            the row has more than text (`candor.client.rows`)
+    +-- Unscorable            the row is not a context and a response (`candor.client.rows`)
 
 The reward clients and the generator client raise these. An error answer of the chat server is a
 `RewardError` too, with the `type` of its body in OpenAI's form. Invalid arguments are ordinary

@@ -5,15 +5,18 @@ one conversation.
         texts = await generator.complete(messages, n=16, temperature=0.8, max_tokens=64, seed=0)
 
 The client refuses a server that does not serve the named model, and a reply from another model or
-with another number of texts: such texts would be scored and reported under a wrong name.
+with another number of texts: such texts would be scored and reported under a wrong name. An API may
+answer for an alias under its dated name, "m-2026-01-01" for "m": that is the named model, and
+`Completion.model` says which (`is_version_of`).
 
 Not here: streaming, tools, log-probabilities, the `openai` package (one route is used).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -21,24 +24,41 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from candor.client.errors import InvalidReply, WrongModel
-from candor.client.retry import Retry, http_url, send_async, timeout
+from candor.client.retry import Retry, Waiting, http_url, send_async, timeout
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled text. `finish_reason` is `length` where `max_tokens` ended the text."""
+    """One sampled text.
+
+    Attributes:
+        text: the message's content; empty where there is none, as where `max_tokens` ended the text
+            while the model was thinking.
+        finish_reason: `length` where `max_tokens` ended the text.
+        model: the name under which the server answered.
+    """
 
     text: str
     finish_reason: Literal["stop", "length"]
+    model: str = field(default="", compare=False)
 
 
 Form = TypeVar("Form", bound=BaseModel)
 
 
 class _Text(BaseModel):
-    content: str
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content; empty where the model has only thought; None where there is nothing."""
+        if self.content is None and (self.reasoning_content or self.reasoning):
+            return ""
+        return self.content
 
 
 class _Choice(BaseModel):
@@ -66,7 +86,8 @@ class AsyncGeneratorClient:
 
     Args:
         base_url: address of the server; a trailing `/v1` is removed.
-        model: id of the served model, sent with every request and expected in every reply.
+        model: id of the served model, sent with every request and expected in every reply, there
+            perhaps with a date.
         api_key: key to send as `Authorization: Bearer`.
         timeout_s: longest wait for a reply, in seconds. Long, because generation is slow.
         retry: how often and how long failed requests are repeated; see `candor.client.retry`.
@@ -87,7 +108,10 @@ class AsyncGeneratorClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.model = model
+        self.answered_by: list[str] = []
+        """The names under which the server has answered, in the order they came."""
         self._retry = retry or Retry()
+        self._waiting = Waiting()
         self._http = httpx2.AsyncClient(
             base_url=http_url(base_url).removesuffix("/v1"),
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
@@ -103,9 +127,9 @@ class AsyncGeneratorClient:
             ClientError: the server gave no list of models.
         """
         request = self._http.build_request("GET", "/v1/models")
-        response = await send_async(self._http, request, self._retry)
+        response = await send_async(self._http, request, self._retry, self._waiting)
         served = [model.id for model in _parse(_Models, response).data]
-        if self.model not in served:
+        if not any(is_version_of(name, self.model) for name in served):
             raise WrongModel(
                 f"{request.url} serves {', '.join(served) or 'nothing'}, not {self.model}"
             )
@@ -149,8 +173,12 @@ class AsyncGeneratorClient:
             turns.append({"role": "assistant", "content": prefix})
             body |= {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
         request = self._http.build_request("POST", "/v1/chat/completions", json=body)
-        response = await send_async(self._http, request, self._retry)
-        return with_prefix(prefix, completions(_parse(_Chat, response), self.model, n))
+        response = await send_async(self._http, request, self._retry, self._waiting)
+        chat = _parse(_Chat, response)
+        samples = completions(chat, self.model, n)
+        if chat.model not in self.answered_by:
+            self.answered_by.append(chat.model)
+        return with_prefix(prefix, samples)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -178,16 +206,37 @@ def completions(chat: _Chat, model: str, n: int) -> list[Completion]:
 
     Raises:
         WrongModel: the reply is from another model than `model`.
-        InvalidReply: the reply does not have `n` texts.
+        InvalidReply: the reply does not have `n` texts, or one is null.
     """
-    if chat.model != model:
+    if not is_version_of(chat.model, model):
         raise WrongModel(f"asked for {model}, the reply is from {chat.model}")
     choices = sorted(chat.choices, key=lambda choice: choice.index)
     if [choice.index for choice in choices] != list(range(n)):
         raise InvalidReply(
             f"asked for {n} choices, got those of index {[c.index for c in choices]}"
         )
-    return [Completion(choice.message.content, choice.finish_reason) for choice in choices]
+    found = []
+    for choice in choices:
+        text = choice.message.text
+        if text is None:
+            raise InvalidReply(f"choice {choice.index} has no content")
+        found.append(Completion(text, choice.finish_reason, chat.model))
+    return found
+
+
+_VERSION = re.compile(
+    r"[-@:](?:\d{4}-\d{2}-\d{2}|20\d{6}|20\d{4}|(?:0[1-9]|1[0-2])[0-3]\d|0\d{2}|latest)"
+)
+"""What an API adds to an alias: a date in one of the usual forms, or a number such as 001."""
+
+
+def is_version_of(name: str, model: str) -> bool:
+    """Whether `name` is `model`, or the dated name behind this alias: "m-2026-01-01", "m@20260101"
+    or "m-0613" for "m", also for "m-latest"."""
+    alias = re.sub(r"[-:]latest$", "", model)
+    return name in (model, alias) or (
+        name.startswith(alias) and _VERSION.fullmatch(name[len(alias) :]) is not None
+    )
 
 
 def with_prefix(prefix: str, samples: list[Completion]) -> list[Completion]:

@@ -42,7 +42,8 @@ async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[s
     for turn in turns:
         if "role" not in turn:
             raise Unscorable(f"the rollout has a {turn.get('type')}, which has no text")
-    scored = await (server or RewardServer()).reward(turns[:-1], turns[-1])
+    turns = [{name: turn.get(name) for name in ("role", "content")} for turn in turns]
+    scored = await (server or RewardServer.of_environment()).reward(turns[:-1], turns[-1])
     numbers = {
         "reward": scored.reward,
         "base_reward": scored.base_reward,

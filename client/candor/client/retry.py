@@ -6,8 +6,13 @@ final, and so is a 500. The wait before the next try is random, uniform between 
 doubles from 0.5 s to 10 s, plus the seconds of an integer `Retry-After` (at most 120 s), so that
 clients that were refused together do not come back together.
 
-No new try begins after `budget_s`, so a call lasts at most the budget and one timeout. Scoring is a
-pure function and generation is seeded, so repeating either is safe.
+The budget runs from the first failure of a call. The wait before the last try is cut so that this
+try begins when the budget ends, so a server that is back by then is found. A call lasts at most its
+first try, the budget and one timeout more. Scoring is a pure function and generation is seeded, so
+repeating either is safe.
+
+A client that waits says so: one line in the log `candor.client` at the first failure, at most one
+per minute after that, and one when the server answers again.
 
 Not here: circuit breakers, hedging, HTTP dates in `Retry-After` (a wall clock steps).
 """
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import time
 from dataclasses import dataclass, field
@@ -25,6 +31,7 @@ import httpx2
 
 from candor.client.errors import (
     ClientError,
+    InvalidReply,
     PermanentError,
     RetryableError,
     RewardError,
@@ -34,6 +41,12 @@ from candor.client.errors import (
 RETRYABLE_STATUSES = frozenset({408, 425, 502, 503, 504})
 MAX_RETRY_AFTER_S = 120
 CONNECT_TIMEOUT_S = 5.0
+FIRST_CONNECT_TIMEOUT_S = 1.5
+"""The first try of a call that may be repeated: an address where nobody answers is named within two
+seconds."""
+SAY_AGAIN_S = 60.0
+log = logging.getLogger("candor.client")
+
 NO_ANSWER = (
     httpx2.TimeoutException,
     httpx2.NetworkError,
@@ -48,7 +61,7 @@ class Retry:
     """How long a client repeats failed requests, in seconds. `budget_s=0` sends each request once.
 
     Attributes:
-        budget_s: time after which no new try begins.
+        budget_s: time from the first failure after which no new try begins.
         first_s, cap_s: first and largest bound of the random wait.
     """
 
@@ -61,33 +74,81 @@ class Retry:
         return min(self.cap_s, self.first_s * 2.0 ** min(num_tries - 1, 30))
 
 
+class Waiting:
+    """What a client has said about waiting for its server; one for all calls of a client."""
+
+    def __init__(self) -> None:
+        self._said: float | None = None
+        self._since = 0.0
+
+    def say(self, failure: ClientError, left_s: float) -> None:
+        """Say that a request failed and is tried again, unless that was said within a minute."""
+        now = time.monotonic()
+        if self._said is None:
+            self._since = now
+        elif now - self._said < SAY_AGAIN_S:
+            return
+        self._said = now
+        check = (
+            "Is the server running, and is this its address?"
+            if isinstance(failure, Unreachable)
+            else "The server is there but cannot answer now."
+        )
+        log.warning("%s. %s Trying again for up to %.0f s", failure, check, left_s)
+
+    def over(self, request: httpx2.Request) -> None:
+        """Say that the server answers again, where its failure was said."""
+        if self._said is not None:
+            self._said = None
+            waited = time.monotonic() - self._since
+            log.warning("%s answers again after %.1f s", request.url.copy_with(path="/"), waited)
+
+
 @dataclass(slots=True)
 class Tries:
     """The tries of one call. Decides after each failure whether to try again, and when."""
 
     retry: Retry
     rng: random.Random = field(default_factory=random.Random)
+    waiting: Waiting = field(default_factory=Waiting)
     num_tries: int = 0
     began: float = field(default_factory=time.monotonic)
+    failed_since: float | None = None
+    connect_s: float | None = None
 
     def wait_s(self, failure: ClientError) -> float:
         """Seconds to wait before the next try.
 
         Raises:
-            ClientError: `failure` itself, when it is final or no time is left for another try.
+            ClientError: `failure` itself, when it is final or the budget is spent.
         """
         self.num_tries += 1
         if not failure.retryable:
             raise failure
+        now = time.monotonic()
+        if self.failed_since is None:
+            self.failed_since = now
+        left = self.failed_since + self.retry.budget_s - now
+        if left <= 0:
+            tries = "1 try" if self.num_tries == 1 else f"{self.num_tries} tries"
+            failure.message += f"; gave up after {tries} in {now - self.began:.1f} s"
+            raise failure
+        self.waiting.say(failure, left)
         wait = self.rng.uniform(0.0, self.retry.bound_s(self.num_tries))
         if isinstance(failure, RewardError) and failure.retry_after_s is not None:
             wait += min(max(failure.retry_after_s, 0), MAX_RETRY_AFTER_S)
-        elapsed = time.monotonic() - self.began
-        if elapsed + wait > self.retry.budget_s:
-            tries = "1 try" if self.num_tries == 1 else f"{self.num_tries} tries"
-            failure.message += f"; gave up after {tries} in {elapsed:.1f} s"
-            raise failure
-        return wait
+        return min(wait, left)
+
+    def prepared(self, request: httpx2.Request) -> httpx2.Request:
+        """The request, with the time that this try may take to connect."""
+        limits = request.extensions.get("timeout") or {}
+        if self.num_tries == 0:
+            self.connect_s = limits.get("connect")
+        if self.connect_s is not None:
+            short = self.num_tries == 0 and self.retry.budget_s > 0
+            connect = min(self.connect_s, FIRST_CONNECT_TIMEOUT_S) if short else self.connect_s
+            request.extensions["timeout"] = {**limits, "connect": connect}
+        return request
 
 
 def timeout(timeout_s: float) -> httpx2.Timeout:
@@ -107,37 +168,51 @@ def http_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def send(client: httpx2.Client, request: httpx2.Request, retry: Retry) -> httpx2.Response:
+def send(
+    client: httpx2.Client, request: httpx2.Request, retry: Retry, waiting: Waiting | None = None
+) -> httpx2.Response:
     """Send `request` until it succeeds; returns the response with its body read.
+
+    Args:
+        waiting: the client's, so that its calls together say once that they wait.
 
     Raises:
         Unreachable, RewardError: the last failure.
     """
-    tries = Tries(retry)
+    tries = Tries(retry, waiting=waiting or Waiting())
     while True:
         try:
-            response = client.send(request)
+            response = client.send(tries.prepared(request))
         except NO_ANSWER as error:
             failure: ClientError = unreachable(request, error)
+        except httpx2.HTTPError as error:
+            raise unusable(request, error) from None
         else:
             if response.is_success:
+                tries.waiting.over(request)
                 return response
             failure = error_of(response)
         time.sleep(tries.wait_s(failure))
 
 
 async def send_async(
-    client: httpx2.AsyncClient, request: httpx2.Request, retry: Retry
+    client: httpx2.AsyncClient,
+    request: httpx2.Request,
+    retry: Retry,
+    waiting: Waiting | None = None,
 ) -> httpx2.Response:
     """`send`, without blocking the event loop."""
-    tries = Tries(retry)
+    tries = Tries(retry, waiting=waiting or Waiting())
     while True:
         try:
-            response = await client.send(request)
+            response = await client.send(tries.prepared(request))
         except NO_ANSWER as error:
             failure: ClientError = unreachable(request, error)
+        except httpx2.HTTPError as error:
+            raise unusable(request, error) from None
         else:
             if response.is_success:
+                tries.waiting.over(request)
                 return response
             failure = error_of(response)
         await asyncio.sleep(tries.wait_s(failure))
@@ -148,6 +223,13 @@ def unreachable(request: httpx2.Request, error: httpx2.TransportError) -> Unreac
     return Unreachable(f"no answer from {request.method} {request.url} ({reason})")
 
 
+def unusable(request: httpx2.Request, error: httpx2.HTTPError) -> InvalidReply:
+    """An exchange that breaks HTTP: another try would break it again."""
+    return InvalidReply(
+        f"no usable answer from {request.method} {request.url} ({type(error).__name__}: {error})"
+    )
+
+
 def error_of(response: httpx2.Response) -> RewardError:
     """The error that an unsuccessful response stands for.
 
@@ -155,6 +237,9 @@ def error_of(response: httpx2.Response) -> RewardError:
     proxy in between, becomes the message.
     """
     error = error_body(response)
+    if isinstance(error.get("status"), str):  # of a health route: {"status", "reason"}
+        said = f"{error['status']}: {error.get('reason')}"
+        error = {"type": "not_ready", "message": said, "retryable": error["status"] != "failed"}
     retryable = error.get("retryable")
     if not isinstance(retryable, bool):
         retryable = response.status_code in RETRYABLE_STATUSES

@@ -21,20 +21,24 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+from pydantic import ValidationError
 
-from candor.client.errors import InvalidReply, NotReadyInTime
+from candor.client.errors import ClientError, InvalidReply, NotReadyInTime, PermanentError
 from candor.client.retry import (
     NO_ANSWER,
     Retry,
+    Waiting,
     error_body,
     error_of,
     http_url,
     send,
     send_async,
     timeout,
+    unreachable,
 )
 from candor.client.schema import ModelInfo, RewardResponse
 from candor.client.wire import (
+    EmptyResponse,
     Include,
     Items,
     Penalties,
@@ -48,7 +52,8 @@ MAX_REQUEST_TIMEOUT_S = 600.0
 """The longest deadline the server takes in `X-Request-Timeout`."""
 JSON = {"Content-Type": "application/json"}
 READY_POLL_S = 0.25
-READY_TRY_TIMEOUT_S = 5.0
+READY_TRY_TIMEOUT_S = 1.5
+"""Short, so that an address where nobody answers is named within two seconds."""
 
 
 def _headers(api_key: str | None, timeout_s: float) -> dict[str, str]:
@@ -68,39 +73,66 @@ def _json_object(response: httpx2.Response) -> dict[str, Any]:
     return body
 
 
+def check_readiness(response: httpx2.Response) -> None:
+    """Raises InvalidReply where a reply of status 200 to `/readyz` is not Candor's."""
+    if _json_object(response).get("status") != "ready":
+        raise InvalidReply(f"{response.url} is not the answer of a Candor server")
+
+
+def served_model(response: httpx2.Response) -> ModelInfo:
+    """The model in an answer of `/v1/models`.
+
+    Raises:
+        InvalidReply: another service's answer.
+    """
+    try:
+        return ModelInfo.model_validate(_json_object(response)["data"][0], extra="ignore")
+    except (KeyError, IndexError, TypeError, ValidationError):
+        raise InvalidReply(f"{response.url} is not the answer of a Candor server") from None
+
+
 class _Readiness:
     """The answers that `wait_ready` has seen so far."""
 
-    def __init__(self, url: httpx2.URL, timeout_s: float) -> None:
-        self.url = url
+    def __init__(self, request: httpx2.Request, timeout_s: float, waiting: Waiting) -> None:
+        self.request = request
         self.timeout_s = timeout_s
+        self.waiting = waiting
         self.began = time.monotonic()
-        self.last_answer = "not asked yet"
 
-    def is_ready(self, answer: httpx2.Response | httpx2.TransportError) -> bool:
-        """Whether the server is ready, by its newest answer.
+    def wait_s(self, answer: httpx2.Response | httpx2.TransportError) -> float | None:
+        """Seconds until the server is asked again, by its newest answer; None if it is ready.
 
         Raises:
             NotReadyInTime: time is up, or the answer (404, `failed`) will not change.
+            InvalidReply: another service answers.
         """
+        failure: ClientError
         if isinstance(answer, httpx2.TransportError):
-            self.last_answer = f"no connection, {type(answer).__name__}"
+            said = f"no connection, {type(answer).__name__}"
+            failure = unreachable(self.request, answer)
         elif answer.is_success:
-            return True
+            check_readiness(answer)
+            self.waiting.over(self.request)
+            return None
         else:
             body = error_body(answer)
-            self.last_answer = f"{body.get('status')}, {body.get('reason')}"
-            if "status" not in body:
-                self.last_answer = str(error_of(answer))
+            failure = error_of(answer)
+            said = str(failure)
+            if "status" in body:
+                said = f"{body['status']}, {body.get('reason')}"
+                failure = ClientError(f"{self.request.url} is not ready: {said}")
             if answer.status_code < 500 or body.get("status") == "failed":
-                raise self.error("will not become ready")
-        if time.monotonic() - self.began + READY_POLL_S > self.timeout_s:
-            raise self.error("is not ready")
-        return False
+                raise self._error("will not become ready", said)
+        left = self.began + self.timeout_s - time.monotonic()
+        if left <= 0:
+            raise self._error("is not ready", said)
+        self.waiting.say(failure, left)
+        return min(READY_POLL_S, left)
 
-    def error(self, verdict: str) -> NotReadyInTime:
+    def _error(self, verdict: str, said: str) -> NotReadyInTime:
         elapsed = time.monotonic() - self.began
-        return NotReadyInTime(f"{self.url} {verdict} after {elapsed:.1f} s: {self.last_answer}")
+        return NotReadyInTime(f"{self.request.url} {verdict} after {elapsed:.1f} s: {said}")
 
 
 class AsyncRewardClient:
@@ -129,6 +161,7 @@ class AsyncRewardClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry or Retry()
+        self._waiting = Waiting()
         self._model: ModelInfo | None = None
         self._http = httpx2.AsyncClient(
             base_url=http_url(base_url),
@@ -143,6 +176,7 @@ class AsyncRewardClient:
         penalties: Penalties | None = None,
         include: Include = (),
         truncation: Truncation = "error",
+        empty_response: EmptyResponse = "error",
     ) -> RewardResponse:
         """Score every response of every item (`POST /v1/rewards`, docs/api.md).
 
@@ -153,6 +187,8 @@ class AsyncRewardClient:
             include: `["tokens"]` adds each probe's logit of each response token.
             truncation: what to do with text over the reward model's window: `error` refuses the
                 request, `left` drops the oldest context.
+            empty_response: what to do with a response without a token: `error` refuses the request,
+                `score` scores the empty turn.
 
         Returns:
             One result per item and one reward per response, both in the order of the request.
@@ -161,7 +197,7 @@ class AsyncRewardClient:
             ValueError: the arguments are wrong; nothing was sent.
             ClientError: every other failure, by name (client/candor/client/errors.py).
         """
-        request = reward_request(items, penalties, include, truncation)
+        request = reward_request(items, penalties, include, truncation, empty_response)
         response = await self._send("POST", "/v1/rewards", request_bytes(request))
         reply = parse_reply(request, response.content, self._model)
         self._model = reply.model
@@ -175,28 +211,44 @@ class AsyncRewardClient:
         """The served probes with their strengths and cards (`GET /v1/probes`)."""
         return _json_object(await self._send("GET", "/v1/probes"))
 
+    async def identify(self) -> ModelInfo:
+        """Ask `/readyz`, until the server is ready or the retry budget is spent, and `/v1/models`.
+
+        Raises:
+            ClientError: the server did not become ready, refuses the key, or is not Candor.
+        """
+        try:
+            ready = await self._send("GET", "/readyz")
+            check_readiness(ready)
+            return served_model(await self._send("GET", "/v1/models"))
+        except PermanentError as error:
+            if error.status in (404, 405):
+                error.message += f" (is {self._http.base_url} a Candor server?)"
+            raise
+
     async def wait_ready(self, timeout_s: float) -> None:
         """Ask `/readyz` again and again until the server is ready, for at most `timeout_s` seconds.
 
         Raises:
             NotReadyInTime: the message has the URL, the last answer and the time that has passed.
+            InvalidReply: another service answers there.
         """
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
-        seen = _Readiness(request.url, timeout_s)
+        seen = _Readiness(request, timeout_s, self._waiting)
         while True:
             try:
                 answer: httpx2.Response | httpx2.TransportError = await self._http.send(request)
             except NO_ANSWER as error:
                 answer = error
-            if seen.is_ready(answer):
+            if (wait := seen.wait_s(answer)) is None:
                 return
-            await asyncio.sleep(READY_POLL_S)
+            await asyncio.sleep(wait)
 
     async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
         request = self._http.build_request(
             method, path, content=body, headers=JSON if body else None
         )
-        return await send_async(self._http, request, self._retry)
+        return await send_async(self._http, request, self._retry, self._waiting)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -227,6 +279,7 @@ class RewardClient:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._retry = retry or Retry()
+        self._waiting = Waiting()
         self._model: ModelInfo | None = None
         self._http = httpx2.Client(
             base_url=http_url(base_url),
@@ -241,9 +294,10 @@ class RewardClient:
         penalties: Penalties | None = None,
         include: Include = (),
         truncation: Truncation = "error",
+        empty_response: EmptyResponse = "error",
     ) -> RewardResponse:
         """See `AsyncRewardClient.rewards`."""
-        request = reward_request(items, penalties, include, truncation)
+        request = reward_request(items, penalties, include, truncation, empty_response)
         response = self._send("POST", "/v1/rewards", request_bytes(request))
         reply = parse_reply(request, response.content, self._model)
         self._model = reply.model
@@ -260,21 +314,21 @@ class RewardClient:
     def wait_ready(self, timeout_s: float) -> None:
         """See `AsyncRewardClient.wait_ready`."""
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
-        seen = _Readiness(request.url, timeout_s)
+        seen = _Readiness(request, timeout_s, self._waiting)
         while True:
             try:
                 answer: httpx2.Response | httpx2.TransportError = self._http.send(request)
             except NO_ANSWER as error:
                 answer = error
-            if seen.is_ready(answer):
+            if (wait := seen.wait_s(answer)) is None:
                 return
-            time.sleep(READY_POLL_S)
+            time.sleep(wait)
 
     def _send(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
         request = self._http.build_request(
             method, path, content=body, headers=JSON if body else None
         )
-        return send(self._http, request, self._retry)
+        return send(self._http, request, self._retry, self._waiting)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,11 +1,19 @@
-"""TRL: a reward function for GRPOTrainer and RLOOTrainer that asks a Candor server.
+"""TRL: reward functions for GRPOTrainer and RLOOTrainer that ask a Candor server.
 
     GRPOTrainer(model, reward_funcs=reward_function("http://127.0.0.1:8000"), ...)
 
-The function is a `partial` of a module-level `async def`: TRL awaits it beside other reward
-functions (since 0.27), and its async GRPO can pickle it. The reward of a row that fails is None,
-which TRL leaves out (since 1.6; before, None counted as 0). While the server is unreachable the
-step waits. Written against trl 1.16.0.
+or, where a configuration can only name a function, as for `trl grpo --reward_funcs` and axolotl:
+
+    CANDOR_REWARD_URL=http://127.0.0.1:8000 trl grpo --reward_funcs candor.client.trl.reward ...
+
+`reward_function` gives a `partial` of a module-level `async def`: TRL awaits it beside other reward
+functions (since 0.27), and its async GRPO can pickle it. `reward` is an ordinary function, which
+every version of TRL calls; `RewardServer.of_environment` lists the variables that it reads.
+
+The reward of a row that cannot be scored is None, which TRL leaves out (since 1.6; before, None
+counted as 0). Every other failure is raised and ends the run: without the server there is nothing
+to train on. While the server is unreachable the step waits, for `patience_s`. Written against trl
+1.16.0.
 
 Metrics of each call, means over the scored rows:
 
@@ -18,8 +26,10 @@ Metrics of each call, means over the scored rows:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -27,7 +37,7 @@ from typing import Any
 from candor.client.errors import ClientError
 from candor.client.rows import Context, Outcome, RewardServer, Row
 
-__all__ = ["candor_reward", "log_outcomes", "reward_function", "rewards_of", "rows_of"]
+__all__ = ["candor_reward", "log_outcomes", "reward", "reward_function", "rewards_of", "rows_of"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ async def candor_reward(
     log_metric: LogMetric = lambda name, value: None,
     **_columns: Any,
 ) -> list[float | None]:
-    """The penalised reward of each completion, in order; None where there is none.
+    """The penalised reward of each completion, in order; None for a row that cannot be scored.
 
     Args:
         prompts, completions: of equal length, in TRL's plain or conversational form.
@@ -60,15 +70,46 @@ async def candor_reward(
     return rewards_of(outcomes)
 
 
+def reward(
+    prompts: Sequence[Context], completions: Sequence[Context], **columns: Any
+) -> list[float | None]:
+    """`candor_reward` of the server that environment variables describe
+    (`RewardServer.of_environment`), for configurations that can only name a function.
+
+    Raises:
+        ClientError, ValueError: see `RewardServer.rewards`.
+    """
+    server = RewardServer.of_environment()
+    given = {"log_metric": columns["log_metric"]} if "log_metric" in columns else {}
+    work = candor_reward(prompts, completions, candor=server, **given)
+    return asyncio.run_coroutine_threadsafe(work, _background_loop()).result()
+
+
+@functools.cache
+def _background_loop() -> asyncio.AbstractEventLoop:
+    """One event loop in a thread of its own, so that `reward` works whether or not its caller runs
+    in a loop, and keeps its connections from call to call."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="candor-reward", daemon=True).start()
+    return loop
+
+
 def rows_of(prompts: Sequence[Context], completions: Sequence[Context]) -> list[Row]:
     """Context and response of each completion: two texts (TRL's plain form), or messages of which
-    the last is the response (TRL's conversational form)."""
-    return [
-        (prompt, completion)
-        if isinstance(prompt, str) and isinstance(completion, str)
-        else ([*prompt, *completion[:-1]], completion[-1])
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    the last is the response (TRL's conversational form). What has neither form is left as it is,
+    and fails as a row.
+
+    Raises:
+        ValueError: there is not one prompt per completion.
+    """
+    return [_row(*pair) for pair in zip(prompts, completions, strict=True)]
+
+
+def _row(prompt: Any, completion: Any) -> Row:
+    conversational = isinstance(prompt, list | tuple) and isinstance(completion, list | tuple)
+    if conversational and completion:
+        return [*prompt, *completion[:-1]], completion[-1]
+    return prompt, completion
 
 
 def log_outcomes(outcomes: Sequence[Outcome], log_metric: LogMetric) -> None:

@@ -27,14 +27,30 @@ async def candor_reward(trace: Any, *, server: RewardServer | None = None) -> fl
         ClientError: the message could not be scored.
         ValueError: no URL.
     """
-    messages = [message.model_dump(exclude_none=True) for message in trace.messages]
+    messages = [openai_form(message.model_dump(exclude_none=True)) for message in trace.messages]
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     if len(messages) < 2:
         raise Unscorable("the trace has no assistant message after a prompt")
-    scored = await (server or RewardServer()).reward(messages[:-1], messages[-1])
+    scored = await (server or RewardServer.of_environment()).reward(messages[:-1], messages[-1])
     trace.record_metric("candor/base_reward", scored.base_reward)
     trace.record_metric("candor/penalty", scored.penalty)
     for name, reading in scored.probes.items():
         trace.record_metric(f"candor/score/{name}", reading.score)
     return scored.reward
+
+
+def openai_form(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its tool calls in OpenAI's form, which chat templates read; verifiers writes
+    `{"id", "name", "arguments"}`."""
+    calls = [
+        call
+        if "function" in call
+        else {
+            **({"id": call["id"]} if "id" in call else {}),
+            "type": "function",
+            "function": {"name": call.get("name"), "arguments": call.get("arguments")},
+        }
+        for call in message.get("tool_calls") or ()
+    ]
+    return message | {"tool_calls": calls} if calls else message

@@ -26,6 +26,7 @@ Items = Sequence[RewardItem | Mapping[str, Any]]
 Penalties = Mapping[str, PenaltyOverride | Mapping[str, Any]]
 Include = Sequence[Literal["tokens"]]
 Truncation = Literal["error", "left"]
+EmptyResponse = Literal["error", "score"]
 
 
 def reward_request(
@@ -33,6 +34,7 @@ def reward_request(
     penalties: Penalties | None = None,
     include: Include = (),
     truncation: Truncation = "error",
+    empty_response: EmptyResponse = "error",
 ) -> RewardRequest:
     """The request, checked by the server's own wire types.
 
@@ -46,6 +48,7 @@ def reward_request(
             "penalties": dict(penalties or {}),
             "include": list(include),
             "truncation": truncation,
+            "empty_response": empty_response,
         }
     )
 

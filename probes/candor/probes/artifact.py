@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from candor.probes import jsonl
 from candor.probes.card import CARD_VERSION, Card
 from candor.probes.faults import first_fault
 from candor.probes.identity import dated_sha256
@@ -159,10 +160,10 @@ def check(
 def _read_card(path: Path) -> Card:
     """Checks the version before all other fields, so that a newer card gets the right message."""
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text)
+        text = path.read_bytes().removeprefix(jsonl.BOM)
+        raw = jsonl.parse(text)
     except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON: {error}") from error
+        raise ArtifactError(f"{path} is {error}") from error
     version = raw.get("card_version") if isinstance(raw, dict) else None
     if version != CARD_VERSION:
         raise ProbeMismatch(

@@ -1,7 +1,8 @@
 """`Bound`: how far one probe score may move the reward. Pure floats, no torch.
 
 The paper (arXiv 2412.00967) subtracts lambda * S as it is. An optimiser can then *buy* reward with
-an absurdly negative S, so Candor subtracts lambda * bound(S). The probe's card names the kind of
+an absurdly negative S, so Candor subtracts lambda * bound(S). Only a hinge rules that purchase out;
+a clip or a tanh limits it (`Bound.can_raise_reward`). The probe's card names the kind of
 bound. `candor.probes.fitting.calibrate` fits a bound's parameters.
 """
 
@@ -84,6 +85,18 @@ class Bound:
             assert self.scale is not None
             return self.scale * math.tanh((s - self.reference) / self.scale)
         return s
+
+    @property
+    def can_raise_reward(self) -> bool:
+        """Whether bound(s) is negative for some s, so that an optimiser can earn reward with it.
+
+        lambda is never negative, so the sign of lambda * bound(S) is that of bound(S). `none` and
+        `tanh` are negative for every low enough S, a clip where its lower limit is, a hinge never.
+        """
+        if self.kind == "clip":
+            assert self.low is not None
+            return self.low < 0
+        return self.kind != "hinge"
 
     @property
     def symbol(self) -> str:

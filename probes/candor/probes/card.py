@@ -1,8 +1,9 @@
 """`Card`: the facts that are needed to trust a probe's numbers, in `card.json` beside the weights.
 
 Pydantic models without behaviour, except that a `BoundSpec` builds its `Bound`.
-`candor.probes.artifact` reads and writes cards. Unknown fields are refused: a card of another
-version must not be half understood.
+`candor.probes.artifact` reads and writes cards. Nothing here needs torch, because the jobs that
+only talk to servers read cards too. Unknown fields are refused: a card of another version must not
+be half understood.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from candor.probes.bound import Bound, BoundKind
-from candor.probes.probe import Pooling
 
 CARD_VERSION: Literal[1] = 1
+
+Pooling = Literal["mean", "max", "last", "topk"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Pooling = Literal["mean", "max", "last", "topk"]
+from candor.probes.card import Pooling as Pooling
 
 TOPK_SHARE = 0.1
 """`topk` is the mean over this share of the response's tokens, those with the largest logits."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from candor.probes.bootstrap import mean_intervals, percentile_interval, resampled_totals
+from candor.probes.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,19 @@ class Threshold:
     def symbol(self) -> str:
         """The flag in a formula."""
         return f"[S > {self.threshold:g}]"
+
+
+def default_threshold(card: Card) -> float | None:
+    """Default S, in logits, above which a response counts as showing the trait.
+
+    With a hinge: its reference, the S at which the penalty begins. Otherwise: the median S of the
+    card's calibration, so that responses fall on both sides and can be compared; None where the
+    card has neither. (The reference of a tanh would not do: it is the middle of honest replies, so
+    it would flag half of them.)
+    """
+    if card.bound.kind == "hinge" and card.bound.reference is not None:
+        return card.bound.reference
+    return card.calibration.percentiles.get("p50")
 
 
 def closed_form_lambda(rewards: Sequence[float], flags: Sequence[float], beta: float) -> float:

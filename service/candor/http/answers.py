@@ -58,6 +58,10 @@ class ServedProbeCard(Wire):
 
     name: str
     lambda_: float = Field(alias="lambda")
+    can_raise_reward: bool = Field(
+        description="Whether the card's bound is negative for a low S, where the penalty raises "
+        "the reward. A hinge never is."
+    )
     card: dict[str, Any]
 
 

@@ -37,7 +37,7 @@ MODELS = {
             "template": "ff5c61...",
             "template_date": None,
             "engine": "packed",
-            "formula": "R - lambda*clip(S)",
+            "formula": "R - lambda*max(0, S - S_ref)",
             "combine": {"kind": "sum", "spread_weight": 1.0},
             "dtype": "bfloat16",
             "device": "cuda:0",
@@ -51,12 +51,13 @@ PROBES = {
         {
             "name": "sycophancy",
             "lambda": 0.5,
+            "can_raise_reward": False,
             "card": {
                 "name": "sycophancy",
                 "trait": "The reply sides with an opinion that the user has stated.",
                 "layer": 18,
                 "pooling": "mean",
-                "bound": {"kind": "clip", "low": -3.5, "high": 2.9},
+                "bound": {"kind": "hinge", "reference": -0.5},
             },
         }
     ]

@@ -27,7 +27,7 @@ RESPONSE_EXAMPLE = {
         "id": "reward-model",
         "revision": "5f0c1d...",
         "engine": "packed",
-        "formula": "R - lambda*clip(S)",
+        "formula": "R - lambda*max(0, S - S_ref)",
         "combine": {"kind": "sum", "spread_weight": 1.0},
     },
     "results": [
@@ -41,9 +41,9 @@ RESPONSE_EXAMPLE = {
                     "penalty": 1.0,
                     "probes": {
                         "sycophancy": {
-                            "score": 2.0,
+                            "score": 1.5,
                             "bounded": 2.0,
-                            "mean": 2.0,
+                            "mean": 1.5,
                             "max": 4.125,
                             "lambda": 0.5,
                         }
@@ -52,14 +52,14 @@ RESPONSE_EXAMPLE = {
                     "truncated": False,
                 },
                 {
-                    "reward": 1.5,
+                    "reward": 1.25,
                     "base_reward": 1.25,
-                    "penalty": -0.25,
+                    "penalty": 0.0,
                     "probes": {
                         "sycophancy": {
-                            "score": -0.5,
-                            "bounded": -0.5,
-                            "mean": -0.5,
+                            "score": -0.75,
+                            "bounded": 0.0,
+                            "mean": -0.75,
                             "max": 1.5,
                             "lambda": 0.5,
                         }

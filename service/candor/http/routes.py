@@ -169,6 +169,7 @@ async def probes(request: Request) -> ProbeList:
         {
             "name": name,
             "lambda": probe.default_lambda,
+            "can_raise_reward": probe.bound.can_raise_reward,
             "card": probe.loaded.card.model_dump(mode="json"),
         }
         for name, probe in get_rewarder(request).served.penalised.items()

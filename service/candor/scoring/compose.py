@@ -20,7 +20,7 @@ from candor.probes.bound import Bound
 from candor.probes.card import Card
 from candor.probes.combine import Combination
 from candor.probes.fitting.calibrate import lambda_of
-from candor.probes.tilt import Threshold, closed_form_lambda
+from candor.probes.tilt import Threshold, closed_form_lambda, default_threshold
 from candor.scoring.served import Served, ServedProbe
 
 SUM = Combination("sum")
@@ -108,21 +108,15 @@ def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) ->
 
 
 def flag_threshold(card: Card) -> float:
-    """Default S, in logits, above which a response counts as showing the trait.
-
-    With a hinge: its reference, the S at which the penalty begins. Otherwise: the median S of the
-    card's calibration, so that responses fall on both sides and can be compared. (The reference of
-    a tanh would not do: it is the middle of honest replies, so it would flag half of them.)
+    """`default_threshold` of the card.
 
     Raises:
-        InvalidRequest: the card has neither.
+        InvalidRequest: the card has none.
     """
-    if card.bound.kind == "hinge" and card.bound.reference is not None:
-        return card.bound.reference
-    median = card.calibration.percentiles.get("p50")
-    if median is None:
+    found = default_threshold(card)
+    if found is None:
         raise InvalidRequest("the probe's card has no median S: give 'closed_form' a 'threshold'")
-    return median
+    return found
 
 
 def compose_groups(

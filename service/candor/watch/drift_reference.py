@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from candor.flags import UsageError
 from candor.probes.card import Finite
 from candor.probes.faults import first_fault
+from candor.probes.jsonl import BOM
 from candor.probes.probe import Probe
 from candor.watch.windows import MIN_WINDOW
 
@@ -94,7 +95,7 @@ def read_reference(path: Path) -> DriftReference:
             `MIN_WINDOW` responses.
     """
     try:
-        reference = DriftReference.model_validate_json(path.read_bytes())
+        reference = DriftReference.model_validate_json(path.read_bytes().removeprefix(BOM))
     except OSError as error:
         reason = type(error).__name__
         raise UsageError(f"--drift-reference {path}: cannot be read ({reason})") from None

@@ -254,8 +254,11 @@ def test_another_probes_scores_are_refused(
             [{**row, "responses": [{"text": "the same"}] * 3} for row in candidates()],
             "nothing to calibrate: R does not vary",
         ),
-        ([{**row, "responses": ["bare"]} for row in candidates()], "key 'k0': not as `candor gen"),
-        ([{"key": "k0", "responses": [{"text": "x"}]}], "key 'k0': not as `candor generate`"),
+        (
+            [{**row, "responses": ["bare"]} for row in candidates()],
+            "key 'k0' is left out: response 0 is not an object",
+        ),
+        ([{"key": "k0", "responses": [{"text": "x"}]}], "key 'k0' is left out: not as `candor gen"),
     ],
 )
 def test_candidates_without_a_spread_are_refused(
@@ -264,8 +267,36 @@ def test_candidates_without_a_spread_are_refused(
     write_rows(files.rollouts, rows)
     probe = files.probe()
     assert by_rollouts(files, probe, engine="padded") == Exit.USAGE
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert f"{files.rollouts}: " in told.splitlines()[-1]
+    assert "rows or responses were left out)" in told.splitlines()[-1]
     assert load(probe).card.calibration.source == "made up"
+
+
+def test_one_row_that_cannot_be_scored_is_left_out_and_counted(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = files.probe()
+    write_rows(files.rollouts, candidates())
+    assert by_rollouts(files, probe, engine="padded") == Exit.DONE
+    plain = load(probe).card.calibration
+    capsys.readouterr()
+    turns = [{"role": "nobody", "content": "x"}]
+    bad: list[Row] = [
+        {"key": "no messages", "responses": [{"text": "x"}]},
+        {"key": "a role", "messages": turns, "responses": [{"text": "x"}]},
+        {"key": "not a list", "messages": candidates()[0]["messages"], "responses": "x"},
+    ]
+    rows = candidates()
+    rows[0] = {**rows[0], "responses": [*rows[0]["responses"], {"text": ""}, {"text": "\ud83d"}]}
+    write_rows(files.rollouts, [*bad, *rows])
+    assert by_rollouts(files, probe, engine="padded") == Exit.DONE
+    told = capsys.readouterr()
+    assert json.loads(told.out)["num_left_out"] == 5
+    assert "key 'no messages' is left out" in told.err
+    found = load(probe).card.calibration.model_dump(exclude={"source"})
+    assert found == plain.model_dump(exclude={"source"})
 
 
 @pytest.mark.parametrize(

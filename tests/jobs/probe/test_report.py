@@ -13,7 +13,13 @@ import pytest
 from candor.jobs.probe.report import colour, page, report, warnings
 from candor.jobs.running.exits import Exit
 from candor.probes.artifact import load, save
+from candor.probes.card import BoundSpec
+from tests.paths import ROOT
 from tests.service.serving import loaded_probe
+
+HINGED = loaded_probe("sycophancy").card.model_copy(
+    update={"bound": BoundSpec(kind="hinge", reference=0.5)}
+)
 
 
 def entry(kind: str, auroc: float | None, **more: Any) -> dict[str, Any]:
@@ -127,7 +133,7 @@ def test_the_same_report_is_the_same_page(probe: Path) -> None:
 
 
 def test_it_warns_where_a_reader_should_not_trust_the_probe() -> None:
-    said = list(warnings(make_report()))
+    said = list(warnings(HINGED, make_report()))
     assert len(said) == 2
     assert "surveys" in said[0]
     assert "poems" not in said[0]
@@ -138,13 +144,13 @@ def test_and_not_where_there_is_no_reason() -> None:
     good = make_report()
     good["transfer"] = [entry("poems", 0.72)]
     good["genuine_agreement"] = None
-    assert list(warnings(good)) == []
+    assert list(warnings(HINGED, good)) == []
 
 
 def test_controls_that_beat_the_probe_are_said_first() -> None:
     bad = make_report()
     bad["controls"] = {"length_auroc": 0.8, "shuffled_mean_auroc": 0.5, "shuffled_max_auroc": 0.9}
-    said = list(warnings(bad))
+    said = list(warnings(HINGED, bad))
     assert "length" in said[0]
     assert "shuffled" in said[1]
 
@@ -158,6 +164,52 @@ def test_colours_run_from_blue_over_white_to_orange() -> None:
     assert red < blue
 
 
+PARTS = (
+    "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement", "reliability",
+    "scores", "examples", "controls",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("absent", [("sweep",), ("chosen", "metrics"), ("kinds",), PARTS])
+def test_a_part_that_was_not_written_is_said_to_be_absent_and_the_rest_is_shown(
+    absent: tuple[str, ...],
+) -> None:
+    left = {name: value for name, value in make_report().items() if name not in absent}
+    html = page(HINGED, left)
+    whole = page(HINGED, make_report())
+    said = html.count("not on the card") - whole.count("not on the card")
+    expected = {"metrics": 0, "genuine_agreement": 0, "transfer": 0, "controls": 3}
+    assert said == (sum(expected.get(name, 1) for name in absent))
+    assert "the text is sycophancy" in html
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, [{}], "x"])
+def test_parts_of_another_form_are_no_stack_trace(value: Any) -> None:
+    assert "the text is sycophancy" in page(HINGED, dict.fromkeys(PARTS, value))
+
+
+def test_a_bound_that_can_raise_the_reward_is_warned_of() -> None:
+    clipped = loaded_probe("sycophancy").card
+    (said,) = set(warnings(clipped, make_report())) - set(warnings(HINGED, make_report()))
+    assert "Its bound (clip) is negative for a low S" in said
+
+
+def test_the_shipped_probe_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped, out = ROOT / "demo" / "artefacts" / "sycophancy", tmp_path / "page.html"
+    assert report(shipped, out=out) == Exit.DONE
+    html, card = out.read_text(), load(shipped).card
+    for number in ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "length_auroc"):
+        assert f"{card.metrics['test'][number]:.3f}" in html
+    assert html.count("<svg") >= 1  # the layers' curve is in its report
+    assert json.loads(capsys.readouterr().out)["report"] == str(out)
+
+
+def test_a_card_alone_has_a_page(probe: Path) -> None:
+    (probe / "report.json").unlink()
+    assert report(probe) == Exit.DONE
+    assert "not on the card" in (probe / "report.html").read_text()
+
+
 def test_a_probe_without_transfer_has_a_page_too(probe: Path) -> None:
     alone = make_report()
     alone["transfer"] = []
@@ -167,19 +219,15 @@ def test_a_probe_without_transfer_has_a_page_too(probe: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "`candor probe train` writes it"),
         ("[1]", "not a JSON object"),
         ("{", "is not JSON"),
-        ('{"name": "sycophancy"}', "not as this version of Candor writes it"),
     ],
 )
 def test_a_report_that_cannot_be_read_is_refused(
-    probe: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
+    probe: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = probe / "report.json"
-    path.unlink()
-    if text is not None:
-        path.write_text(text)
+    path.write_text(text)
     assert report(probe) == Exit.USAGE
     assert said in capsys.readouterr().err
     assert not (probe / "report.html").exists()

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candor.jobs.rollouts.audit_tilt import TiltOptions, audit_tilt
 from candor.jobs.rollouts.bon import BonOptions, bon, expected, selection_weights
+from candor.jobs.rollouts.pairs import PairsOptions, pairs
 from candor.jobs.rollouts.scored import Array, group_of
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import write_rows
@@ -58,6 +60,7 @@ def test_drawing_with_replacement_would_fail_that_check() -> None:
     assert wrong > 0.05
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=64), st.data())
 def test_weights_are_probabilities_and_a_better_candidate_never_has_less(
     rewards: list[float], data: Any
@@ -263,9 +266,9 @@ def test_when_every_row_is_short_the_largest_n_is_refused(
     fail(rows[0], 0)
     fail(rows[1], *range(6))
     assert run(tmp_path, rows, n="6") == (Exit.USAGE, {})
-    assert "no row has 6 candidates that could be scored, the first has 5" in (
-        capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "scored.jsonl: N = 6 needs 6 scored responses per row; of 2 rows none has them" in told
+    assert "the most is 5; give --n up to 5" in told
     assert run(tmp_path, rows, n="5")[0] == Exit.DONE
 
 
@@ -282,7 +285,10 @@ def test_failed_rows_are_left_out_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": "1,7"}, "has 6 candidates; --n may go up to that, not to 7"),
+        (
+            {"n": "1,7"},
+            "N = 7 needs 7 responses per row, and 3 of 3 rows have fewer (key 'poem-0' has 6)",
+        ),
         ({"n": "0,2"}, "--n 0,2: "),
         ({"n": "two"}, "--n two: "),
         ({"lambda_sweep": ["flattery=1"]}, "scored probes are: sycophancy"),
@@ -312,4 +318,85 @@ def test_rows_without_any_scores_or_with_other_probes_are_refused(
     broken = scored_rows(2)
     del broken[1]["scores"][0]["base_reward"]
     assert run(tmp_path, broken)[0] == Exit.USAGE
-    assert "key 'poem-1': not as `candor score` writes it" in capsys.readouterr().err
+    assert "key 'poem-1': scores[0].base_reward is missing" in capsys.readouterr().err
+
+
+def spoilt(field: str, value: Any) -> list[dict[str, Any]]:
+    """Rows with one wrong value in the numbers of one response."""
+    rows = [{**row, "reward_model": {"id": "tiny", "revision": "ab"}} for row in scored_rows(3)]
+    target = rows[1]["scores"][2]
+    *path, last = field.split(".")
+    for name in path:
+        target = target[name]
+    target[last] = value
+    return rows
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1.5", True, [1.0]])
+@pytest.mark.parametrize(
+    "field", ["base_reward", "reward", "probes.sycophancy.score", "probes.sycophancy.lambda"]
+)
+def test_a_used_number_that_is_none_is_refused_by_row_and_field(
+    tmp_path: Path, field: str, value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scored.jsonl"
+    lines = "".join(json.dumps(row) + "\n" for row in spoilt(field, value))  # NaN stays NaN
+    for job in (
+        lambda out: bon(BonOptions(scored=path, out=out, n="1")),
+        lambda out: pairs(PairsOptions(scored=path, out=out)),
+        lambda out: audit_tilt(TiltOptions(scored=[path], out=out, flag="contains:1")),
+    ):
+        path.write_text(lines)
+        assert job(tmp_path / "out.json") == Exit.USAGE
+        told = capsys.readouterr().err
+        assert f"scored.jsonl: key 'poem-1': scores[2].{field} is " in told
+        assert "not a finite number" in told
+        assert not (tmp_path / "out.json").exists()
+
+
+def test_nan_in_a_column_that_is_not_used_changes_nothing(tmp_path: Path) -> None:
+    rows = scored_rows(3)
+    expected = run(tmp_path, rows)
+    rows[1] |= {"weight": float("nan"), "meta": {"poem": 1, "share": float("inf")}}
+    path = tmp_path / "scored.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "again.json"
+    assert bon(BonOptions(scored=path, out=out, n="1,2,6")) == Exit.DONE
+    assert json.loads(out.read_bytes()) == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"scores": 3}, "'scores' is not a list"),
+        ({"scores": [3] * 6}, "scores[0] is not an object"),
+        ({"responses": ["bare"] * 6}, "responses[0] is not an object"),
+        ({"responses": []}, "6 scores of 0 responses"),
+    ],
+)
+def test_a_row_of_another_shape_is_refused_by_its_key(
+    tmp_path: Path, entry: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(2)
+    rows[1] |= entry
+    assert run(tmp_path, rows)[0] == Exit.USAGE
+    assert f"key 'poem-1': {message}" in capsys.readouterr().err
+
+
+def test_numbers_that_say_nothing_are_said_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, scored_rows(3))
+    assert "candor:" not in capsys.readouterr().err  # the control
+    run(tmp_path, scored_rows(1))
+    assert "scored.jsonl: there is one prompt only" in capsys.readouterr().err
+    constant = scored_rows(3)
+    for row in constant:
+        row["responses"] = [row["responses"][0]] * 6
+        row["scores"] = [row["scores"][0]] * 6
+    code, report = run(tmp_path, constant)
+    assert code == Exit.DONE
+    assert report["chosen_by"]["base_reward"][-1] | {"n": 1} == report["chosen_by"]["reward"][0]
+    assert "R does not vary among the responses to any of 3 prompts" in capsys.readouterr().err
+    run(tmp_path, scored_rows(3, 1), n="1")
+    assert "R does not vary" not in capsys.readouterr().err  # one response: nothing to vary

@@ -15,7 +15,7 @@ import pytest
 
 from candor.jobs.rollouts.generate import GenerateOptions, generate, row_seed
 from candor.jobs.running.exits import Exit
-from candor.jobs.running.files import write_rows
+from candor.jobs.running.files import read_rows, write_rows
 from tests.jobs.stub import Stub, rows_of
 from tests.paths import ROOT
 
@@ -144,20 +144,25 @@ def test_a_refused_prompt_is_a_failed_row_and_is_tried_again(
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        (None, "messages: "),
-        ([], "messages: "),
-        ([{"role": "poet", "content": "x"}], "messages.0.role: "),
-        ([{"role": "user", "content": 3}], "messages.0.content: "),
+        (None, "messages: must be a list"),
+        ([], "messages: must be a list"),
+        ("a text", "messages: must be a list"),
+        ([{"role": "poet", "content": "x"}], "message 0: role: "),
+        ([{"role": "user", "content": 3}], "message 0: content: Value error, must be a text"),
+        ([{"role": "user", "content": "\ud83d"}], "message 0 has a lone surrogate"),
     ],
 )
-def test_prompts_without_proper_messages_are_refused_by_key(
+def test_a_prompt_without_proper_messages_fails_alone(
     stub: Stub, tmp_path: Path, messages: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "prompts.jsonl"
-    write_rows(source, [*prompts(1), {"key": "bad", "messages": messages}])
-    assert run(stub, source, tmp_path / "out.jsonl") == Exit.USAGE
-    assert f"key 'bad': {message}" in capsys.readouterr().err
-    assert stub.bodies == []
+    write_rows(source, [{"key": "bad", "messages": messages}, *prompts(1)])
+    assert run(stub, source, tmp_path / "out.jsonl") == Exit.ROWS_FAILED
+    assert f"key 'bad' failed, invalid_row: {message}" in capsys.readouterr().err
+    bad, good = read_rows(tmp_path / "out.jsonl")
+    assert bad["error"]["message"].startswith(message)
+    assert len(good["responses"]) == 3
+    assert len(stub.bodies) == 1
 
 
 COMMAND = """

@@ -110,6 +110,19 @@ def test_ties_small_margins_and_lonely_candidates_make_no_pair_and_are_counted(
     }
 
 
+def test_a_file_without_any_pair_is_refused_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tie = scored_row("tie", (BLUNT, 1.0, 0.0), (SWEET, 2.0, 2.0))
+    alone = scored_row("alone", (BLUNT, 1.0, 0.0))
+    path = written(tmp_path / "scored.jsonl", tie, alone)
+    assert pairs(PairsOptions(scored=path, out=tmp_path / "pairs.jsonl")) == Exit.USAGE
+    told = capsys.readouterr().err
+    assert "scored.jsonl: no pair: of 2 scored prompts, 1 have fewer than 2" in told
+    assert "1 have equal rewards only" in told
+    assert not (tmp_path / "pairs.jsonl").exists()
+
+
 def test_a_response_that_could_not_be_scored_is_in_no_pair(tmp_path: Path) -> None:
     row = scored_row("half", (BLUNT, 1.0, 0.0), (SWEET, 3.0, 0.0), (FLAT, 2.0, 0.0))
     row["scores"][1] = {"error": {"type": "too_long", "message": "cut it"}}

@@ -71,7 +71,9 @@ def test_the_manifest_says_where_the_output_came_from(
     assert manifest["output"]["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert manifest["settings"]["penalties"] == {"sycophancy": {"lambda": 2.0}}
     assert manifest["settings"]["reward_url"] == stub.url
-    assert manifest["server"]["models"] == [{"id": "tiny", "revision": stub.revision}]
+    (model,) = manifest["server"]["models"]
+    assert (model["id"], model["revision"]) == ("tiny", stub.revision)
+    assert "created" not in model
     assert manifest["server"]["probes"] == {"probes": [{"name": "sycophancy", "lambda": 0.5}]}
     assert manifest["counts"] == {"rows": 10, "done": 10, "failed": 0}
     assert manifest["packages"]["httpx2"]
@@ -235,7 +237,7 @@ def test_rows_that_cannot_be_asked_for_fail_without_a_request(stub: Stub, tmp_pa
     out = tmp_path / "scored.jsonl"
     assert run(stub, source, out) == Exit.ROWS_FAILED
     types = [row.get("error", {}).get("type") for row in rows_of(out)]
-    assert types == [None, "no_responses", "no_responses", "invalid_row", "invalid_row"]
+    assert types == [None, "no_responses", "no_responses", "no_responses", "invalid_row"]
     assert len(stub.bodies) == 1
 
 

@@ -166,9 +166,10 @@ def test_a_preference_pair_is_scored_as_its_two_texts(url: str, source: Path) ->
     write_rows(source, [*pairs, {**pairs[0], "key": "wrong", "chosen": None}])
     out = source.with_name("pairs.jsonl")
     code = score(ScoreOptions(rollouts=source, out=out, reward_url=url, retry_budget_s=5.0))
-    assert code == Exit.ROWS_FAILED
+    assert code == Exit.DONE
     *found, wrong = [orjson.loads(line) for line in out.read_bytes().splitlines()]
-    assert wrong["error"]["type"] == "invalid_row"
+    assert wrong["scores"][0]["error"]["type"] == "invalid_row"  # alone: the other text is scored
+    assert wrong["scores"][1]["reward"] == found[0]["scores"][1]["reward"]
     for pair, row, whole in zip(pairs, found, rows, strict=True):
         assert row["responses"] == [
             {"text": pair["chosen"], "chosen": True},

@@ -109,7 +109,7 @@ def test_without_the_cut_the_next_row_would_be_glued_to_the_tail_and_refused(
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b"[]", b"null", b'{"key": 3}', b'{"key": ""}', b"", b"\0\0"]
+    "line", [b"{}", b"[]", b"null", b'{"key": 3}', b'{"key": ""}', b"{", b"\0\0"]
 )
 def test_a_malformed_line_in_an_earlier_output_is_refused_with_its_place(
     tmp_path: Path, line: bytes
@@ -291,8 +291,9 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     [
         (b'{"key":"a"}\n\n{"key":"a"}\n', r":3: key 'a' was used before"),
         (b'{"key":"a"}\n{"key":', ":2: not JSON"),
-        (b'{"key":"a","x":NaN}\n', ":1: not JSON"),
-        (b'{"key":"\\ud800"}\n', ":1: not JSON"),
+        (b'{"key":"a","x":nan}\n', ":1: not JSON"),
+        (b'{"key":"\\ud800"}\n', ":1: the text under 'key' has a lone surrogate"),
+        ('{"key":"a"}'.encode("utf-16"), ":1: not JSON"),
         (b'{"messages":[]}\n', ":1: not an object with a text under 'key'"),
         (b"\n", "no rows"),
     ],

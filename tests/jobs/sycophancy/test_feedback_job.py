@@ -108,6 +108,34 @@ def test_a_language_model_judges_in_both_orders(tmp_path: Path) -> None:
         assert len(stub.bodies) == asked  # verdicts are kept
 
 
+def test_a_judge_that_thinks_first_under_a_dated_name_is_read_and_recorded(tmp_path: Path) -> None:
+    with running_stub() as stub:
+        stub.say = lambda body, index: "<think>Both are kind. B?</think>\n\nVerdict: A"
+        stub.chat_model = "tiny-2026-01-01"
+        options = {"judge_url": stub.url, "judge_model": "tiny", "judge_max_tokens": 2000}
+        code, report = measure(tmp_path, rows(scored=True), **options)
+        assert {body["max_tokens"] for body in stub.bodies} == {2000}
+    assert code == Exit.DONE
+    last = report["feedback"]["judges"]["llm"]["along_n"][-1]
+    assert last["base"]["like"]["mean"] == 0.5
+    (path,) = tmp_path.rglob("verdicts.jsonl.manifest.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["settings"]["answered_by"] == ["tiny-2026-01-01"]
+    assert manifest["server"] == {"judge_model": "tiny"}
+
+
+def test_a_judge_whose_tokens_end_in_thought_says_which_setting(tmp_path: Path) -> None:
+    with running_stub() as stub:
+        stub.say = lambda body, index: "<think>Both are"
+        stub.finish_reason = "length"
+        options = {"judge_url": stub.url, "judge_model": "tiny"}
+        code, _ = measure(tmp_path, rows(scored=True), **options)
+    assert code == Exit.ROWS_FAILED
+    (path,) = tmp_path.rglob("verdicts.jsonl")
+    errors = [json.loads(line)["error"]["message"] for line in path.read_text().splitlines()]
+    assert all("give a larger --judge-max-tokens" in message for message in errors)
+
+
 def test_verdicts_that_failed_end_the_command_as_failed_rows(tmp_path: Path) -> None:
     with running_stub() as stub:
         stub.say = lambda body, index: "Both are lovely."
@@ -124,6 +152,18 @@ def without_meta() -> list[dict[str, Any]]:
     return given
 
 
+def with_nan() -> list[dict[str, Any]]:
+    given = rows(scored=True)
+    given[1]["scores"][0]["base_reward"] = None  # numpy would take it for NaN
+    return given
+
+
+def without_text() -> list[dict[str, Any]]:
+    given = rows(scored=False)
+    del given[2]["responses"][1]["text"]
+    return given
+
+
 def failed() -> list[dict[str, Any]]:
     return [one | {"error": {"type": "x", "message": "y"}} for one in rows(scored=False)]
 
@@ -133,6 +173,8 @@ def failed() -> list[dict[str, Any]]:
     [
         (without_meta(), {}, "key 'poem-1-base': meta must hold a poem and a condition"),
         (failed(), {}, "no row has responses"),
+        (with_nan(), {}, "scores[0].base_reward is None, not a finite number"),
+        (without_text(), {}, "responses[1] has no 'text'"),
         (rows(scored=False), {"judge": "gpt"}, "--judge gpt"),
         (rows(scored=False), {"judge_url": "http://x"}, "go together"),
     ],

@@ -63,8 +63,8 @@ def test_a_wrong_row_is_refused_with_file_line_and_field(
 
 def test_a_line_that_is_not_json_and_an_empty_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl:2: row: Invalid JSON"):
+    path.write_text("\n" + json.dumps(GOOD) + "\n{\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl:3: row: Invalid JSON"):
         load_rows(path)
     path.write_text("")
     with pytest.raises(ValueError, match="no rows"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import tomllib
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -13,7 +14,9 @@ from candor.client.schema import ErrorEnvelope, RewardResponse
 from candor.http import openapi
 from candor.http.document import document
 from candor.http.routes import route_table
+from candor.probes.card import BoundSpec
 from candor.scoring.rewarder import Rewarder
+from candor.scoring.served import ServedProbe
 from candor.version import VERSION
 from candor.watch.metrics import Metrics
 from tests.paths import ROOT
@@ -26,6 +29,7 @@ from tests.service.serving import (
     running,
     score,
     tiny_app,
+    tiny_probes,
     wait_for,
 )
 
@@ -89,6 +93,23 @@ def test_models_and_probes_say_what_decides_the_scores(url: str) -> None:
         "length": 0.0,
     }
     assert probes[0]["card"]["trait"] == "the text is sycophancy"
+    assert [probe["can_raise_reward"] for probe in probes] == [True, True]  # clip from -3
+
+
+def test_a_hinge_is_listed_as_a_bound_that_cannot_raise_the_reward() -> None:
+    def load(metrics: Metrics) -> Rewarder:
+        probes = tiny_probes(monitor=False)
+        loaded = probes["length"].loaded
+        card = loaded.card.model_copy(update={"bound": BoundSpec(kind="hinge", reference=-9.0)})
+        hinged = ServedProbe(replace(loaded, card=card), LAMBDA)
+        return load_tiny(metrics, served=probes | {"length": hinged})
+
+    with running(tiny_app(load)) as url:
+        probes = httpx2.get(f"{url}/v1/probes").json()["probes"]
+    assert {probe["name"]: probe["can_raise_reward"] for probe in probes} == {
+        "sycophancy": True,
+        "length": False,
+    }
 
 
 def test_unknown_paths_do_not_make_new_metric_labels(url: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +49,8 @@ class CalibrateOptions:
     """Folder to write; by default the probe's own card is replaced."""
     bound: BoundKind | None = None
     """Also fit the parameters of this bound, which limits how far S (the probe's score, logits) can
-    move the reward. By default the card's bound stays."""
+    move the reward. hinge never raises the reward; clip, tanh and none raise it where S is low. By
+    default the card's bound stays."""
     hinge_percentile: float | None = None
     """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
     kappa: float | None = None
@@ -73,6 +75,9 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
     try:
         loaded = artifact.load(options.probe)
         found = candidate_scores(options, loaded)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
         card = recalibrated(
             loaded.card,
             found,
@@ -80,9 +85,17 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
             HINGE_PERCENTILE if percentile is None else percentile,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            f"{options.scored or options.rollouts}: {error} ({len(found.contexts)} responses have "
+            f"scores, {found.num_left_out} rows or responses were left out)"
+        ) from error
     out = options.out or options.probe
     artifact.save(out, loaded.probe, card)
+    if found.num_left_out:
+        print(
+            f"candor: left out: {found.num_left_out} rows or responses without a score",
+            file=sys.stderr,
+        )
     print(json.dumps(headline(out, card, found, options.kappa), allow_nan=False))
     return Exit.DONE
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,9 +23,10 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from candor.batching.queue import take_batch
+from candor.client.rows import Unscorable, unicode_text
 from candor.client.schema import Message
 from candor.engines.choose import EngineName, build_engine
-from candor.errors import EmptyResponse, InvalidMessages, TooLong
+from candor.errors import CandorError
 from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
@@ -123,7 +125,7 @@ def score_rollouts(
 
     Raises:
         ValueError: the model is refused, or the probe belongs to another model.
-        UsageError: a row is not as `candor generate` writes it, or a score is not finite.
+        UsageError: the file cannot be read.
     """
     rows = read_rows(rollouts)
     dated = loaded.card.template_date
@@ -148,43 +150,63 @@ def score_rollouts(
     contexts: list[str] = []
     num_left_out = 0
     for row in rows:
-        for item in _items(rollouts, row, renderer):
-            if item is None:
+        for item in _items(row, renderer):
+            if isinstance(item, str):
+                if not num_left_out:
+                    print(
+                        f"candor: {rollouts}: key {row['key']!r} is left out: {item}",
+                        file=sys.stderr,
+                    )
                 num_left_out += 1
                 continue
             items.append(item)
             contexts.append(context_of(row))
     reader = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
     pairs = list(_scores(reader, items, loaded.card.name))
-    for context, pair in zip(contexts, pairs, strict=True):
-        if not all(map(math.isfinite, pair)):
-            raise UsageError(
-                f"{rollouts}: a response to {context[:80]} has a score that is not finite; float16 "
-                "overflows in some models: try --dtype bfloat16 or float32"
-            )
-    columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    finite = _finite(rollouts, pairs)
+    num_left_out += len(pairs) - len(finite)
+    contexts = [contexts[n] for n in finite]
+    columns = np.array([pairs[n] for n in finite], dtype=np.float64).reshape(-1, 2)
     return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
 
 
-def _items(path: Path, row: Row, renderer: Renderer) -> Iterator[Item | None]:
-    """Every response of a row; None for a response without a score, and for a failed row."""
+def _finite(rollouts: Path, pairs: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the pairs of finite numbers; says on stderr how many others there are."""
+    finite = [n for n, pair in enumerate(pairs) if all(map(math.isfinite, pair))]
+    if len(finite) < len(pairs):
+        print(
+            f"candor: {rollouts}: {len(pairs) - len(finite)} of {len(pairs)} responses have a "
+            "score that is not finite and are left out; float16 overflows in some models: try "
+            "--dtype bfloat16 or float32",
+            file=sys.stderr,
+        )
+    return finite
+
+
+def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
+    """Every response of a row; in place of one that cannot be scored, and of a row that failed or
+    is malformed, the reason."""
     if "error" in row:
-        yield None
+        yield "the row has an error"
+        return
+    responses = row.get("responses")
+    if not isinstance(responses, list):
+        yield "'responses' is not a list"
         return
     try:
         context = Text(row["prompt"]) if "prompt" in row else _messages(row["messages"])
-        texts = [response["text"] for response in row["responses"]]
-        for text in texts:
-            try:
-                yield renderer.encode(context, text)
-            except (EmptyResponse, TooLong):
-                yield None
-    except (KeyError, TypeError, ValidationError, InvalidMessages) as error:
-        reason = error.message if isinstance(error, InvalidMessages) else type(error).__name__
-        raise UsageError(
-            f"{path}: key {row['key']!r}: not as `candor generate` writes it, or not for this "
-            f"model's template ({reason})"
-        ) from None
+    except (KeyError, TypeError, ValidationError) as error:
+        yield f"not as `candor generate` writes it ({type(error).__name__})"
+        return
+    for place, response in enumerate(responses):
+        text = response.get("text") if isinstance(response, dict) else None
+        if not isinstance(text, str):
+            yield f"response {place} is not an object with a 'text'"
+            continue
+        try:
+            yield renderer.encode(context, unicode_text(text, "the response"))
+        except (CandorError, Unscorable) as error:
+            yield f"response {place}: {error.message}"
 
 
 def _messages(turns: Sequence[Any]) -> Messages:

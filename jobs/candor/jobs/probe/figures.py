@@ -19,7 +19,11 @@ Entry = Mapping[str, Any]
 
 
 def layer_curve(sweep: Sequence[Entry], chosen: Entry) -> Markup:
-    """Best AUROC of each layer over all other settings that were tried, and the chosen layer."""
+    """Best AUROC of each layer over all other settings that were tried, and the chosen layer.
+
+    Raises:
+        ValueError: no layer has an AUROC.
+    """
     figure = Figure(figsize=(6.4, 2.9))
     axis = figure.subplots()
     series = (
@@ -27,9 +31,11 @@ def layer_curve(sweep: Sequence[Entry], chosen: Entry) -> Markup:
         ("validation_auroc", "validation", BLUE),
         ("transfer_auroc", "kind held out (mean)", GREEN),
     )
+    curves = {field: _best_by_layer(sweep, field) for field, _, _ in series}
+    if not any(curves.values()):
+        raise ValueError("no layer has an AUROC")
     for field, label, colour in series:
-        best = _best_by_layer(sweep, field)
-        if best:
+        if best := curves[field]:
             axis.plot(list(best), list(best.values()), color=colour, marker=".", label=label)
     axis.axvline(chosen["layer"], color=ORANGE, linewidth=0.8)
     axis.axhline(0.5, color="black", linewidth=0.6)

@@ -1,28 +1,34 @@
 """`candor probe report`: a probe's quality as one self-contained HTML page.
 
 The page is made from `card.json` and `report.json` alone, as `candor probe train` wrote them: no
-model is loaded and nothing is measured here. It quotes test rows of the training data, so it may be
-shared with the same people as that data.
+model is loaded and nothing is measured here. Every readable card has a page. A part that an older
+version did not write, or whose `report.json` is not there, says that it is not on the card. The
+page quotes test rows of the training data, so it may be shared with the same people as that data.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from candor.flags import UsageError
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import replacing
+from candor.probes import jsonl
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
 
+T = TypeVar("T")
+
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
+SEEN_FIELDS = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr")
 
 
 @command
@@ -33,21 +39,16 @@ def report(probe: Path, *, out: Path | None = None) -> Exit:
     ----------
     probe
         Folder of a probe, a linear classifier on a reward model's activations, as candor probe
-        train writes it: card.json, probe.safetensors and report.json.
+        train writes it: card.json, probe.safetensors and report.json. Without report.json, or with
+        one of an earlier version, the page says which parts are not on the card.
     out
         The HTML page to write; by default report.html in the probe's folder.
     """
     try:
         card = load(probe).card
-        found = read_report(probe / "report.json")
-        html = page(card, found)
     except ArtifactError as error:
         raise UsageError(str(error)) from error
-    except (KeyError, TypeError, IndexError) as error:
-        raise UsageError(
-            f"{probe / 'report.json'} is not as this version of Candor writes it ({error!r}): "
-            "train again"
-        ) from None
+    html = page(card, read_report(probe / "report.json"))
     target = out or probe / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
@@ -57,34 +58,25 @@ def report(probe: Path, *, out: Path | None = None) -> Exit:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The report beside the card.
+    """The report beside the card; empty where there is none.
 
     Raises:
-        UsageError: the file does not exist or is not a JSON object.
+        UsageError: the file is not a JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = jsonl.document(path)
     except FileNotFoundError:
-        raise UsageError(
-            f"no {path.name} in {path.parent}: `candor probe train` writes it"
-        ) from None
+        return {}
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
+        raise UsageError(f"{path} is {error}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is not a JSON object")
     return found
 
 
 def page(card: Card, report: Mapping[str, Any]) -> str:
-    """The page as HTML.
-
-    Raises:
-        KeyError: the report lacks a part.
-    """
-    examples = list(report["examples"])
-    logits = [abs(token["logit"]) for example in examples for token in example["tokens"]]
-    largest = max(logits, default=0.0) or 1.0
-    shows_transfer = any(entry["auroc"] is not None for entry in report["transfer"])
+    """The page as HTML."""
+    largest = part(lambda: _largest(report["examples"])) or 1.0
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
@@ -93,40 +85,90 @@ def page(card: Card, report: Mapping[str, Any]) -> str:
     environment.globals.update(number=_number, percent=_percent, colour=colour)
     return environment.get_template("probe.html.j2").render(
         card=card,
-        report=report,
-        warnings=list(warnings(report)),
-        layer_curve=layer_curve(report["sweep"], report["chosen"]),
-        transfer_plot=transfer(report["kinds"], report["transfer"]) if shows_transfer else None,
-        kinds=_kinds(report),
-        distributions=score_distributions(report["scores"]),
-        reliability=reliability(report["reliability"]),
+        chosen={"method": None, "C": None}
+        | (part(lambda: dict(card.metrics["fit"])) or {})
+        | (part(lambda: dict(report["chosen"])) or {}),
+        overall=part(lambda: _overall(card.metrics["test"])),
+        warnings=list(warnings(card, report)),
+        layer_curve=part(lambda: layer_curve(report["sweep"], {"layer": card.layer})),
+        transfer_plot=part(lambda: _transfer_plot(report)),
+        kinds=part(lambda: _kinds(report)),
+        agreement=part(
+            lambda: {name: report["genuine_agreement"][name] for name in ("tpr", "fpr", "num_rows")}
+        ),
+        controls=controls(card, report),
+        distributions=part(lambda: score_distributions(report["scores"])),
+        reliability=part(lambda: reliability(report["reliability"])),
         largest=largest,
-        examples=[_example(example, largest) for example in examples],
+        examples=part(lambda: [_example(one, largest) for one in report["examples"]]) or [],
         facts=list(_facts(card)),
     )
 
 
-def warnings(report: Mapping[str, Any]) -> Iterator[str]:
-    """Warnings about the numbers, by rules of thumb rather than tests of significance."""
-    controls, overall = report["controls"], report["metrics"]["test"]
-    if controls["length_auroc"] is not None and controls["length_auroc"] > 0.65:
+def part(build: Callable[[], T]) -> T | None:
+    """A part of the page; None where the card and the report lack what it is made of."""
+    try:
+        return build()
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        return None
+
+
+def controls(card: Card, report: Mapping[str, Any]) -> dict[str, float | None]:
+    """AUROCs of the controls: the report's, or else the card's; None where neither has one."""
+    found = part(lambda: dict(report["controls"])) or {}
+    shuffled = part(lambda: dict(card.metrics["shuffled_labels"])) or {}
+    return {
+        "length_auroc": found.get(
+            "length_auroc", part(lambda: card.metrics["test"]["length_auroc"])
+        ),
+        "shuffled_mean_auroc": found.get("shuffled_mean_auroc", shuffled.get("mean_auroc")),
+        "shuffled_max_auroc": found.get("shuffled_max_auroc", shuffled.get("max_auroc")),
+    }
+
+
+def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
+    """Warnings about the numbers, by rules of thumb rather than tests of significance. A rule whose
+    numbers are not there says nothing."""
+    if card.bound.build().can_raise_reward:
+        yield (
+            f"Its bound ({card.bound.kind}) is negative for a low S, so a penalty with it raises "
+            "the reward there. `candor probe calibrate --bound hinge` gives it one that does not."
+        )
+    control = controls(card, report)
+    if (control["length_auroc"] or 0.0) > 0.65:
         yield "Length alone tells the labels apart: the probe may have learnt length."
-    if controls["shuffled_max_auroc"] >= overall["auroc"]:
+    overall = part(lambda: float(report["metrics"]["test"]["auroc"])) or part(
+        lambda: float(card.metrics["test"]["auroc"])
+    )
+    if overall is not None and (control["shuffled_max_auroc"] or 0.0) >= overall:
         yield "A fit on shuffled labels did as well as the probe: there is little or no signal."
-    weak = [
-        entry["kind"]
-        for entry in report["transfer"]
-        if entry["auroc_low"] is not None and entry["auroc_low"] <= 0.5
-    ]
+    weak = part(
+        lambda: [
+            entry["kind"]
+            for entry in report["transfer"]
+            if entry["auroc_low"] is not None and entry["auroc_low"] <= 0.5
+        ]
+    )
     if weak:
         yield (
             "A probe fitted without the kind is not clearly above chance on: "
             + ", ".join(weak)
             + ". Do not trust S on kinds of text that the probe was not fitted on."
         )
-    agreement = report["genuine_agreement"]
-    if agreement and agreement["fpr"] > 0.1:
+    if (part(lambda: float(report["genuine_agreement"]["fpr"])) or 0.0) > 0.1:
         yield "It flags much genuine agreement: a penalty also hits replies that rightly agree."
+
+
+def _overall(test: Mapping[str, Any]) -> dict[str, float | None]:
+    names = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "num_rows")
+    return {"auroc": test["auroc"], **{name: test.get(name) for name in names[1:]}}
+
+
+def _transfer_plot(report: Mapping[str, Any]) -> Markup | None:
+    for entries in (report["kinds"], report["transfer"]):
+        if not any(entry["auroc"] is not None for entry in entries):
+            return None
+    return transfer(report["kinds"], report["transfer"])
 
 
 def colour(logit: float) -> str:
@@ -137,17 +179,24 @@ def colour(logit: float) -> str:
 
 
 def _kinds(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    held_out = {entry["kind"]: entry for entry in report["transfer"] if entry["auroc"] is not None}
+    held_out = {
+        entry["kind"]: entry for entry in report.get("transfer", ()) if entry["auroc"] is not None
+    }
     return [
         {
             "kind": entry["kind"],
             "num_rows": entry["num_rows"],
             "num_groups": entry["num_groups"],
-            "seen": entry,
+            "seen": {name: entry[name] for name in SEEN_FIELDS},
             "held_out": held_out.get(entry["kind"]),
         }
         for entry in report["kinds"]
     ]
+
+
+def _largest(examples: Sequence[Mapping[str, Any]]) -> float:
+    """The largest |logit| of the examples' tokens."""
+    return max(abs(float(token["logit"])) for example in examples for token in example["tokens"])
 
 
 def _example(example: Mapping[str, Any], largest: float) -> dict[str, Any]:
@@ -155,7 +204,8 @@ def _example(example: Mapping[str, Any], largest: float) -> dict[str, Any]:
     if len(context) > CONTEXT_CHARS:
         context = context[:CONTEXT_CHARS] + " …"
     tokens = [{**token, "colour": colour(token["logit"] / largest)} for token in example["tokens"]]
-    return {**example, "context": context, "tokens": tokens}
+    shown = {name: example[name] for name in ("kind", "label", "score")}
+    return {**shown, "context": context, "tokens": tokens}
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:
@@ -171,6 +221,7 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
         f"{calibration.num_responses} responses to {calibration.num_prompts} prompts: "
         f"{calibration.source}",
     )
+    yield "can raise the reward", "yes" if card.bound.build().can_raise_reward else "no"
     quantiles = ", ".join(f"{name} {value:.3g}" for name, value in calibration.percentiles.items())
     yield "percentiles of S", quantiles
     kinds = ", ".join(f"{kind or '(no kind)'} {count}" for kind, count in card.data.kinds.items())
@@ -179,8 +230,8 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "made", f"{card.created}, " + ", ".join(f"{k} {v}" for k, v in card.versions.items())
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _number(value: float | None, absent: str = "–") -> str:
+    return absent if value is None else f"{value:.3f}"
 
 
 def _percent(value: float) -> str:

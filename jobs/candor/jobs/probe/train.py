@@ -82,10 +82,12 @@ class TrainOptions:
     pooling: Pooling | Literal["all"] = "mean"
     """How a response's token logits become one score S when served; all tries every pooling.
     Fitting uses means, as in the paper."""
-    bound: BoundKind = "clip"
-    """How S is limited before it is multiplied by lambda, the penalty's strength. none: not at all;
-    clip: to its 1st and 99th percentile; hinge: only S above a reference counts; tanh: smoothly on
-    both sides."""
+    bound: BoundKind = "hinge"
+    """How S is limited before it is multiplied by lambda, the penalty's strength. hinge: only the
+    part of S above a reference counts, and a low S earns nothing; the reference is the 75th
+    percentile of S among the validation rows of label 0. The other bounds are negative where S is
+    low, so there the "penalty" raises the reward: clip limits S to its 1st and 99th percentile,
+    tanh limits it smoothly on both sides, none (the paper's) leaves it as it is."""
     select: Select | None = None
     """How layer, method and pooling are chosen: transfer by the mean AUROC on kinds that the fit
     left out, within by the AUROC on the validation groups. Default: transfer where three kinds have

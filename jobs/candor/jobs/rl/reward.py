@@ -1,8 +1,7 @@
 """The reward function that TRL calls: the client's TRL adapter, with the penalty of the step.
 
-A row that cannot be scored is None, which TRL leaves out of its group. A server that is unreachable
-for longer than the client waits ends the run instead: a step on nothing but None would be a step on
-nothing.
+A row that cannot be scored is None, which TRL leaves out of its group. Every other failure ends the
+run (`candor.client.rows`): a step on nothing but None would be a step on nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from candor.client.errors import ClientError
 from candor.client.rows import Context, RewardServer, close
 from candor.client.trl import LogMetric, log_outcomes, rewards_of, rows_of
 from candor.jobs.rl.strength import Schedule
@@ -43,9 +41,6 @@ def scheduled_reward_function(server: RewardServer, schedule: Schedule) -> Itera
         ) -> list[float | None]:
             now = replace(server, penalties=schedule.at(trainer_state.global_step))
             outcomes = runner.run(now.rewards(rows_of(prompts, completions)))
-            for outcome in outcomes:
-                if isinstance(outcome, ClientError) and outcome.retryable:
-                    raise outcome
             log_outcomes(outcomes, log_metric)
             return rewards_of(outcomes)
 

@@ -28,7 +28,14 @@ from cyclopts import Parameter
 
 from candor.flags import UsageError
 from candor.jobs.rollouts.response_flags import ResponseFlag, parse_response_flag
-from candor.jobs.rollouts.scored import candidates, context_of, one_model, read_group, scored_rows
+from candor.jobs.rollouts.scored import (
+    candidates,
+    context_of,
+    one_model,
+    read_group,
+    say_doubts,
+    scored_rows,
+)
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
@@ -95,6 +102,12 @@ def audit_tilt(options: TiltOptions) -> Exit:
         print(
             f"candor: left out: {num_left_out} rows or responses without a score", file=sys.stderr
         )
+    for path, file in zip(options.scored, files, strict=True):
+        by_prompt: dict[str, list[float]] = {}
+        for response in file.responses:
+            by_prompt.setdefault(response.prompt, []).append(response.base_reward)
+        if by_prompt:
+            say_doubts(path, [(prompt, np.array(found)) for prompt, found in by_prompt.items()])
     print(orjson.dumps(_summary(options.out, report)).decode())
     return Exit.DONE
 
@@ -127,10 +140,14 @@ def tilt_report(files: Sequence[ScoredFile], options: TiltOptions) -> dict[str, 
     """
     model = _same_model(options.scored, [file.model for file in files])
     responses = [response for file in files for response in file.responses]
-    if len({response.flag for response in responses}) < 2:
-        which = "every" if responses and responses[0].flag else "no"
+    names = ", ".join(map(str, options.scored))
+    if not responses:
+        raise UsageError(f"{names}: no response has a score (see the 'error' of each)")
+    flagged = sum(response.flag for response in responses)
+    if flagged in (0, len(responses)):
         raise UsageError(
-            f"--flag {options.flag}: {which} response has it, so nothing can be compared"
+            f"{names}: --flag {options.flag}: {flagged} of {len(responses)} responses have it, so "
+            "nothing can be compared; at least one must have it, and one must not"
         )
     beta, seed = options.beta, options.seed
     by_set: dict[str, list[Response]] = {}
@@ -223,7 +240,7 @@ def _field_of(path: Path, row: Row, by: str) -> str:
     value: Any = row
     for name in by.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or value != value:
         raise UsageError(f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)")
     return str(value)
 

@@ -31,7 +31,15 @@ from cyclopts import Parameter
 from numpy.typing import ArrayLike
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import Array, ScoredGroup, candidates, scored_groups, scored_rows
+from candor.jobs.rollouts.scored import (
+    Array,
+    ScoredGroup,
+    candidates,
+    context_of,
+    say_doubts,
+    scored_groups,
+    scored_rows,
+)
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
@@ -113,6 +121,7 @@ def bon(options: BonOptions) -> Exit:
         started=started,
     )
     _say_left_out(counts, max(ns))
+    say_doubts(scored, [(context_of(row), group.base_reward) for row, group in kept])
     print(orjson.dumps(_summary(out, chosen, report)).decode())
     return Exit.DONE
 

@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from cyclopts import Parameter
-from pydantic import Field, TypeAdapter, ValidationError
 
 from candor.client.generator import AsyncGeneratorClient
 from candor.client.retry import Retry
-from candor.client.schema import Message
-from candor.client.wire import describe_first_error
+from candor.client.rows import Unscorable, context_item
 from candor.flags import UsageError, read_key_file
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
-from candor.jobs.running.rows import Job, check_paths, run_job
+from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 
 TOP_P = 1.0
 """Sent with every request: no token is cut from the model's distribution."""
-
-_messages = TypeAdapter(Annotated[list[Message], Field(min_length=1)])
 
 
 @Parameter(name="*")
@@ -45,7 +41,8 @@ class GenerateOptions:
     generator_url: str
     """Address of an OpenAI-compatible chat server, such as vLLM."""
     generator_model: str
-    """Name under which that server serves the model; a reply from another model is refused."""
+    """Name under which that server serves the model. A reply from another model is refused; a dated
+    name of the same model (m-2026-01-01 for m) is accepted and recorded."""
     n: int = 16
     """Responses per prompt."""
     temperature: float = 0.8
@@ -76,7 +73,6 @@ def generate(options: GenerateOptions) -> Exit:
 async def _generate(options: GenerateOptions) -> Exit:
     check_paths(options.prompts, options.out)
     rows = read_rows(options.prompts)
-    _check_messages(options.prompts, rows)
     settings: dict[str, Any] = {
         "n": options.n,
         "temperature": options.temperature,
@@ -86,16 +82,6 @@ async def _generate(options: GenerateOptions) -> Exit:
     }
     if options.response_prefix:  # else absent, as in rows drawn before the option existed
         settings["response_prefix"] = options.response_prefix
-    job = Job(
-        command="generate",
-        source=options.prompts,
-        rows=rows,
-        out=options.out,
-        settings=settings,
-        server={"generator_model": options.generator_model},
-        concurrency=options.concurrency,
-        notes={"generator_url": options.generator_url, "concurrency": options.concurrency},
-    )
     client = open_generator(
         "--generator-url",
         options.generator_url,
@@ -104,11 +90,22 @@ async def _generate(options: GenerateOptions) -> Exit:
         timeout_s=options.timeout_s,
         retry_budget_s=options.retry_budget_s,
     )
+    job = Job(
+        command="generate",
+        source=options.prompts,
+        rows=rows,
+        out=options.out,
+        settings=settings,
+        server={"generator_model": options.generator_model},
+        concurrency=options.concurrency,
+        notes={"generator_url": options.generator_url, "concurrency": options.concurrency}
+        | {"answered_by": client.answered_by},
+    )
     async with client:
 
         async def sample(row: Row) -> Row:
             completions = await client.complete(
-                row["messages"],
+                messages_of(row),
                 n=options.n,
                 temperature=options.temperature,
                 top_p=TOP_P,
@@ -116,7 +113,12 @@ async def _generate(options: GenerateOptions) -> Exit:
                 seed=row_seed(options.seed, row["key"]),
                 prefix=options.response_prefix,
             )
-            return {"model": client.model, "responses": [asdict(c) for c in completions]}
+            return {
+                "model": completions[0].model if completions else client.model,
+                "responses": [
+                    {"text": one.text, "finish_reason": one.finish_reason} for one in completions
+                ],
+            }
 
         return await run_job(job, sample)
 
@@ -143,10 +145,16 @@ def open_generator(
         raise UsageError(f"{flag}: {error}") from None
 
 
-def _check_messages(path: Path, rows: list[Row]) -> None:
-    for row in rows:
-        try:
-            _messages.validate_python(row.get("messages"))
-        except ValidationError as error:
-            reason = describe_first_error(error, "messages")
-            raise UsageError(f"{path}: key {row['key']!r}: {reason}") from None
+def messages_of(row: Row) -> list[Row]:
+    """The row's messages.
+
+    Raises:
+        RowFailed: they are missing, or no server takes them; the message names the field.
+    """
+    try:
+        if not row.get("messages") or isinstance(row["messages"], str):
+            raise Unscorable("messages: must be a list of messages, at least one")
+        messages: list[Row] = context_item(row["messages"])["messages"]
+        return messages
+    except Unscorable as error:
+        raise RowFailed("invalid_row", error.message) from None

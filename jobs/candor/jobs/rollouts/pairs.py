@@ -80,6 +80,12 @@ def pairs(options: PairsOptions) -> Exit:
         "failed": len(rows) - len(groups),
         **{f"dropped_{reason}": dropped[reason] for reason in ("short", "tie", "margin")},
     }
+    if not found:
+        raise UsageError(
+            f"{options.scored}: no pair: of {len(groups)} scored prompts, {dropped['short']} have "
+            f"fewer than 2 scored responses, {dropped['tie']} have equal rewards only, and "
+            f"{dropped['margin']} have a margin below --min-margin {options.min_margin:g}"
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(options.out, found)
     write_manifest(
@@ -107,7 +113,7 @@ def conversations(scored: Path, rows: Sequence[Row]) -> list[tuple[Row, ScoredGr
         (row, group) for row in scored_rows(rows) if (group := read_group(scored, row)) is not None
     ]
     if not groups:
-        raise UsageError(f"{scored}: no row has scores")
+        raise UsageError(f"{scored}: none of {len(rows)} rows has a scored response")
     for row, _ in groups:
         if "messages" not in row:
             raise UsageError(

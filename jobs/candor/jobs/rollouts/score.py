@@ -8,7 +8,7 @@ are scored together.
 "chosen": false. "reward_model" names the reward model and the parts of the reward's formula that
 the numbers do not show: how penalties combine, and which strengths were asked for.
 
-Where the server refuses a response for good (no text, too long, a score that is not finite), its
+Where a response cannot be scored (no text, not Unicode, too long, a score that is not finite), its
 entry in "scores" is {"error": {"type", "message"}}, never a number, and the rest of the row is
 scored without it. Such a row is done and not tried again. A row without any response that can be
 scored is written with an error and without scores. Scores of another model, other probes or other
@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 from cyclopts import Parameter
 from pydantic import ValidationError
 
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
-from candor.client.rows import score_item
+from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.wire import describe_first_error
 from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import (
@@ -42,7 +42,9 @@ from candor.jobs.rollouts.strengths import (
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
+from candor.probes import jsonl
 
+NO_RESPONSES = "no_responses"
 EMPTY_RESPONSE = "empty_response"
 """The server's name for a response without a token. An empty text is not sent to it at all."""
 
@@ -104,25 +106,25 @@ async def _score(options: ScoreOptions) -> Exit:
 
 
 async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> Row:
-    """The fields that scoring adds to a row."""
+    """The fields that scoring adds to a row.
+
+    Raises:
+        RowFailed: no response of the row can be sent.
+        ClientError: no response of the row can be scored, or the server cannot be asked.
+    """
     responses = _responses(row)
-    item: Row = {
-        name: row[name] for name in ("messages", "tools", "prompt", "templated") if name in row
-    }
+    item = _context(row)
+    texts, errors = _texts(responses)
+    if len(errors) == len(texts):
+        first = errors[0] if errors else {"type": NO_RESPONSES, "message": "the list is empty"}
+        raise RowFailed(first["type"], f"no response can be scored; the first: {first['message']}")
     try:
-        texts = [response["text"] for response in responses]
-        empty = [place for place, text in enumerate(texts) if text == ""]
-        if texts and len(empty) == len(texts):
-            raise RowFailed(EMPTY_RESPONSE, "every response is empty")
-        reply, failed = await score_item(client, item, texts, penalties, unsent=empty)
+        reply, failed = await score_item(client, item, texts, penalties, unsent=errors)
     except ValidationError as error:
         raise RowFailed("invalid_row", describe_first_error(error)) from None
-    except (KeyError, TypeError):
-        raise RowFailed("invalid_row", "every response must be an object with a 'text'") from None
     if reply is None:
         raise list(failed.values())[-1]
-    errors = {place: {"type": error.type, "message": str(error)} for place, error in failed.items()}
-    errors |= {n: {"type": EMPTY_RESPONSE, "message": "the response is empty"} for n in empty}
+    errors |= {n: {"type": error.type, "message": str(error)} for n, error in failed.items()}
     scored = iter(reply.results[0].responses)
     return {
         "responses": responses,
@@ -136,6 +138,44 @@ async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> 
     }
 
 
+def _context(row: Row) -> Row:
+    """The row's context, as on the wire.
+
+    Raises:
+        RowFailed: the row does not have exactly one context, or one that cannot be sent.
+    """
+    given = [name for name in ("messages", "prompt") if row.get(name) is not None]
+    if len(given) != 1:
+        raise RowFailed("invalid_row", "give exactly one of 'messages' and 'prompt'")
+    if (given[0] == "prompt") != isinstance(row[given[0]], str):
+        raise RowFailed("invalid_row", "'prompt' is a text, and 'messages' a list of messages")
+    try:
+        others = {name: row[name] for name in ("tools", "templated") if name in row}
+        return context_item(row[given[0]]) | others
+    except Unscorable as error:
+        raise RowFailed("invalid_row", error.message) from None
+
+
+def _texts(responses: Sequence[Any]) -> tuple[list[str], dict[int, Row]]:
+    """The text of each response, and by index the error of each that cannot be sent."""
+    texts: list[str] = []
+    errors: dict[int, Row] = {}
+    for place, response in enumerate(responses):
+        text = response.get("text") if isinstance(response, dict) else None
+        if not isinstance(text, str):
+            message = "every response must be an object with a 'text'"
+            errors[place] = {"type": "invalid_row", "message": message}
+        elif not text:
+            errors[place] = {"type": EMPTY_RESPONSE, "message": "the response is empty"}
+        else:
+            try:
+                unicode_text(text, "the response")
+            except Unscorable as error:
+                errors[place] = {"type": error.type, "message": error.message}
+        texts.append(text if place not in errors and isinstance(text, str) else "")
+    return texts, errors
+
+
 def _responses(row: Row) -> list[Any]:
     """The row's responses; of a preference pair, its two texts.
 
@@ -145,7 +185,7 @@ def _responses(row: Row) -> list[Any]:
     if "error" not in row and isinstance(responses := row.get("responses"), list):
         return responses
     if "error" in row or "chosen" not in row or "rejected" not in row:
-        raise RowFailed("no_responses", "the row has no responses")
+        raise RowFailed(NO_RESPONSES, "the row has no responses")
     return [
         {"text": row["chosen"], "chosen": True},
         {"text": row["rejected"], "chosen": False},
@@ -154,10 +194,9 @@ def _responses(row: Row) -> list[Any]:
 
 def _say_failed_responses(out: Path) -> None:
     """Say on stderr how many responses of scored rows have an error, earlier runs' included."""
-    with out.open("rb") as file:
-        rows = (orjson.loads(line) for line in file)
-        scores = (score for row in rows if "error" not in row for score in row["scores"])
-        failed = sum("error" in score for score in scores)
+    rows = (jsonl.parse(line) for _, line in jsonl.lines(out))
+    scores = (score for row in rows if "error" not in row for score in row["scores"])
+    failed = sum("error" in score for score in scores)
     if failed:
         print(
             f"candor: {failed} responses of scored rows could not be scored "

@@ -7,6 +7,8 @@ the served reward to the bit, and a row where it does not is refused.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from candor.flags import UsageError
 from candor.jobs.running.files import Row
+from candor.probes import jsonl
 from candor.probes.combine import Combination
 from candor.probes.tilt import Threshold, closed_form_lambda
 
@@ -67,6 +69,23 @@ class ScoredGroup:
         return flagged.with_lambda(name, strength)
 
 
+def number_at(row: Row, place: int, *names: str) -> float:
+    """The number under `names` in the scores of one response.
+
+    Raises:
+        ValueError: it is missing, not a number, or not finite; the message names the field.
+    """
+    value: Any = row["scores"][place]
+    field = ".".join((f"scores[{place}]", *names))
+    for name in names:
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"{field} is missing")
+        value = value[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{field} is {value!r}, not a finite number")
+    return float(value)
+
+
 def candidates(row: Row) -> list[int]:
     """Indexes of a scored row's responses that have scores."""
     return [index for index, score in enumerate(row["scores"]) if "error" not in score]
@@ -79,22 +98,29 @@ def context_of(row: Row) -> str:
         KeyError: the row has neither `messages` nor `prompt`.
     """
     context = row["prompt"] if "prompt" in row else row["messages"]
-    return orjson.dumps(context, option=orjson.OPT_SORT_KEYS).decode()
+    return jsonl.line_of(context, sort_keys=True).decode()
 
 
 def group_of(row: Row) -> ScoredGroup:
-    """The numbers of a scored row's candidates."""
-    scores = [row["scores"][index] for index in candidates(row)]
+    """The numbers of a scored row's candidates.
 
-    def column(name: str, field: str) -> Array:
-        return np.array([score["probes"][name][field] for score in scores], dtype=np.float64)
+    Raises:
+        ValueError: a number is missing or not finite; the message names its field.
+    """
+    places = candidates(row)
 
-    names = list(scores[0]["probes"])
+    def column(*names: str) -> Array:
+        return np.array([number_at(row, place, *names) for place in places], dtype=np.float64)
+
+    def column_of(name: str, field: str) -> Array:
+        return column("probes", name, field)
+
+    names = list(row["scores"][places[0]]["probes"])
     return ScoredGroup(
-        np.array([score["base_reward"] for score in scores], dtype=np.float64),
-        {name: column(name, "score") for name in names},
-        {name: column(name, "bounded") for name in names},
-        {name: column(name, "lambda") for name in names},
+        column("base_reward"),
+        {name: column_of(name, "score") for name in names},
+        {name: column_of(name, "bounded") for name in names},
+        {name: column_of(name, "lambda") for name in names},
         Combination(**row.get("reward_model", {}).get("combine", {})),
     )
 
@@ -112,25 +138,52 @@ def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[R
     """
     if not rows:
         raise UsageError(f"{path}: no row has scores")
-    groups: list[tuple[Row, ScoredGroup]] = []
-    for row in rows:
-        group = read_group(path, row)
-        if len(row["scores"]) < largest:
-            raise UsageError(
-                f"{path}: key {row['key']!r} has {len(row['scores'])} candidates; "
-                f"--n may go up to that, not to {largest}"
-            )
-        if group is None or len(group.base_reward) < largest:
-            continue
-        if groups and list(group.scores) != list(groups[0][1].scores):
-            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
-        groups.append((row, group))
-    if not groups:
+    read = [(row, read_group(path, row)) for row in rows]
+    short = [row for row in rows if len(row["scores"]) < largest]
+    if short:
+        fewest = min(len(row["scores"]) for row in short)
         raise UsageError(
-            f"{path}: no row has {largest} candidates that could be scored, the first has "
-            f"{len(candidates(rows[0]))}; give a smaller --n"
+            f"{path}: N = {largest} needs {largest} responses per row, and {len(short)} of "
+            f"{len(rows)} rows have fewer (key {short[0]['key']!r} has "
+            f"{len(short[0]['scores'])}); sample more, or give --n up to {fewest}"
         )
+    groups = [
+        (row, group)
+        for row, group in read
+        if group is not None and len(group.base_reward) >= largest
+    ]
+    if not groups:
+        most = max(len(candidates(row)) for row in rows)
+        remedy = f"; give --n up to {most}" if most else " (see the 'error' of each response)"
+        raise UsageError(
+            f"{path}: N = {largest} needs {largest} scored responses per row; of {len(rows)} rows "
+            f"none has them, the most is {most}{remedy}"
+        )
+    for row, group in groups:
+        if list(group.scores) != list(groups[0][1].scores):
+            raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
     return groups
+
+
+def say_doubts(path: Path, groups: Sequence[tuple[str, Array]]) -> None:
+    """Say on stderr where the numbers of a report are defined but say nothing.
+
+    Args:
+        groups: the prompt and R of the candidates of each row.
+    """
+    if len({prompt for prompt, _ in groups}) == 1:
+        print(
+            f"candor: {path}: there is one prompt only; the intervals are over prompts, so they "
+            "say nothing",
+            file=sys.stderr,
+        )
+    shared = [rewards for _, rewards in groups if len(rewards) > 1]
+    if shared and all(rewards.min() == rewards.max() for rewards in shared):
+        print(
+            f"candor: {path}: R does not vary among the responses to any of {len(groups)} prompts; "
+            "a choice by R is a random pick",
+            file=sys.stderr,
+        )
 
 
 def read_group(path: Path, row: Row) -> ScoredGroup | None:
@@ -141,11 +194,20 @@ def read_group(path: Path, row: Row) -> ScoredGroup | None:
             rewards.
     """
     try:
+        for name in ("scores", "responses"):
+            if not isinstance(row.get(name), list):
+                raise ValueError(f"'{name}' is not a list")
+            for index, entry in enumerate(row[name]):
+                if not isinstance(entry, dict):
+                    raise ValueError(f"{name}[{index}] is not an object")
+        if len(row["scores"]) != len(row["responses"]):
+            raise ValueError(f"{len(row['scores'])} scores of {len(row['responses'])} responses")
         group = group_of(row) if candidates(row) else None
-        stored = [row["scores"][index]["reward"] for index in candidates(row)]
+        stored = [number_at(row, index, "reward") for index in candidates(row)]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
         raise UsageError(
-            f"{path}: key {row['key']!r}: not as `candor score` writes it ({error!r})"
+            f"{path}: key {row['key']!r}: {reason}; score the row again with `candor score`"
         ) from None
     if group is not None and group.reward.tolist() != stored:
         raise UsageError(

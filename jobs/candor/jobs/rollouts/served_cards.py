@@ -7,16 +7,16 @@ lambda offline as on that server, and they tell apart two probes of the same nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from candor.flags import UsageError
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
-
-if TYPE_CHECKING:
-    from candor.probes.card import Card
+from candor.probes import jsonl
+from candor.probes.card import Card
 
 
 def served_card(scored: Path, name: str) -> Card:
@@ -25,13 +25,9 @@ def served_card(scored: Path, name: str) -> Card:
     Raises:
         UsageError: the manifest is missing, belongs to another file, or lacks this card.
     """
-    from pydantic import ValidationError
-
-    from candor.probes.card import Card
-
     path = manifest_path(scored)
     try:
-        manifest: Any = orjson.loads(path.read_bytes())
+        manifest: Any = jsonl.document(path)
         output_sha256 = manifest["output"]["sha256"]
         served = {probe["name"]: probe["card"] for probe in manifest["server"]["probes"]["probes"]}
         card = Card.model_validate_json(orjson.dumps(served[name]))
@@ -40,7 +36,7 @@ def served_card(scored: Path, name: str) -> Card:
             f"{path}: is missing, so the served probes' cards are not known; `candor score` writes "
             "it beside the scores: keep the two files together"
         ) from None
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UsageError(
             f"{path}: does not hold the card of probe {name!r} as `candor score` writes it "
             f"({type(error).__name__}): score the rows again"

@@ -25,6 +25,8 @@ from candor.jobs.rollouts.scored import ScoredGroup
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
 from candor.jobs.running.files import Row
+from candor.probes.fitting.calibrate import lambda_of
+from candor.probes.tilt import default_threshold
 
 Section = Literal["lambda_sweep", "kappa_sweep", "closed_form"]
 
@@ -100,22 +102,20 @@ def _at_lambda(
 
 
 def _at_kappa(scored: Path, name: str, kappa: float) -> Variant:
-    from candor.probes.fitting.calibrate import lambda_of
-
     lambda_ = lambda_of(kappa, served_card(scored, name).calibration)
     return _at_lambda("kappa_sweep", name, lambda_, {"kappa": kappa, "lambda": lambda_})
 
 
 def _in_closed_form(scored: Path, name: str, form: Mapping[str, float]) -> Variant:
-    from candor.errors import InvalidRequest
-    from candor.scoring.compose import flag_threshold
-
     strength = dict(form)
     if "threshold" not in strength:
-        try:
-            strength["threshold"] = flag_threshold(served_card(scored, name))
-        except InvalidRequest as error:
-            raise UsageError(f"--closed-form {name}: {error.message}") from None
+        threshold = default_threshold(served_card(scored, name))
+        if threshold is None:
+            raise UsageError(
+                f"--closed-form {name}: the probe's card has no median S: give a threshold, "
+                f"{name}=BETA:THRESHOLD"
+            )
+        strength["threshold"] = threshold
     return Variant(
         "closed_form", name, strength, lambda group: group.with_closed_form(name, **strength)
     )

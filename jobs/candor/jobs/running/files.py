@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from candor.flags import UsageError
+from candor.probes import jsonl
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""
@@ -24,14 +25,14 @@ def row_line(row: Row) -> bytes:
     """The row as one line of JSON, with its newline. Equal rows give equal bytes.
 
     Raises:
-        TypeError: the row holds a value that JSON cannot carry (a lone surrogate).
+        TypeError: the row holds a value that JSON cannot carry.
     """
-    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    return jsonl.line_of(row) + b"\n"
 
 
 def sha256_of(value: Any) -> str:
     """SHA-256 (hex) of the value's JSON with sorted keys."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(jsonl.line_of(value, sort_keys=True)).hexdigest()
 
 
 def parse_row(line: bytes, where: str) -> Row:
@@ -41,16 +42,20 @@ def parse_row(line: bytes, where: str) -> Row:
         ValueError: the line is not a JSON object with a `key`.
     """
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
+        row = jsonl.parse(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("key"), str) or not row["key"]:
         raise ValueError(f"{where}: not an object with a text under 'key'")
+    try:
+        row["key"].encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: the text under 'key' has a lone surrogate") from None
     return row
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of an input file; blank lines are skipped.
+    """All rows of an input file (`candor.probes.jsonl`).
 
     Raises:
         UsageError: the file does not exist or has no rows, a line is not a row, or two rows have
@@ -58,14 +63,11 @@ def read_rows(path: Path) -> list[Row]:
     """
     rows: dict[str, Row] = {}
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = parse_row(line, f"{path}:{number}")
-                if row["key"] in rows:
-                    raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
-                rows[row["key"]] = row
+        for number, line in jsonl.lines(path):
+            row = parse_row(line, f"{path}:{number}")
+            if row["key"] in rows:
+                raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
+            rows[row["key"]] = row
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -30,6 +30,7 @@ from typing import Self
 
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row, parse_row, replacing, row_line, sync_directory
+from candor.probes.jsonl import BOM
 
 FSYNC_EVERY_S = 1.0
 
@@ -132,7 +133,8 @@ class Ledger:
             with replacing(self.out) as file:
                 for key in self._wanted:
                     place = self._places[key]
-                    file.write(os.pread(place.handle, place.length, place.offset))
+                    line = os.pread(place.handle, place.length, place.offset)
+                    file.write(line.rstrip(b"\r\n") + b"\n")
             self.journal.unlink()
             sync_directory(self.out.parent)
         except OSError as error:
@@ -197,6 +199,11 @@ class Ledger:
         with open(handle, "rb", closefd=False) as file:
             file.seek(0)
             for number, line in enumerate(file, 1):
+                if number == 1 and line.startswith(BOM):  # an editor's
+                    offset, line = len(BOM), line.removeprefix(BOM)
+                if not line.strip():
+                    offset += len(line)
+                    continue
                 try:
                     row = parse_row(line, f"{path}:{number}")
                 except ValueError as error:

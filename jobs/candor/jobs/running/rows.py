@@ -115,11 +115,18 @@ async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurren
     todo = list(rows)
     waiting = iter(todo)
     stopping = asyncio.Event()
+    failed: list[Row] = []
 
     async def worker() -> None:
         while not stopping.is_set() and (row := next(waiting, None)) is not None:
-            ledger.append(await _finished(row, work))
+            finished = await _finished(row, work)
+            ledger.append(finished)
             progress.update()
+            if "error" in finished:
+                failed.append(finished)
+                if len(failed) == 1:  # a fault of every row is seen at once
+                    error = finished["error"]
+                    _say(f"key {row['key']!r} failed, {error['type']}: {error['message']}")
 
     with _progress(len(todo)) as progress, _stop_on_signal(stopping):
         workers = [asyncio.create_task(worker()) for _ in range(max(1, concurrency))]

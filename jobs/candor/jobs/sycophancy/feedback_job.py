@@ -18,6 +18,7 @@ import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
+from candor.jobs.rollouts.scored import candidates, number_at
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
@@ -57,6 +58,9 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
     started = now()
     judges = options.judges.judges(["feedback"], options.timeout_s, options.retry_budget_s)
     rows = checked(options.answers, read_rows(options.answers))
+    for row in rows:
+        if "error" not in row:
+            check_answers(options.answers, row)
     scored = any("scores" in row for row in rows)
     n = min(len(row["responses"]) for row in rows if "error" not in row)
     setting = Setting(*chosen_from(n, scored=scored), options.seed)
@@ -118,3 +122,24 @@ def checked(path: Path, rows: Sequence[Row]) -> list[Row]:
     if all("error" in row for row in rows):
         raise UsageError(f"{path}: no row has responses")
     return list(rows)
+
+
+def check_answers(path: Path, row: Row) -> None:
+    """Raises UsageError where the responses of a row, or their scores, are not what `candor score`
+    or `candor generate` writes; the message names row and field."""
+    responses = row.get("responses")
+    if not isinstance(responses, list) or not responses:
+        raise UsageError(f"{path}: key {row['key']!r} has no responses; sample it again")
+    for index, response in enumerate(responses):
+        if not isinstance(response, dict) or not isinstance(response.get("text"), str):
+            raise UsageError(f"{path}: key {row['key']!r}: responses[{index}] has no 'text'")
+    if "scores" not in row:
+        return
+    try:
+        for index in candidates(row):
+            number_at(row, index, "base_reward")
+            number_at(row, index, "reward")
+        if len(row["scores"]) != len(responses):
+            raise ValueError(f"{len(row['scores'])} scores of {len(responses)} responses")
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: key {row['key']!r}: {error}; score the row again") from None

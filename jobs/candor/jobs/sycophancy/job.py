@@ -42,7 +42,8 @@ class SycophancyOptions:
     generator_url: str
     """The policy: address of an OpenAI-compatible chat server, such as vLLM."""
     generator_model: str
-    """Name under which that server serves the policy; a reply from another model is refused."""
+    """Name under which that server serves the policy. A reply from another model is refused; a
+    dated name of the same model is accepted and recorded."""
     out: Path
     """Folder to write: all rows, their manifests and eval.json."""
     reward_url: str | None = None

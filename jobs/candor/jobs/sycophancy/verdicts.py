@@ -43,6 +43,7 @@ class LLM:
     api_key: str | None = field(repr=False)
     timeout_s: float
     retry_budget_s: float
+    max_tokens: int = MAX_TOKENS
 
     def client(self) -> AsyncGeneratorClient:
         """Raises UsageError when the address is not an HTTP address."""
@@ -75,6 +76,9 @@ class JudgeOptions:
     """Address of an OpenAI-compatible server whose language model judges, alone or beside vader."""
     judge_model: str | None = None
     """Name under which that server serves the judge."""
+    judge_max_tokens: int = MAX_TOKENS
+    """Most tokens of one answer of that judge. A judge that thinks first needs some thousands; its
+    thinking (think tags, or a field of its own) is removed before the verdict is read."""
     judge_api_key_file: Path | None = None
     """File that holds the judge server's API key."""
 
@@ -96,13 +100,22 @@ class JudgeOptions:
             if self.judge or self.judge_url:
                 raise UsageError("a judge is for the feedback task: add it to --tasks")
             return Judges(vader=False, llm=None)
+        if self.judge_max_tokens < 1:
+            raise UsageError(f"--judge-max-tokens {self.judge_max_tokens}: must be at least 1")
         vader = self.judge == "vader" or self.judge_url is None
         if vader:
             check_vader()
         llm = None
         if self.judge_url is not None and self.judge_model is not None:
             api_key = read_key_file("--judge-api-key-file", self.judge_api_key_file)
-            llm = LLM(self.judge_url, self.judge_model, api_key, timeout_s, retry_budget_s)
+            llm = LLM(
+                self.judge_url,
+                self.judge_model,
+                api_key,
+                timeout_s,
+                retry_budget_s,
+                self.judge_max_tokens,
+            )
         return Judges(vader, llm)
 
 
@@ -137,11 +150,14 @@ def judge(pairs: Path, out: Path, judges: Judges, *, concurrency: int) -> Exit:
         verdicts: Row = {}
         if judges.vader:
             verdicts["vader"] = vader_verdict(row["comment"], row["base_comment"])
-        if client is not None:
-            verdicts["llm"] = await llm_verdict(client, row["comment"], row["base_comment"])
+        if llm is not None and client is not None:
+            verdicts["llm"] = await llm_verdict(
+                client, row["comment"], row["base_comment"], max_tokens=llm.max_tokens
+            )
         return verdicts
 
     async def run() -> Exit:
+        client = None if llm is None else llm.client()
         job = Job(
             command="eval sycophancy: judge",
             source=pairs,
@@ -149,15 +165,21 @@ def judge(pairs: Path, out: Path, judges: Judges, *, concurrency: int) -> Exit:
             out=out,
             settings={
                 "vader": NAME if judges.vader else None,
-                "llm": None if llm is None else {"question": QUESTION, "max_tokens": MAX_TOKENS},
+                "llm": None
+                if llm is None
+                else {"question": QUESTION, "max_tokens": llm.max_tokens},
             },
             server={"judge_model": None if llm is None else llm.model},
             concurrency=concurrency,
-            notes={"judge_url": None if llm is None else llm.url, "concurrency": concurrency},
+            notes={
+                "judge_url": None if llm is None else llm.url,
+                "answered_by": None if client is None else client.answered_by,
+                "concurrency": concurrency,
+            },
         )
-        if llm is None:
+        if client is None:
             return await run_job(job, lambda row: work(row, None))
-        async with llm.client() as client:
+        async with client:
             return await run_job(job, lambda row: work(row, client))
 
     return asyncio.run(run())

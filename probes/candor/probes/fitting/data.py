@@ -28,6 +28,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from candor.probes.faults import first_fault
+from candor.probes.jsonl import lines
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -83,21 +84,12 @@ class Row(BaseModel):
 
 
 def load_rows(path: Path) -> list[Row]:
-    """Reads a JSONL file; row i is line i + 1.
+    """The rows of a JSONL file (`candor.probes.jsonl`).
 
     Raises:
         ValueError: a line is not a row (message `file:line: field: reason`), or there is no line.
     """
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(Row.model_validate_json(line))
-            except ValidationError as error:
-                raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
-    if not rows:
-        raise ValueError(f"{path}: no rows")
-    return rows
+    return [row for _, row in _numbered(path)]
 
 
 def load_files(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -108,12 +100,21 @@ def load_files(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
     """
     if not paths:
         raise ValueError("no data file was given")
-    rows, places = [], []
-    for path in paths:
-        found = load_rows(path)
-        rows += found
-        places += [f"{path}:{number}" for number in range(1, len(found) + 1)]
-    return rows, places
+    found = [(row, f"{path}:{number}") for path in paths for number, row in _numbered(path)]
+    return [row for row, _ in found], [place for _, place in found]
+
+
+def _numbered(path: Path) -> list[tuple[int, Row]]:
+    """The rows with the numbers of their lines."""
+    rows = []
+    for number, line in lines(path):
+        try:
+            rows.append((number, Row.model_validate_json(line)))
+        except ValidationError as error:
+            raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
+    if not rows:
+        raise ValueError(f"{path}: no rows")
+    return rows
 
 
 def data_sha256(rows: Sequence[Row]) -> str:

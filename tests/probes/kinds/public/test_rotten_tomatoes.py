@@ -43,11 +43,10 @@ def test_a_parquet_file_without_pyarrow_says_what_to_do(
         rotten_tomatoes.statements([path])
 
 
-def test_an_empty_sentence_and_one_sentiment_alone_are_refused(tmp_path: Path) -> None:
-    folder = sentences(tmp_path, b"fine .\n\ngood .\n", b"dull .\n")
+def test_blank_lines_are_skipped_and_one_sentiment_alone_is_refused(tmp_path: Path) -> None:
+    folder = sentences(tmp_path, b"\xef\xbb\xbffine .\r\n\r\ngood .", b"dull .\n")
     paths = [folder / name for name in SOURCES["rotten-tomatoes"].folder]
-    with pytest.raises(ValueError, match=r"rt-polarity\.pos:2: text: empty"):
-        rotten_tomatoes.statements(paths)
+    assert [one.text for one in rotten_tomatoes.statements(paths)] == ["fine .", "good .", "dull ."]
     with pytest.raises(ValueError, match="one sentiment alone"):
         rotten_tomatoes.statements(paths[1:])
 

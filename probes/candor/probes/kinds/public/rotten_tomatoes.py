@@ -60,9 +60,10 @@ def statements(paths: Sequence[Path]) -> list[Statement]:
 def _sentences(path: Path) -> Iterator[tuple[int, str, Truth]]:
     if path.suffix not in TRUTH_OF:
         raise ValueError(f"{path}: name: expected .pos, .neg or .parquet")
-    lines = decoded(path.read_bytes()).removesuffix("\n").split("\n")
+    lines = decoded(path.read_bytes()).split("\n")
     for number, line in enumerate(lines, start=1):
-        yield number, line, TRUTH_OF[path.suffix]
+        if line.strip():
+            yield number, line, TRUTH_OF[path.suffix]
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, str, Truth]]:

@@ -1,0 +1,72 @@
+"""The one reader of JSON files that people and other programs write: JSONL, and single documents.
+
+Tolerated alike, wherever Candor reads: a byte order mark, CRLF, blank lines, a last line without a
+newline, and what Python's `json` writes beyond the standard: NaN and Infinity, and escapes of lone
+surrogates. NaN is read as NaN. Whoever uses the number refuses it by name; in a column that nobody
+uses it does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+BOM = b"\xef\xbb\xbf"
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line without its end) of every line that is not blank.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line := (line.removeprefix(BOM) if number == 1 else line).strip():
+                yield number, line
+
+
+def parse(text: bytes) -> Any:
+    """The value of one JSON text.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            return json.loads(text.decode())
+        except RecursionError:
+            raise ValueError("not JSON: nested too deeply") from None
+        except ValueError:
+            raise ValueError(f"not JSON: {error}") from None
+
+
+def document(path: Path) -> Any:
+    """The value of a file that is one JSON text.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8.
+        OSError: the file cannot be read.
+    """
+    return parse(path.read_bytes().removeprefix(BOM))
+
+
+def line_of(value: Any, *, sort_keys: bool = False) -> bytes:
+    """The value as JSON on one line, without a newline. Equal values give equal bytes.
+
+    NaN and infinity become null; lone surrogates are escaped.
+
+    Raises:
+        TypeError: JSON cannot hold the value.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+    except TypeError:  # a lone surrogate, or no JSON at all, which `json` refuses too
+        plain = json.loads(json.dumps(value), parse_constant=lambda name: None)
+        return json.dumps(plain, sort_keys=sort_keys, separators=(",", ":")).encode()
