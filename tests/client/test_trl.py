@@ -18,6 +18,8 @@ from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
 from tests.imports import HEAVY, loaded_by
 from tests.service.serving import metric, running, tiny_app
 
+TEMPLATED = "<|im_start|>user\nIs it good?<|im_end|>\n<|im_start|>assistant\n"
+
 SERVED = 'candor_requests_total{route="/v1/rewards",status="200"}'
 
 
@@ -62,8 +64,8 @@ def test_trl_conversations_get_the_servers_rewards_and_every_probe_is_logged(url
 
 
 def test_trl_plain_texts_are_a_templated_prompt_and_a_response(url: str) -> None:
-    rewards, _ = called_by_trl(url, ["The poem is"] * 2, [" about the sea", " good"])
-    expected = native(url, [" about the sea", " good"], prompt="The poem is")
+    rewards, _ = called_by_trl(url, [TEMPLATED] * 2, ["It is about the sea.", "Good."])
+    expected = native(url, ["It is about the sea.", "Good."], prompt=TEMPLATED)
     assert rewards == pytest.approx([one.reward for one in expected], abs=1e-5)
 
 
@@ -87,7 +89,7 @@ def test_rows_that_cannot_be_scored_are_none_and_the_others_are_native(url: str)
 
 
 def test_a_long_context_fails_its_rows_unless_it_may_be_cut(url: str) -> None:
-    prompts = ["x " * 400, "The poem is"]
+    prompts = ["x " * 400 + TEMPLATED, TEMPLATED]
     rewards, _ = called_by_trl(url, prompts, [" good", " good"])
     assert rewards[0] is None
     assert rewards[1] is not None
