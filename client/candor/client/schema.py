@@ -204,8 +204,8 @@ class RewardItem(Wire):
     prompt: str | None = Field(
         None, description="Text with the chat template already applied; used as it is."
     )
-    templated: bool = Field(
-        False,
+    templated: bool | None = Field(
+        None,
         description="true: the `prompt` is meant as it is, although it holds no assistant turn of "
         "the RM's chat template. Otherwise such a prompt is refused.",
     )
@@ -292,10 +292,10 @@ class RewardRequest(Wire):
         description="For text over the RM's window: refuse it, or drop the oldest context tokens. "
         "The response is always kept whole.",
     )
-    empty_response: Literal["error", "score"] = Field(
-        "error",
-        description="For a response without a token: refuse it, or give the R of the empty turn "
-        "and a penalty of 0.",
+    empty_response: Literal["error", "score"] | None = Field(
+        None,
+        description="For a response without a token: refuse it (the default), or give the R of the "
+        "empty turn and a penalty of 0.",
     )
 
 

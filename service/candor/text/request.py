@@ -192,7 +192,7 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
         penalties=request.penalties,
         want_tokens="tokens" in request.include,
         truncation=request.truncation,
-        empty_response=request.empty_response,
+        empty_response=request.empty_response or "error",
     )
 
 
@@ -200,4 +200,4 @@ def _context(item: RewardItem) -> Context:
     if item.messages is not None:
         return Messages.of(item.messages, item.tools)
     assert item.prompt is not None  # the wire type takes exactly one of the two
-    return Text(item.prompt, is_meant=item.templated)
+    return Text(item.prompt, is_meant=bool(item.templated))

@@ -217,12 +217,13 @@ def to_groups(
             unchanged, all of it as the response.
     """
     marks, marker = rewarder.marks, settings.turn_marker
-    if isinstance(text, Pair):
-        return turns.from_pair(text.context, text.responses, marks, marker=marker)
-    assert isinstance(text.text, str)
     try:
+        if isinstance(text, Pair):
+            return turns.from_pair(text.context, text.responses, marks, marker=marker)
+        assert isinstance(text.text, str)
         return [turns.split(text.text, marks, prompt=text.prompt, marker=marker)]
     except InvalidRequest as error:
-        if spans_needed:
+        if isinstance(text, Pair) or spans_needed:
             raise error.at(number) from None
+        assert isinstance(text.text, str)
         return [turns.as_is("", text.text)]

@@ -124,7 +124,9 @@ def test_a_policys_other_template_is_refused_and_a_users_words_are_not(
 ) -> None:
     response = httpx2.post(url + path, json=body)
     assert response.status_code == 400
-    assert "--turn-marker" in response.json()["error"]["message"]
+    error = response.json()["error"]
+    assert "--turn-marker" in error["message"]
+    assert error["item"] == 0
     plain = json.loads(json.dumps(body).replace(OTHER, "Is it good?"))
     if path != "/classify":
         assert httpx2.post(url + path, json=plain).status_code == 200

@@ -55,6 +55,12 @@ class ChatRequest(BaseModel):
             raise ValueError("set exactly one of add_generation_prompt and continue_final_message")
         return self
 
+    @model_validator(mode="after")
+    def plain_texts(self) -> ChatRequest:
+        if any(message.others or not isinstance(message.text, str) for message in self.messages):
+            raise ValueError("'messages' have 'role' and a text as 'content', and nothing else")
+        return self
+
 
 class Generator:
     """A causal language model that answers chat requests.
