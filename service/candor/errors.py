@@ -18,7 +18,7 @@ Each class is one `type` on the wire. `candor.http.edge` turns an error into the
     |-- UnsupportedMediaType    415
     |-- InternalError           500   a bug in the server
     |   +-- EngineFailed        500   the forward raised for this item
-    |-- Overloaded              503   the queue is full; `Retry-After` says when to try again
+    |-- Overloaded              503   the queue is full or the wait too long; see `Retry-After`
     |-- Draining                503   shutting down
     |-- NotReady                503   still loading, or the sentinel score is wrong
     +-- DeadlineExceeded        503   the deadline passed before the forward began

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+MAX_OPEN_FILES = 65_536
+"""Each caller holds one. Trainers open a connection per sample, and the usual limit of 1,024 files
+would leave the rest of a rollout, and the health checks, waiting."""
+
 KEEP_ALIVE_S = 65
 """Longer than proxies keep idle connections, so that the proxies close them."""
 
@@ -70,6 +74,16 @@ def hide_progress_bars() -> None:
     disable_progress_bars()
 
 
+def raise_file_limit() -> None:
+    """Lets this process open up to `MAX_OPEN_FILES` files, as far as the system allows it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def run(settings: Settings, load: Load) -> int:
     """Serve until a signal; the exit status."""
     import uvicorn
@@ -79,6 +93,7 @@ def run(settings: Settings, load: Load) -> int:
     from candor.http.server import EXIT_WORK_CUT, LAME_DUCK_S, Server
     from candor.watch.health import Health
 
+    raise_file_limit()
     health = Health()
     app = create_app(settings, load, health=health)
     config = uvicorn.Config(

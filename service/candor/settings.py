@@ -173,18 +173,19 @@ class Settings:
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
     flight."""
-    max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576
+    max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 8_388_608
     """Most tokens that wait for the model. Requests beyond this limit are answered with status
-    503."""
+    503. The default holds 4096 texts of 2048 tokens, in about 350 MB of memory."""
     workers: Annotated[int | None, Parameter(group=LIMITS)] = None
     """Number of batches computed at the same time. Default: one per core on a CPU, at most 8; one
     on a GPU; 8 with --engine vllm."""
     prefix_cache_mb: Annotated[float, Parameter(group=LIMITS)] = 256.0
     """MiB of the device's memory that keep computed contexts, so that a later response to the same
     context does not compute the context again. 0 keeps none."""
-    request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0
-    """Deadline in seconds of a request without an X-Request-Timeout header. The least patient
-    trainer gives up after 100 s."""
+    request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 3600.0
+    """Deadline in seconds of a request without an X-Request-Timeout header. A request that cannot
+    be scored before its deadline is refused at once. A caller that gives up sooner closes its
+    connection, and is then no longer scored."""
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0
     """Seconds after which a forward pass that has not ended makes the server not ready."""
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0

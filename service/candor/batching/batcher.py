@@ -41,7 +41,6 @@ class Batcher:
         engine: called from `num_workers` threads.
         max_batch_tokens: most tokens of one forward, as the engine's `costs` counts them.
         max_queue_tokens: bound on the tokens that wait.
-        max_queue_wait_s: bound on the wait predicted from the tokens ahead and the recent rate.
         watchdog_s: a single forward longer than this makes `alive` false.
         num_workers: batches that may run at once.
         before_batch: called in the model thread with the number of workers whose cores the batch
@@ -56,7 +55,6 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queue_tokens: int,
-        max_queue_wait_s: float = 90.0,
         watchdog_s: float = 60.0,
         num_workers: int = 1,
         before_batch: Callable[[int], None] | None = None,
@@ -64,7 +62,7 @@ class Batcher:
     ) -> None:
         self._engine = engine
         self._max_batch_tokens = max_batch_tokens
-        self._admission = Admission(max_queue_tokens, max_queue_wait_s)
+        self._admission = Admission(max_queue_tokens)
         self._watchdog_s = watchdog_s
         self._workers = Workers(engine, num_workers, before_batch)
         self._divides_cores = before_batch is not None
@@ -98,6 +96,12 @@ class Batcher:
         return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
 
     @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until all that waits now is scored, as predicted and bounded for
+        `Retry-After`."""
+        return self._admission.retry_after_s(self._queue.num_tokens + self._workers.num_tokens)
+
+    @property
     def busy_for_s(self) -> float:
         """How long the longest of the engine's current calls has run; 0.0 without a call."""
         return self._workers.busy_for_s
@@ -124,7 +128,8 @@ class Batcher:
                 fail.
 
         Raises:
-            Overloaded, Draining, NotReady: refused; nothing was queued.
+            Overloaded, Draining, NotReady: refused; nothing was queued. Overloaded: the queue is
+                full, or the deadline is sooner than the scores can be ready.
             DeadlineExceeded: the deadline had passed at admission, or passed while an item waited.
             EngineFailed, NonFiniteScore: `.item` is the index into `items`; the other items are
                 dropped.
@@ -230,7 +235,8 @@ class Batcher:
             return False
         if submission.deadline is not None and submission.deadline <= now:
             self._observer.on_item_error(DeadlineExceeded.type)
-            self._fail(submission, DeadlineExceeded("the deadline passed in the queue"))
+            passed = "the deadline passed in the queue"
+            self._fail(submission, DeadlineExceeded(passed, retry_after_s=self.retry_after_s))
             return False
         return True
 

@@ -82,7 +82,7 @@ class Edge:
         api_key: str | None = None,
         operator_key: str | None = None,
         host_names: Collection[str] = (),
-        request_timeout_s: float = 95.0,
+        request_timeout_s: float = 3600.0,
         limits: Limits | None = None,
     ) -> None:
         self.app = app

@@ -22,7 +22,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 """Names are lower case, as ASGI gives them."""
 
 MIB = 1024 * 1024
-MAX_TIMEOUT_S = 600.0
+MAX_TIMEOUT_S = 86_400.0
+"""Longest `X-Request-Timeout`: a day, so that a caller can state any wait that it means."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
