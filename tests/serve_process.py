@@ -39,7 +39,7 @@ class ServeProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"log-{self.port}"
         self.command = candor("serve", f"--model={folder / 'model'}", *arguments)
-        self.environment = serve_environment(CANDOR_PORT=str(self.port), **environment)
+        self.environment = serve_environment(CANDOR_SERVE_PORT=str(self.port), **environment)
         self.returning: threading.Thread | None = None
         if start:
             self.start()

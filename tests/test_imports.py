@@ -25,6 +25,7 @@ SERVICE = (
     ("candor.engines",),
     ("candor.models",),
     ("candor.batching", "candor.text"),
+    ("candor.variables",),
     ("candor.item", "candor.logs", "candor.invalid"),
     ("candor.errors", "candor.flags", "candor.version"),
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from candor import logs
 from candor.settings import Settings
+from candor.variables import KEY_NAMES
 
 if TYPE_CHECKING:
     from candor.http.app import Load
@@ -62,7 +63,7 @@ def serve(*, settings: Settings) -> None:
 
 def on_command_line(api_key: str | None) -> bool:
     """Whether the key was given as a flag. From the environment cyclopts gives the same field."""
-    return api_key is not None and os.environ.get("CANDOR_API_KEY") != api_key
+    return api_key is not None and api_key not in map(os.environ.get, KEY_NAMES)
 
 
 def hide_progress_bars() -> None:

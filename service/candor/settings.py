@@ -1,9 +1,9 @@
 """Every option of `candor serve` (those of the trainers' routes: `candor.trainers.options`), stated
 once: one frozen `Settings`, checked before anything is loaded.
 
-cyclopts makes the flags, their `CANDOR_*` environment variables and `--help` of the fields: the
-docstring of a field is the help of its flag. What can only be known once the probes' cards are read
-(which names exist) is checked by `check_names`. Nothing here imports torch.
+cyclopts makes the flags, their `CANDOR_SERVE_*` environment variables and `--help` of the fields:
+the docstring of a field is the help of its flag. What can only be known once the probes' cards are
+read (which names exist) is checked by `check_names`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from candor.flags import (
 )
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
+from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -155,9 +156,9 @@ class Settings:
     host_names: Annotated[tuple[str, ...], repeatable("--host-name", NETWORK)] = ()
     """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
     Repeat the flag for more names."""
-    api_key: Annotated[str | None, Parameter(group=NETWORK, show_default=False)] = field(
-        default=None, repr=False
-    )
+    api_key: Annotated[
+        str | None, Parameter(group=NETWORK, show_default=False, env_var=API_KEY)
+    ] = field(default=None, repr=False)
     """Key that every route asks for, except the health routes. Prefer the environment variable or
     --api-key-file: other users of a machine can read its command lines."""
     api_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None

@@ -152,7 +152,7 @@ def test_a_stalled_body_does_not_hold_the_exit(serving: ServeProcess) -> None:
 def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Path) -> None:
     # One item per forward: 16,000 forwards in 3 s would be 0.2 ms each, and torch
     # takes longer on any machine.
-    serving = ServeProcess(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
+    serving = ServeProcess(folder, CANDOR_SERVE_DRAIN_S="3", CANDOR_SERVE_MAX_BATCH_TOKENS="1")
     try:
         serving.wait_ready()
         items = [{"prompt": "The poem is", "templated": True, "responses": ["good"] * 4000}] * 4
@@ -198,8 +198,8 @@ def test_the_keys_are_asked_for_and_not_warned_of_or_logged(folder: Path) -> Non
         "--operator-key-file",
         str(operator),
         CANDOR_API_KEY="k3y",
-        CANDOR_ENGINE="padded",
-        CANDOR_DRIFT_WINDOW="0",
+        CANDOR_SERVE_ENGINE="padded",
+        CANDOR_SERVE_DRIFT_WINDOW="0",
     )
     try:
         serving.wait_ready()
@@ -228,7 +228,7 @@ def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         candor(*arguments),
         cwd=ROOT,
-        env=serve_environment(CANDOR_PORT=str(free_port())),
+        env=serve_environment(CANDOR_SERVE_PORT=str(free_port())),
         capture_output=True,
         text=True,
         timeout=600,
