@@ -154,8 +154,9 @@ class Settings:
     port: Annotated[int, Parameter(group=NETWORK)] = 8000
     """Port to bind. 0 picks a free port."""
     host_names: Annotated[tuple[str, ...], repeatable("--host-name", NETWORK)] = ()
-    """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
-    Repeat the flag for more names."""
+    """DNS name that clients of a server without a key may use, beside localhost, this machine's own
+    name and IP addresses. A server with a key answers to every name. Repeat the flag for more
+    names."""
     api_key: Annotated[
         str | None, Parameter(group=NETWORK, show_default=False, env_var=API_KEY)
     ] = field(default=None, repr=False)

@@ -80,7 +80,7 @@ def create_app(
         routes=[path for _, path in route_table()],
         api_key=settings.api_key,
         operator_key=settings.operator_key,
-        host_names=settings.host_names,
+        host_names=(settings.host, *settings.host_names),
         request_timeout_s=settings.request_timeout_s,
         limits=limits,
     )
