@@ -30,6 +30,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MAX_REASON = 300
+"""Characters of an error that another library raised. Its message may quote a user's text."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why `error` was raised, in one line for an operator: its kind and the first line of its
+    message, or of its cause's where it has none. Never for a caller over HTTP."""
+    at: BaseException | None = error
+    line = ""
+    while at is not None and not line:
+        text = at.strerror or str(at) if isinstance(at, OSError) else str(at)
+        line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+        at = at.__cause__ or at.__context__
+    return f"{type(error).__name__}: {line}".removesuffix(": ")[:MAX_REASON]
+
 
 class CandorError(Exception):
     """An error with a `type` and a status.

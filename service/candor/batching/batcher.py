@@ -288,6 +288,10 @@ def _error(score: Score | BaseException, index: int) -> CandorError:
     if isinstance(score, Score):
         return NonFiniteScore("the model gave NaN or infinity for this text", item=index)
     kind = type(score).__name__
-    error = EngineFailed(f"the model's forward raised {kind} for this item", item=index)
+    error = EngineFailed(
+        f"the model's forward raised {kind} for this item; the server's log has the reason under "
+        "this request's id",
+        item=index,
+    )
     error.__cause__ = score
     return error

@@ -2,8 +2,9 @@
 layer.
 
 In order: request id, size of the head, the key (or Host, where there is no key), draining, form of
-a POST, and the body (its size and its time). Then the route runs, and the edge writes one access line and the metrics. The
-edge also answers every error that a route raises, so that errors become bytes in one place.
+a POST, and the body (its size and its time). Then the route runs, and the edge writes one access
+line and the metrics. The edge also answers every error that a route raises, so that errors become
+bytes in one place.
 
 Access is denied by default: without the key only `KEYLESS_PATHS` are answered. The check uses the
 same path as the router, never a URL rebuilt from the Host header (the cause of CVE-2026-48746).
@@ -22,7 +23,15 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from candor import logs
-from candor.errors import BodyTooLarge, CandorError, Draining, InternalError, RequestTimeout
+from candor.errors import (
+    BodyTooLarge,
+    CandorError,
+    Draining,
+    EngineFailed,
+    InternalError,
+    RequestTimeout,
+    reason_of,
+)
 from candor.http import guards
 from candor.http.guards import MIB, Limits
 from candor.watch.health import Health
@@ -45,6 +54,13 @@ CLIENT_LEFT_STATUS = 499
 
 class ClientGone(Exception):
     """The caller closed the connection, so there is no answer to send."""
+
+
+def root(error: BaseException) -> BaseException:
+    """The error that another library raised, below the errors of ours that name its place."""
+    while isinstance(error, CandorError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def error_answer(error: CandorError, request_id: str) -> tuple[bytes, dict[str, str]]:
@@ -234,6 +250,9 @@ class _Exchange:
         Closing at once would reset the connection, and the caller would see the reset instead of
         the answer.
         """
+        if isinstance(error, EngineFailed):
+            reason = reason_of(root(error))
+            log.error(error.type, request_id=self.request_id, route=self.route, reason=reason)
         body, fields = error_answer(error, self.request_id)
         headers = [(name.encode(), value.encode()) for name, value in fields.items()]
         headers.append((b"content-length", str(len(body)).encode()))
