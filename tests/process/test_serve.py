@@ -250,6 +250,26 @@ def test_wrong_settings_leave_with_2_and_one_line(folder: Path) -> None:
         assert len(ended.stderr.splitlines()) == 1
 
 
+def test_an_address_that_cannot_be_bound_is_named_before_the_model_is_loaded(folder: Path) -> None:
+    model = ("serve", "--model", str(folder / "model"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        taken = finished(*model, "--port", port)
+    absent = finished(*model, "--host", "192.0.2.1", "--insecure-no-auth", "--port", port)
+    unknown = finished(*model, "--host", "no.invalid", "--insecure-no-auth")
+    for ended, words in (
+        (taken, f"--port {port}: another process has this port on 127.0.0.1"),
+        (absent, "--host 192.0.2.1"),
+        (unknown, "--host no.invalid"),
+    ):
+        assert ended.returncode == 2
+        line = ended.stderr.splitlines()[-1]
+        assert words in line
+        assert line.startswith("candor: ")
+
+
 def test_a_model_that_cannot_be_loaded_leaves_with_1_and_says_why(folder: Path) -> None:
     reference = {
         "weights_sha256": "f" * 64,
