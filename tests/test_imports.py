@@ -27,7 +27,8 @@ SERVICE = (
     ("candor.batching", "candor.text"),
     ("candor.variables",),
     ("candor.item", "candor.logs", "candor.invalid"),
-    ("candor.errors", "candor.flags", "candor.version"),
+    ("candor.flags",),
+    ("candor.errors", "candor.version"),
 )
 PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
 FLOORS = (
