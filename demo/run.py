@@ -11,6 +11,8 @@ object.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from candor.jobs.running.files import Row, read_rows, write_rows
-from candor.jobs.running.processes import candor, exit_on_sigterm
+from candor.jobs.running.processes import StartFailed, candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo import summary
 from demo.commands import run, say, serving, vllm
@@ -63,6 +65,7 @@ def demo(
         Poems to comment on.
     """
     exit_on_sigterm()
+    say(f"writing the prompts to {out}")
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
     write_rows(prompts, feedback_prompt_rows(poems(split)))
@@ -158,5 +161,16 @@ def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, 
     }
 
 
+def main() -> None:
+    """Runs the demo; what a part of it could not do is said without a stack trace."""
+    try:
+        app()
+    except StartFailed as error:
+        sys.exit(f"the demo stopped: {error}\nRun it again: it goes on where it was.")
+    except subprocess.CalledProcessError as error:
+        # The command has said on stderr what is wrong.
+        sys.exit(f"the demo stopped: the last command ended with status {error.returncode}")
+
+
 if __name__ == "__main__":
-    app()
+    main()
