@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from candor.jobs.running.processes import candor, free_port, running
+from cyclopts import App
+
+from candor.jobs.running.processes import StartFailed, candor, free_port, running
 
 START_S = 600.0
 """Longest wait for a server: vLLM on two busy cores takes minutes."""
@@ -23,6 +25,18 @@ START_S = 600.0
 def say(text: str) -> None:
     """One line of progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def main(app: App) -> None:
+    """Runs the command line of a demo. What a part of it could not do is said without a stack
+    trace."""
+    try:
+        app()
+    except StartFailed as error:
+        sys.exit(f"the demo stopped: {error}\nRun it again: it goes on where it was.")
+    except subprocess.CalledProcessError as error:
+        # The command itself has said on stderr what is wrong.
+        sys.exit(f"the demo stopped: the last command ended with status {error.returncode}")
 
 
 def run(*arguments: str) -> None:

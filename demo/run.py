@@ -11,8 +11,6 @@ object.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,10 +19,10 @@ from typing import Any, Literal
 from cyclopts import App
 
 from candor.jobs.running.files import Row, read_rows, write_rows
-from candor.jobs.running.processes import StartFailed, candor, exit_on_sigterm
+from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo import summary
-from demo.commands import run, say, serving, vllm
+from demo.commands import main, run, say, serving, vllm
 from demo.next_steps import next_steps
 from demo.pairs import poems
 
@@ -161,16 +159,5 @@ def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, 
     }
 
 
-def main() -> None:
-    """Runs the demo; what a part of it could not do is said without a stack trace."""
-    try:
-        app()
-    except StartFailed as error:
-        sys.exit(f"the demo stopped: {error}\nRun it again: it goes on where it was.")
-    except subprocess.CalledProcessError as error:
-        # The command has said on stderr what is wrong.
-        sys.exit(f"the demo stopped: the last command ended with status {error.returncode}")
-
-
 if __name__ == "__main__":
-    main()
+    main(app)
