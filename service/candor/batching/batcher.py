@@ -116,7 +116,9 @@ class Batcher:
         """Begins to take batches. Call once, from the event loop."""
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="candor-batcher")
 
-    async def submit(self, items: Sequence[Item], *, deadline: float | None) -> list[Scored]:
+    async def submit(
+        self, items: Sequence[Item], *, deadline: float | None, first: bool = False
+    ) -> list[Scored]:
         """Scores `items`, in order. Either all of them are admitted or none.
 
         When the awaiting task is cancelled (its client has left), the items that still wait leave
@@ -126,6 +128,8 @@ class Batcher:
             items: any number; an empty sequence gives an empty list.
             deadline: in `time.monotonic()` seconds. Items that have not reached the model by then
                 fail.
+            first: whether the items go before all that wait, and are not refused because of load.
+                For the sentinel: a queue of an hour must not hide wrong scores for an hour.
 
         Raises:
             Overloaded, Draining, NotReady: refused; nothing was queued. Overloaded: the queue is
@@ -140,11 +144,12 @@ class Batcher:
         future: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
         submission = Submission(len(items), future, deadline)
         entries = [Entry(submission, index, item, now) for index, item in enumerate(items)]
-        if refusal := self._refusal(sum(item.num_tokens for item in items), deadline):
+        num_tokens = sum(item.num_tokens for item in items)
+        if refusal := self._refusal(num_tokens, deadline, first=first):
             self._observer.on_refused(refusal.type)
             raise refusal
-        for entry in entries:
-            self._queue.add(entry)
+        for entry in reversed(entries) if first else entries:
+            self._queue.add(entry, first=first)
         submission.waiting.update(entries)
         self._idle.clear()
         self._wake.set()
@@ -169,12 +174,16 @@ class Batcher:
             self._runner.cancel()
         self._workers.close()
 
-    def _refusal(self, num_tokens: int, deadline: float | None) -> CandorError | None:
+    def _refusal(
+        self, num_tokens: int, deadline: float | None, *, first: bool
+    ) -> CandorError | None:
         """The error for a submission of `num_tokens` that is not accepted, or None."""
         if self._draining:
             return Draining("the server is shutting down", retry_after_s=1)
         if self._runner is None or self._runner.done():
             return NotReady("the model is not running", retry_after_s=1)
+        if first:
+            return None
         remaining_s = math.inf if deadline is None else deadline - time.monotonic()
         return self._admission.refusal(
             num_tokens, self._queue.num_tokens, self._workers.num_tokens, remaining_s

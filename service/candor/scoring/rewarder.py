@@ -137,7 +137,8 @@ class Rewarder:
         deadline = time.monotonic() + timeout_s
         request = ScoringRequest(tuple(groups))
         places = request.places()
-        scored = await self._submit(await self._encode(request, deadline), places, deadline)
+        items = await self._encode(request, deadline)
+        scored = await self.batcher.submit(items, deadline=deadline, first=True)
         return tuple(value for response in scored for value in _numbers(response))
 
     async def encode(self, request: ScoringRequest, deadline: float) -> list[Item]:
