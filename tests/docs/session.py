@@ -78,7 +78,7 @@ def make_clone(folder: Path) -> Path:
     return folder
 
 
-def run_session(folder: Path, commands: Sequence[str], *, timeout_s: float = 600) -> list[str]:
+def run_session(folder: Path, commands: Sequence[str], *, timeout_s: float = 1500) -> list[str]:
     """What each command printed on stdout; "" for those that stay running.
 
     Raises:
