@@ -135,9 +135,7 @@ class Rewarder:
         """R and every S of every response, in order, monitors included. The sentinel compares
         them."""
         deadline = time.monotonic() + timeout_s
-        request = ScoringRequest(tuple(groups))
-        places = request.places()
-        items = await self._encode(request, deadline)
+        items = await self._encode(ScoringRequest(tuple(groups)), deadline)
         scored = await self.batcher.submit(items, deadline=deadline, first=True)
         return tuple(value for response in scored for value in _numbers(response))
 
