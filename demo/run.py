@@ -4,7 +4,8 @@ The file reads from top to bottom. Nothing here is tuned on the poems that are r
 strength of the penalty was fixed on the `dev` poems (docs/decisions.md), and the reported poems are
 in no training set.
 
-Progress goes to stderr; the last line of stdout is one JSON object.
+Progress goes to stderr, and so do the commands to go on with; the last line of stdout is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo import summary
-from demo.commands import run, say, serving, vllm
+from demo.commands import main, run, say, serving, vllm
+from demo.next_steps import next_steps
 from demo.pairs import poems
 
 Generator = Literal["transformers", "vllm"]
@@ -61,6 +63,7 @@ def demo(
         Poems to comment on.
     """
     exit_on_sigterm()
+    say(f"writing the prompts to {out}")
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
     write_rows(prompts, feedback_prompt_rows(poems(split)))
@@ -78,6 +81,7 @@ def demo(
     if failed:
         say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
         return 65
+    say("measuring what best-of-N chooses")
     best = summary.measure(list(summary.gather(scored).values()), NS)
     report = out / "report.html"
     titles = {poem.id: poem.title for poem in poems(split)}
@@ -85,6 +89,7 @@ def demo(
     summary.write_page(report, scored, best, titles, answer["model"], made)
     summary.print_table(best)
     print(json.dumps(summary.as_json(best, scored, report)), flush=True)
+    say("\n" + next_steps(assets, KAPPA, report))
     return 0
 
 
@@ -155,4 +160,4 @@ def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, 
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

@@ -29,16 +29,20 @@ def serve_environment(**more: str) -> dict[str, str]:
 
 
 class ServeProcess:
-    """`candor serve` on FOLDER/model and a free port, with further flags and variables."""
+    """`candor serve` on FOLDER/model and a free port, with further flags and variables; started at
+    once unless `start` is false."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, start: bool = True, **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"log-{self.port}"
         self.command = candor("serve", f"--model={folder / 'model'}", *arguments)
-        self.environment = serve_environment(CANDOR_PORT=str(self.port), **environment)
+        self.environment = serve_environment(CANDOR_SERVE_PORT=str(self.port), **environment)
         self.returning: threading.Thread | None = None
-        self.start()
+        if start:
+            self.start()
 
     def start(self) -> None:
         self.process = start(self.command, self.log, self.environment)

@@ -25,8 +25,10 @@ SERVICE = (
     ("candor.engines",),
     ("candor.models",),
     ("candor.batching", "candor.text"),
+    ("candor.variables",),
     ("candor.item", "candor.logs", "candor.invalid"),
-    ("candor.errors", "candor.flags", "candor.version"),
+    ("candor.flags",),
+    ("candor.errors", "candor.version"),
 )
 PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
 FLOORS = (

@@ -7,7 +7,6 @@ those of the server (`candor.batching.batcher`). All items are tokenised before 
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -66,7 +65,6 @@ class Bare:
             self.engine,
             max_batch_tokens=defaults.max_batch_tokens,
             max_queue_tokens=sys.maxsize,
-            max_queue_wait_s=math.inf,
             num_workers=num_workers,
             before_batch=threads_for(num_workers) if on_cpu else None,
         )

@@ -24,7 +24,7 @@ from cyclopts import App
 from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
-from demo.commands import run, say, serving
+from demo.commands import main, run, say, serving
 from demo.pairs import poems
 from demo.replicate.summary import print_tables, summarise
 from demo.run import N, Split
@@ -200,4 +200,4 @@ def score(model: Path, out: Path, rollouts: Path, kappas: Sequence[str]) -> Path
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

@@ -27,7 +27,7 @@ from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
-from demo.commands import run, say, serving
+from demo.commands import main, run, say, serving
 from demo.pairs import poems
 from demo.rl import monitor as rl_monitor
 from demo.rl.summary import print_table, summarise, write_plots
@@ -255,4 +255,4 @@ def serving_rewards(place: Place, log: Path, *flags: str) -> AbstractContextMana
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

@@ -81,15 +81,15 @@ def main() -> None:
     try:
         from cyclopts import CycloptsError, UnknownCommandError
 
+        from candor import logs
         from candor.flags import UsageError
+        from candor.variables import forget_service_links
     except ModuleNotFoundError as error:
         sys.exit(missing(error))
+    logs.configure("WARNING")  # stdout is for results; `serve` turns more on
+    forget_service_links()
     try:
         command, arguments, _ = build_app().parse_args(print_error=False, exit_on_error=False)
-        if command.__module__.startswith("candor."):  # else it prints help or the version
-            from candor import logs
-
-            logs.configure("WARNING")  # stdout is for results; `serve` turns more on
         sys.exit(command(*arguments.args, **arguments.kwargs))
     except UnknownCommandError as error:
         # The exception's own message would import every command.
@@ -108,16 +108,15 @@ def main() -> None:
 def build_app() -> App:
     """The command line: every command, in its group."""
     from cyclopts import App
-    from cyclopts.config import Env
 
+    from candor.variables import configs
     from candor.version import VERSION
 
     app = App(
         name="candor",
         help="A reward server that takes flattery out of the reward: R - lambda * S.",
         version=VERSION,
-        # One environment variable per flag, whatever the command: --port is CANDOR_PORT.
-        config=Env("CANDOR_", command=False),
+        config=configs(),
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
     for command in COMMANDS:

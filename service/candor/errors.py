@@ -18,7 +18,7 @@ Each class is one `type` on the wire. `candor.http.edge` turns an error into the
     |-- UnsupportedMediaType    415
     |-- InternalError           500   a bug in the server
     |   +-- EngineFailed        500   the forward raised for this item
-    |-- Overloaded              503   the queue is full; `Retry-After` says when to try again
+    |-- Overloaded              503   the queue is full or the wait too long; see `Retry-After`
     |-- Draining                503   shutting down
     |-- NotReady                503   still loading, or the sentinel score is wrong
     +-- DeadlineExceeded        503   the deadline passed before the forward began
@@ -29,6 +29,21 @@ Overload is 503, never 429, because verl treats every 4xx as final (docs/decisio
 from __future__ import annotations
 
 from typing import ClassVar
+
+MAX_REASON = 300
+"""Characters of an error that another library raised. Its message may quote a user's text."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why `error` was raised, in one line for an operator: its kind and the first line of its
+    message, or of its cause's where it has none. Never for a caller over HTTP."""
+    at: BaseException | None = error
+    line = ""
+    while at is not None and not line:
+        text = at.strerror or str(at) if isinstance(at, OSError) else str(at)
+        line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+        at = at.__cause__ or at.__context__
+    return f"{type(error).__name__}: {line}".removesuffix(": ")[:MAX_REASON]
 
 
 class CandorError(Exception):

@@ -13,6 +13,8 @@ from typing import Any
 
 from cyclopts import Group, Parameter, Token
 
+from candor.errors import reason_of
+
 
 class UsageError(Exception):
     """A flag, a setting or a file that cannot be right. The message names it and the fix.
@@ -68,7 +70,7 @@ def read_key_file(flag: str, path: Path | None) -> str | None:
     try:
         key = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag} {path}: cannot be read ({type(error).__name__})") from None
+        raise UsageError(f"{flag} {path}: cannot be read ({reason_of(error)})") from None
     if not key:
         raise UsageError(f"{flag} {path}: the file is empty")
     return key

@@ -9,18 +9,27 @@ wrong flag answer at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING
 
 from candor import logs
+from candor.errors import reason_of
+from candor.flags import UsageError
 from candor.settings import Settings
+from candor.variables import KEY_NAMES
 
 if TYPE_CHECKING:
     from candor.http.app import Load
 
 log = logs.get(__name__)
+
+MAX_OPEN_FILES = 65_536
+"""Each caller holds one. Trainers open a connection per sample, and the usual limit of 1,024 files
+would leave the rest of a rollout, and the health checks, waiting."""
 
 KEEP_ALIVE_S = 65
 """Longer than proxies keep idle connections, so that the proxies close them."""
@@ -39,6 +48,7 @@ def serve(*, settings: Settings) -> None:
             reason="other users of this machine can read it; use CANDOR_API_KEY or --api-key-file",
         )
     settings = settings.with_keys()
+    check_address(settings.host, settings.port)
     from candor import assemble
     from candor.watch.drift_reference import read_reference
 
@@ -58,7 +68,32 @@ def serve(*, settings: Settings) -> None:
 
 def on_command_line(api_key: str | None) -> bool:
     """Whether the key was given as a flag. From the environment cyclopts gives the same field."""
-    return api_key is not None and os.environ.get("CANDOR_API_KEY") != api_key
+    return api_key is not None and api_key not in map(os.environ.get, KEY_NAMES)
+
+
+def check_address(host: str, port: int) -> None:
+    """Checks that the address can be bound, before the model is loaded.
+
+    Raises:
+        UsageError: another process has the port, or this machine has no such address.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:  # as asyncio binds it
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
+                tried.bind(address)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return
+        if error.errno == errno.EADDRINUSE:
+            message = f"--port {port}: another process has this port on {host}; give another --port"
+        else:
+            message = f"--host {host} --port {port}: cannot be bound ({reason_of(error)})"
+        raise UsageError(message) from None
 
 
 def hide_progress_bars() -> None:
@@ -70,6 +105,16 @@ def hide_progress_bars() -> None:
     disable_progress_bars()
 
 
+def raise_file_limit() -> None:
+    """Lets this process open up to `MAX_OPEN_FILES` files, as far as the system allows it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def run(settings: Settings, load: Load) -> int:
     """Serve until a signal; the exit status."""
     import uvicorn
@@ -79,6 +124,7 @@ def run(settings: Settings, load: Load) -> int:
     from candor.http.server import EXIT_WORK_CUT, LAME_DUCK_S, Server
     from candor.watch.health import Health
 
+    raise_file_limit()
     health = Health()
     app = create_app(settings, load, health=health)
     config = uvicorn.Config(

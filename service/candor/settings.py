@@ -1,9 +1,9 @@
 """Every option of `candor serve` (those of the trainers' routes: `candor.trainers.options`), stated
 once: one frozen `Settings`, checked before anything is loaded.
 
-cyclopts makes the flags, their `CANDOR_*` environment variables and `--help` of the fields: the
-docstring of a field is the help of its flag. What can only be known once the probes' cards are read
-(which names exist) is checked by `check_names`. Nothing here imports torch.
+cyclopts makes the flags, their `CANDOR_SERVE_*` environment variables and `--help` of the fields:
+the docstring of a field is the help of its flag. What can only be known once the probes' cards are
+read (which names exist) is checked by `check_names`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from candor.flags import (
 )
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
+from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -153,11 +154,12 @@ class Settings:
     port: Annotated[int, Parameter(group=NETWORK)] = 8000
     """Port to bind. 0 picks a free port."""
     host_names: Annotated[tuple[str, ...], repeatable("--host-name", NETWORK)] = ()
-    """DNS name that the Host header of a request may carry, beside localhost and IP addresses.
-    Repeat the flag for more names."""
-    api_key: Annotated[str | None, Parameter(group=NETWORK, show_default=False)] = field(
-        default=None, repr=False
-    )
+    """DNS name that clients of a server without a key may use, beside localhost, this machine's own
+    name and IP addresses. A server with a key answers to every name. Repeat the flag for more
+    names."""
+    api_key: Annotated[
+        str | None, Parameter(group=NETWORK, show_default=False, env_var=API_KEY)
+    ] = field(default=None, repr=False)
     """Key that every route asks for, except the health routes. Prefer the environment variable or
     --api-key-file: other users of a machine can read its command lines."""
     api_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None
@@ -173,18 +175,19 @@ class Settings:
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
     flight."""
-    max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 1_048_576
+    max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 8_388_608
     """Most tokens that wait for the model. Requests beyond this limit are answered with status
-    503."""
+    503. The default holds 4096 texts of 2048 tokens, in about 350 MB of memory."""
     workers: Annotated[int | None, Parameter(group=LIMITS)] = None
     """Number of batches computed at the same time. Default: one per core on a CPU, at most 8; one
     on a GPU; 8 with --engine vllm."""
     prefix_cache_mb: Annotated[float, Parameter(group=LIMITS)] = 256.0
     """MiB of the device's memory that keep computed contexts, so that a later response to the same
     context does not compute the context again. 0 keeps none."""
-    request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 95.0
-    """Deadline in seconds of a request without an X-Request-Timeout header. The least patient
-    trainer gives up after 100 s."""
+    request_timeout_s: Annotated[float, Parameter(group=LIMITS)] = 3600.0
+    """Deadline in seconds of a request without an X-Request-Timeout header. A request that cannot
+    be scored before its deadline is refused at once. A caller that gives up sooner closes its
+    connection, and is then no longer scored."""
     watchdog_s: Annotated[float, Parameter(group=LIMITS)] = 60.0
     """Seconds after which a forward pass that has not ended makes the server not ready."""
     drain_s: Annotated[float, Parameter(group=LIMITS)] = 30.0

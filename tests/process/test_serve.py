@@ -157,7 +157,7 @@ def test_a_stalled_body_does_not_hold_the_exit(serving: ServeProcess) -> None:
 def test_work_that_outlasts_the_drain_is_told_so_and_the_exit_says_75(folder: Path) -> None:
     # One item per forward: 16,000 forwards in 3 s would be 0.2 ms each, and torch
     # takes longer on any machine.
-    serving = ServeProcess(folder, CANDOR_DRAIN_S="3", CANDOR_MAX_BATCH_TOKENS="1")
+    serving = ServeProcess(folder, CANDOR_SERVE_DRAIN_S="3", CANDOR_SERVE_MAX_BATCH_TOKENS="1")
     try:
         serving.wait_ready()
         items = [{"prompt": "The poem is", "templated": True, "responses": ["good"] * 4000}] * 4
@@ -203,8 +203,8 @@ def test_the_keys_are_asked_for_and_not_warned_of_or_logged(folder: Path) -> Non
         "--operator-key-file",
         str(operator),
         CANDOR_API_KEY="k3y",
-        CANDOR_ENGINE="padded",
-        CANDOR_DRIFT_WINDOW="0",
+        CANDOR_SERVE_ENGINE="padded",
+        CANDOR_SERVE_DRIFT_WINDOW="0",
     )
     try:
         serving.wait_ready()
@@ -233,7 +233,7 @@ def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         candor(*arguments),
         cwd=ROOT,
-        env=serve_environment(CANDOR_PORT=str(free_port())),
+        env=serve_environment(CANDOR_SERVE_PORT=str(free_port())),
         capture_output=True,
         text=True,
         timeout=600,
@@ -253,6 +253,26 @@ def test_wrong_settings_leave_with_2_and_one_line(folder: Path) -> None:
         assert ended.returncode == 2
         assert words in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_address_that_cannot_be_bound_is_named_before_the_model_is_loaded(folder: Path) -> None:
+    model = ("serve", "--model", str(folder / "model"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        taken = finished(*model, "--port", port)
+    absent = finished(*model, "--host", "192.0.2.1", "--insecure-no-auth", "--port", port)
+    unknown = finished(*model, "--host", "no.invalid", "--insecure-no-auth")
+    for ended, words in (
+        (taken, f"--port {port}: another process has this port on 127.0.0.1"),
+        (absent, "--host 192.0.2.1"),
+        (unknown, "--host no.invalid"),
+    ):
+        assert ended.returncode == 2
+        line = ended.stderr.splitlines()[-1]
+        assert words in line
+        assert line.startswith("candor: ")
 
 
 def test_a_model_that_cannot_be_loaded_leaves_with_1_and_says_why(folder: Path) -> None:

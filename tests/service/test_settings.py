@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from cyclopts import App, CycloptsError
-from cyclopts.config import Env
 
 from candor import assemble, serve
 from candor.flags import UsageError
 from candor.probes.combine import Combination
 from candor.settings import Settings, check_names, is_loopback
 from candor.trainers.options import TrainerRoutes
+from candor.variables import configs
 from tests.service.serving import save_probe
 
 
@@ -165,13 +165,15 @@ def test_only_a_key_on_the_command_line_is_warned_of(monkeypatch: pytest.MonkeyP
 
 def parsed(*arguments: str) -> Settings:
     """The settings as `candor serve` makes them of its arguments and the environment."""
-    app = App(config=Env("CANDOR_", command=False))
+    app = App(config=configs())
 
-    @app.default
+    @app.command(name="serve")
     def take(*, settings: Settings) -> Settings:
         return settings
 
-    command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    command, bound, _ = app.parse_args(
+        ["serve", *arguments], print_error=False, exit_on_error=False
+    )
     settings: Settings = command(*bound.args, **bound.kwargs)
     return settings
 
@@ -216,7 +218,7 @@ def test_every_flag_has_an_environment_variable(monkeypatch: pytest.MonkeyPatch)
         "OPENRLHF_EXTRA_LOGS": "0",
         "TRAINER_TRUNCATION": "left",
     }.items():
-        monkeypatch.setenv(f"CANDOR_{name}", value)
+        monkeypatch.setenv(f"CANDOR_SERVE_{name}", value)
     expected = {
         "probes": ("a", "b"),
         "kappas": {"a": 1.0, "b": 2.0},

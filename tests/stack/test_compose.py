@@ -146,7 +146,8 @@ def test_every_candor_command_is_one_the_command_line_takes(
     reward = parse(app, commands["reward"])
     assert reward["kappas"] == {"sycophancy": KAPPA}  # the strength `make demo` reports on
     assert reward["probes"] == ("/models/probes/sycophancy",)
-    assert reward["host_names"] == ("reward",)  # the name the job and Prometheus call it by
+    # Jobs and Prometheus call it `reward`: a server with a key answers to every name.
+    assert reward["api_key_file"] is not None
 
 
 @pytest.mark.parametrize(

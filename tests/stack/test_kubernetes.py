@@ -52,13 +52,14 @@ def test_probes_ask_routes_that_are_there_and_need_no_key(container: Any) -> Non
 
 
 def test_the_service_finds_the_pods_and_its_name_is_one_the_server_answers_to(
-    objects: dict[str, Any], container: Any
+    app: cyclopts.App, objects: dict[str, Any], container: Any
 ) -> None:
     service, deployment = objects["Service"], objects["Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == labels
     assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
-    assert f"--host-name={service['metadata']['name']}" in container["args"]
+    # A server with a key answers to every name, also to candor.NAMESPACE.svc.cluster.local.
+    assert parse(app, container["args"])["api_key_file"] is not None
 
 
 def test_every_path_on_the_command_line_is_under_a_mount_and_every_mount_has_its_volume(

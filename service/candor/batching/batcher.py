@@ -41,7 +41,6 @@ class Batcher:
         engine: called from `num_workers` threads.
         max_batch_tokens: most tokens of one forward, as the engine's `costs` counts them.
         max_queue_tokens: bound on the tokens that wait.
-        max_queue_wait_s: bound on the wait predicted from the tokens ahead and the recent rate.
         watchdog_s: a single forward longer than this makes `alive` false.
         num_workers: batches that may run at once.
         before_batch: called in the model thread with the number of workers whose cores the batch
@@ -56,7 +55,6 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queue_tokens: int,
-        max_queue_wait_s: float = 90.0,
         watchdog_s: float = 60.0,
         num_workers: int = 1,
         before_batch: Callable[[int], None] | None = None,
@@ -64,7 +62,7 @@ class Batcher:
     ) -> None:
         self._engine = engine
         self._max_batch_tokens = max_batch_tokens
-        self._admission = Admission(max_queue_tokens, max_queue_wait_s)
+        self._admission = Admission(max_queue_tokens)
         self._watchdog_s = watchdog_s
         self._workers = Workers(engine, num_workers, before_batch)
         self._divides_cores = before_batch is not None
@@ -98,6 +96,12 @@ class Batcher:
         return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
 
     @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until all that waits now is scored, as predicted and bounded for
+        `Retry-After`."""
+        return self._admission.retry_after_s(self._queue.num_tokens + self._workers.num_tokens)
+
+    @property
     def busy_for_s(self) -> float:
         """How long the longest of the engine's current calls has run; 0.0 without a call."""
         return self._workers.busy_for_s
@@ -112,7 +116,9 @@ class Batcher:
         """Begins to take batches. Call once, from the event loop."""
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="candor-batcher")
 
-    async def submit(self, items: Sequence[Item], *, deadline: float | None) -> list[Scored]:
+    async def submit(
+        self, items: Sequence[Item], *, deadline: float | None, first: bool = False
+    ) -> list[Scored]:
         """Scores `items`, in order. Either all of them are admitted or none.
 
         When the awaiting task is cancelled (its client has left), the items that still wait leave
@@ -122,9 +128,12 @@ class Batcher:
             items: any number; an empty sequence gives an empty list.
             deadline: in `time.monotonic()` seconds. Items that have not reached the model by then
                 fail.
+            first: whether the items go before all that wait, and are not refused because of load.
+                For the sentinel: a queue of an hour must not hide wrong scores for an hour.
 
         Raises:
-            Overloaded, Draining, NotReady: refused; nothing was queued.
+            Overloaded, Draining, NotReady: refused; nothing was queued. Overloaded: the queue is
+                full, or the deadline is sooner than the scores can be ready.
             DeadlineExceeded: the deadline had passed at admission, or passed while an item waited.
             EngineFailed, NonFiniteScore: `.item` is the index into `items`; the other items are
                 dropped.
@@ -135,11 +144,12 @@ class Batcher:
         future: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
         submission = Submission(len(items), future, deadline)
         entries = [Entry(submission, index, item, now) for index, item in enumerate(items)]
-        if refusal := self._refusal(sum(item.num_tokens for item in items), deadline):
+        num_tokens = sum(item.num_tokens for item in items)
+        if refusal := self._refusal(num_tokens, deadline, first=first):
             self._observer.on_refused(refusal.type)
             raise refusal
-        for entry in entries:
-            self._queue.add(entry)
+        for entry in reversed(entries) if first else entries:
+            self._queue.add(entry, first=first)
         submission.waiting.update(entries)
         self._idle.clear()
         self._wake.set()
@@ -164,12 +174,16 @@ class Batcher:
             self._runner.cancel()
         self._workers.close()
 
-    def _refusal(self, num_tokens: int, deadline: float | None) -> CandorError | None:
+    def _refusal(
+        self, num_tokens: int, deadline: float | None, *, first: bool
+    ) -> CandorError | None:
         """The error for a submission of `num_tokens` that is not accepted, or None."""
         if self._draining:
             return Draining("the server is shutting down", retry_after_s=1)
         if self._runner is None or self._runner.done():
             return NotReady("the model is not running", retry_after_s=1)
+        if first:
+            return None
         remaining_s = math.inf if deadline is None else deadline - time.monotonic()
         return self._admission.refusal(
             num_tokens, self._queue.num_tokens, self._workers.num_tokens, remaining_s
@@ -230,7 +244,8 @@ class Batcher:
             return False
         if submission.deadline is not None and submission.deadline <= now:
             self._observer.on_item_error(DeadlineExceeded.type)
-            self._fail(submission, DeadlineExceeded("the deadline passed in the queue"))
+            passed = "the deadline passed in the queue"
+            self._fail(submission, DeadlineExceeded(passed, retry_after_s=self.retry_after_s))
             return False
         return True
 
@@ -282,6 +297,10 @@ def _error(score: Score | BaseException, index: int) -> CandorError:
     if isinstance(score, Score):
         return NonFiniteScore("the model gave NaN or infinity for this text", item=index)
     kind = type(score).__name__
-    error = EngineFailed(f"the model's forward raised {kind} for this item", item=index)
+    error = EngineFailed(
+        f"the model's forward raised {kind} for this item; the server's log has the reason under "
+        "this request's id",
+        item=index,
+    )
     error.__cause__ = score
     return error

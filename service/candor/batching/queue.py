@@ -6,7 +6,8 @@ the context of a group is computed once, even if a trainer sends the group's res
 with other items in between.
 
 No item starves: each batch begins with the oldest item, and no item is overtaken by an item that
-came more than `MAX_OVERTAKE_S` later. This module has no threads and no clock.
+came more than `MAX_OVERTAKE_S` later, but by the few texts of the sentinel. This module has no
+threads and no clock.
 """
 
 from __future__ import annotations
@@ -82,9 +83,12 @@ class Queue:
     def oldest(self) -> Entry | None:
         return next(iter(self._waiting), None)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, *, first: bool = False) -> None:
+        """Puts `entry` behind all that wait; with `first`, before them."""
         item = entry.item
         self._waiting[entry] = None
+        if first:
+            self._waiting.move_to_end(entry, last=False)
         group = self._groups.setdefault(item.group_hash, OrderedDict())
         self.num_tokens += item.num_tokens
         self.num_distinct_tokens += item.num_tokens - (item.response_start if group else 0)

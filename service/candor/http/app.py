@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from candor import logs
+from candor.errors import reason_of
 from candor.http.edge import Edge
 from candor.http.guards import Limits
 from candor.http.openapi import DescribedApp
@@ -80,7 +81,7 @@ def create_app(
         routes=[path for _, path in route_table()],
         api_key=settings.api_key,
         operator_key=settings.operator_key,
-        host_names=settings.host_names,
+        host_names=(settings.host, *settings.host_names),
         request_timeout_s=settings.request_timeout_s,
         limits=limits,
     )
@@ -97,7 +98,8 @@ async def load_and_watch(state: ServerState, load: Load) -> None:
         rewarder.batcher.start()
         await state.health.start(rewarder)
     except Exception as error:
-        state.health.failed = str(error).split("\n", 1)[0] or type(error).__name__
+        ours = type(error).__module__.startswith("candor.") and str(error)
+        state.health.failed = str(error).split("\n", 1)[0] if ours else reason_of(error)
         log.error("load_failed", reason=state.health.failed, kind=type(error).__name__)
         log.debug("load_failed_at", exc_info=True)
         return

@@ -1,9 +1,10 @@
 """The edge: the checks that every HTTP request must pass before a route sees it, as one pure ASGI
 layer.
 
-In order: request id, size of the head, Host, the key, draining, form of a POST, and the body (its
-size and its time). Then the route runs, and the edge writes one access line and the metrics. The
-edge also answers every error that a route raises, so that errors become bytes in one place.
+In order: request id, size of the head, the key (or Host, where there is no key), draining, form of
+a POST, and the body (its size and its time). Then the route runs, and the edge writes one access
+line and the metrics. The edge also answers every error that a route raises, so that errors become
+bytes in one place.
 
 Access is denied by default: without the key only `KEYLESS_PATHS` are answered. The check uses the
 same path as the router, never a URL rebuilt from the Host header (the cause of CVE-2026-48746).
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Collection
 
@@ -21,7 +23,15 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from candor import logs
-from candor.errors import BodyTooLarge, CandorError, Draining, InternalError, RequestTimeout
+from candor.errors import (
+    BodyTooLarge,
+    CandorError,
+    Draining,
+    EngineFailed,
+    InternalError,
+    RequestTimeout,
+    reason_of,
+)
 from candor.http import guards
 from candor.http.guards import MIB, Limits
 from candor.watch.health import Health
@@ -30,7 +40,8 @@ from candor.watch.metrics import Metrics
 log = logs.get(__name__)
 
 KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health"})
-"""Answered without a key. They only say whether to send work."""
+"""Answered without a key, to any Host or none, and to HEAD and OPTIONS as to GET. They only say
+whether to send work, and health checkers send little: HAProxy asks `OPTIONS / HTTP/1.0`."""
 OPERATOR_PATHS = frozenset({"/metrics", "/v1/drift", "/v1/drift/reference"})
 """Routes that show monitors. If there is an operator key, they accept that key only."""
 POLLED_PATHS = KEYLESS_PATHS | {"/metrics"}
@@ -43,6 +54,13 @@ CLIENT_LEFT_STATUS = 499
 
 class ClientGone(Exception):
     """The caller closed the connection, so there is no answer to send."""
+
+
+def root(error: BaseException) -> BaseException:
+    """The error that another library raised, below the errors of ours that name its place."""
+    while isinstance(error, CandorError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def error_answer(error: CandorError, request_id: str) -> tuple[bytes, dict[str, str]]:
@@ -69,7 +87,8 @@ class Edge:
     Args:
         routes: the paths that the app answers. Other paths are "other" in the metrics.
         operator_key: the key for `OPERATOR_PATHS`. With None, `api_key` opens them.
-        host_names: DNS names that a Host header may have, beside localhost.
+        host_names: DNS names that a Host header may have, beside localhost and this machine's own
+            name. Only routes without a key are checked.
     """
 
     def __init__(
@@ -82,14 +101,17 @@ class Edge:
         api_key: str | None = None,
         operator_key: str | None = None,
         host_names: Collection[str] = (),
-        request_timeout_s: float = 95.0,
+        request_timeout_s: float = 3600.0,
         limits: Limits | None = None,
     ) -> None:
         self.app = app
         self.health = health
         self.metrics = metrics
         self.routes = frozenset(routes)
-        self.host_names = frozenset({"localhost", *(name.lower() for name in host_names)})
+        self.host_names = frozenset(
+            name.lower().removesuffix(".")
+            for name in ("localhost", socket.gethostname(), *host_names)
+        )
         self.request_timeout_s = request_timeout_s
         self.limits = limits or Limits()
         self._key = api_key.encode() if api_key is not None else None
@@ -117,7 +139,10 @@ class _Exchange:
         self.path: str = scope["path"].rstrip("/") or "/"
         # The router sees this path too, so a trailing slash is answered, not redirected.
         self.scope = {**scope, "path": self.path, "state": dict(scope.get("state") or {})}
-        self.is_post = scope["method"] == "POST"
+        self.method: str = scope["method"]
+        if self.method == "HEAD" or (self.method == "OPTIONS" and self.path in KEYLESS_PATHS):
+            self.scope["method"] = "GET"  # the protocol leaves the body of a HEAD out
+        self.is_post = self.method == "POST"
         self.headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.route = self.path if self.path in edge.routes else "other"
         self.request_id = guards.request_id(self.headers)
@@ -152,8 +177,10 @@ class _Exchange:
         edge, headers = self.edge, self.headers
         url_bytes = len(self.scope.get("raw_path") or b"") + len(self.scope["query_string"])
         guards.check_size(headers, url_bytes, edge.limits)
-        guards.check_host(headers, edge.host_names)
-        guards.check_key(headers, edge.key_for(self.path))
+        key = edge.key_for(self.path)
+        guards.check_key(headers, key)
+        if key is None and self.path not in KEYLESS_PATHS:
+            guards.check_host(headers, edge.host_names)
         if edge.health.draining and self.path not in POLLED_PATHS:
             raise Draining(
                 "the server is shutting down; use another replica or retry later", retry_after_s=5
@@ -223,6 +250,9 @@ class _Exchange:
         Closing at once would reset the connection, and the caller would see the reset instead of
         the answer.
         """
+        if isinstance(error, EngineFailed):
+            reason = reason_of(root(error))
+            log.error(error.type, request_id=self.request_id, route=self.route, reason=reason)
         body, fields = error_answer(error, self.request_id)
         headers = [(name.encode(), value.encode()) for name, value in fields.items()]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -248,7 +278,7 @@ class _Exchange:
             log.info(
                 "request",
                 request_id=self.request_id,
-                method=self.scope["method"],
+                method=self.method,
                 route=self.route,
                 status=status,
                 duration_s=round(seconds, 4),

@@ -22,7 +22,11 @@ Headers = Sequence[tuple[bytes, bytes]]
 """Names are lower case, as ASGI gives them."""
 
 MIB = 1024 * 1024
-MAX_TIMEOUT_S = 600.0
+MAX_TIMEOUT_S = 86_400.0
+"""Longest `X-Request-Timeout`: a day, so that a caller can state any wait that it means."""
+
+MAX_NAME = 253
+"""Longest DNS name."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -62,21 +66,30 @@ def check_host(headers: Headers, names: Collection[str]) -> None:
     """Requires one Host header, with an allowed name or any IP address.
 
     This prevents DNS rebinding: a web page makes its own domain name point to this server. The
-    attack needs a name, so any address passes, and a server on a pod's address needs no list.
+    attack needs a name, so any address passes, and a server on a pod's address needs no list. It
+    also needs a route without a key, so routes with a key are not checked.
     """
     hosts = values(headers, b"host")
     match = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
     if match is None:
         raise InvalidRequest("send exactly one Host header, a name or an address")
-    name = match[1].strip("[]").lower()
-    if name in names:
+    name = match[1].strip("[]").lower().removesuffix(".")
+    if name in names or _is_address(name):
         return
+    # The pattern above lets no other character through than those of a name.
+    named = name if len(name) <= MAX_NAME else "NAME"
+    raise InvalidRequest(
+        f"a server without a key answers only to its own names, and the Host header has another: "
+        f"add --host-name {named} to candor serve, or give the server a key (--api-key-file)"
+    )
+
+
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise InvalidRequest(
-            "this Host name is not served; start the server with --host-name to allow it"
-        ) from None
+        return False
+    return True
 
 
 def check_key(headers: Headers, key: bytes | None) -> None:

@@ -130,7 +130,7 @@ _TIMEOUT = {
     "in": "header",
     "required": False,
     "description": "Seconds that the caller will wait. After that the items are not scored.",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 95},
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400, "default": 3600},
 }
 
 

@@ -253,6 +253,10 @@ async def on_routing_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     allowed = (error.headers or {}).get("Allow", "")
+    methods = ", ".join([allowed, *(["HEAD"] if allowed == "GET" else []), "OPTIONS"])
+    if error.status_code == 405 and request.method == "OPTIONS":
+        # Without a header of CORS a web page learns nothing and may send nothing.
+        return Response(status_code=204, headers={"allow": methods})
     named: CandorError
     if error.status_code == 405:
         named = MethodNotAllowed(f"this route answers {allowed}")
@@ -261,6 +265,6 @@ async def on_routing_error(request: Request, error: Exception) -> Response:
         named = NotFound(f"no such route; there are {routes}")
     body, headers = error_answer(named, request.state.request_id)
     if allowed:
-        headers["allow"] = allowed
+        headers["allow"] = methods
     get_state(request).metrics.errors.labels(named.type).inc()
     return Response(body, status_code=named.status, headers=headers)

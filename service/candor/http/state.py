@@ -99,7 +99,10 @@ async def cancel_when_client_disconnects(
             return working.result()
         if gone.done():
             raise ClientGone
-        raise DeadlineExceeded("the deadline passed before the scores were ready", retry_after_s=1)
+        raise DeadlineExceeded(
+            "the deadline passed before the scores were ready",
+            retry_after_s=get_rewarder(request).batcher.retry_after_s,
+        )
     finally:
         gone.cancel()
         working.cancel()

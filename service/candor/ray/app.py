@@ -53,7 +53,7 @@ LOAD_POLL_S = 0.1
     # the replica that is free first, and are not lost when a replica dies.
     max_ongoing_requests=512,
     max_queued_requests=16_384,
-    # The default deadline of a request is 95 s.
+    # A replica that is stopping answers what it has in this time.
     graceful_shutdown_timeout_s=100.0,
 )
 @serve.ingress()

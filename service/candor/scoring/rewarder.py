@@ -135,9 +135,8 @@ class Rewarder:
         """R and every S of every response, in order, monitors included. The sentinel compares
         them."""
         deadline = time.monotonic() + timeout_s
-        request = ScoringRequest(tuple(groups))
-        places = request.places()
-        scored = await self._submit(await self._encode(request, deadline), places, deadline)
+        items = await self._encode(ScoringRequest(tuple(groups)), deadline)
+        scored = await self.batcher.submit(items, deadline=deadline, first=True)
         return tuple(value for response in scored for value in _numbers(response))
 
     async def encode(self, request: ScoringRequest, deadline: float) -> list[Item]:

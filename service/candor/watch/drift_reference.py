@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from candor.errors import reason_of
 from candor.flags import UsageError
 from candor.probes.card import Finite
 from candor.probes.faults import first_fault
@@ -97,8 +98,7 @@ def read_reference(path: Path) -> DriftReference:
     try:
         reference = DriftReference.model_validate_json(path.read_bytes().removeprefix(BOM))
     except OSError as error:
-        reason = type(error).__name__
-        raise UsageError(f"--drift-reference {path}: cannot be read ({reason})") from None
+        raise UsageError(f"--drift-reference {path}: cannot be read ({reason_of(error)})") from None
     except ValidationError as error:
         raise UsageError(
             f"--drift-reference {path}: {first_fault(error, 'file')}; save it again from "

@@ -267,6 +267,32 @@ def test_overload_is_refused_whole_and_says_when_to_come_back() -> None:
     run(check())
 
 
+def test_what_goes_first_overtakes_a_full_queue_and_is_refused_by_nothing() -> None:
+    async def check() -> None:
+        engine = CountingEngine()
+        async with serving(engine, max_queue_tokens=100, max_batch_tokens=20) as batcher:
+            first = await held(engine, batcher)
+            waiting = await queued(batcher, [item(i, group=i) for i in range(1, 11)])
+            deadline = time.monotonic() + HANG_S
+            with pytest.raises(Overloaded):
+                await batcher.submit([item(100)], deadline=deadline)
+            sentinel = asyncio.create_task(
+                batcher.submit(
+                    [item(101, group=50), item(102, group=51)], deadline=deadline, first=True
+                )
+            )
+            await asyncio.sleep(0)
+            assert batcher.num_queued_tokens == 120
+            engine.free.set()
+            assert rewards(await sentinel) == [101.0, 102.0]
+            await asyncio.gather(first, *waiting)
+        assert engine.batches[:3] == [[900], [101, 102], [1, 2]]
+        with pytest.raises(Draining):
+            await batcher.submit([item(1)], deadline=None, first=True)
+
+    run(check())
+
+
 def test_a_submission_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
     async def check() -> None:
         engine = CountingEngine()

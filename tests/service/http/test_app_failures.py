@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import httpx2
 import pytest
+import structlog
 
 from candor.errors import CandorError
 from candor.item import Item
@@ -72,7 +73,8 @@ def test_an_item_that_the_engine_cannot_score_fails_alone() -> None:
         if any(item.response_end - item.response_start == 33 for item in items):
             raise MemoryError("no more")
 
-    with running(tiny_app(lambda metrics: load_tiny(metrics, before=before))) as url:
+    app = tiny_app(lambda metrics: load_tiny(metrics, before=before))
+    with structlog.testing.capture_logs() as log, running(app) as url:
         results: dict[str, httpx2.Response] = {}
 
         def post(name: str, response: str) -> None:
@@ -90,6 +92,11 @@ def test_an_item_that_the_engine_cannot_score_fails_alone() -> None:
         assert results["poison"].status_code == 500
         error = error_of(results["poison"])
         assert (error.type, error.item, error.response) == ("engine_failed", 0, 0)
+        assert "no more" not in results["poison"].text
+        # The reason is in the log, under the id that the caller was given.
+        (line,) = [entry for entry in log if entry["event"] == "engine_failed"]
+        assert line["reason"] == "MemoryError: no more"
+        assert line["request_id"] == error.request_id
 
 
 def test_a_full_queue_is_503_with_whole_seconds_to_wait() -> None:

@@ -79,8 +79,33 @@ def test_an_unknown_route_is_404_and_lists_the_routes(url: str) -> None:
 def test_the_wrong_method_is_405_and_says_the_right_one(url: str) -> None:
     response = httpx2.get(f"{url}/v1/rewards")
     assert response.status_code == 405
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "POST, OPTIONS"
     assert error_of(response).type == "method_not_allowed"
+    assert error_of(response).message == "this route answers POST"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/ready", "/health", "/metrics"])
+def test_head_is_get_without_the_body(url: str, path: str) -> None:
+    get, head = httpx2.get(url + path), httpx2.head(url + path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+
+
+def test_head_of_a_route_that_is_posted_to_is_405(url: str) -> None:
+    head = httpx2.head(f"{url}/v1/rewards")
+    assert (head.status_code, head.content) == (405, b"")
+    assert httpx2.head(f"{url}/nothing").status_code == 404
+
+
+def test_options_say_which_methods_a_route_answers_and_let_no_web_page_in(url: str) -> None:
+    for path, methods in (("/v1/rewards", "POST, OPTIONS"), ("/v1/models", "GET, HEAD, OPTIONS")):
+        asked = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+        response = httpx2.options(url + path, headers=asked)
+        assert (response.status_code, response.content) == (204, b"")
+        assert response.headers["allow"] == methods
+        assert not [name for name in response.headers if name.startswith("access-control")]
+    assert httpx2.options(f"{url}/nothing").status_code == 404
 
 
 def test_models_and_probes_say_what_decides_the_scores(url: str) -> None:

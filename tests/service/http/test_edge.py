@@ -279,6 +279,8 @@ def test_health_and_metrics_are_not_in_the_access_log_and_control_characters_are
         (["[::1]:8000"], 200),
         (["10.1.2.3"], 200),
         (["rewards.example"], 200),
+        (["Rewards.Example.:80"], 200),
+        (["localhost."], 200),
         (["evil.example"], 400),
         (["localhost.evil.example"], 400),
         (["a/x?y"], 400),
@@ -292,6 +294,82 @@ def test_health_and_metrics_are_not_in_the_access_log_and_control_characters_are
 def test_one_host_header_with_an_allowed_name(url: str, hosts: list[str], expected: int) -> None:
     lines = ["GET /v1/models HTTP/1.1", *(f"Host: {host}" for host in hosts), "Connection: close"]
     assert status(exchange(url, "\r\n".join(lines).encode() + b"\r\n\r\n")) == expected
+
+
+def test_the_refusal_says_the_flag_for_the_name_that_was_sent(url: str) -> None:
+    def message(host: str) -> str:
+        answer = exchange(url, get("/v1/models", host=host))
+        assert status(answer) == 400
+        return str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"])
+
+    for host, name in (
+        ("Reward-Host:8000", "reward-host"),
+        ("reward_1", "reward_1"),
+        ("candor.default.svc.cluster.local.", "candor.default.svc.cluster.local"),
+        ("a" * 254, "NAME"),
+    ):
+        assert f"--host-name {name} " in message(host)
+        assert "--api-key-file" in message(host)
+    for host in ("<b>", "a b", "a;b", "\xe9"):
+        assert "exactly one Host header" in message(host)
+        assert host not in message(host)
+
+
+def test_an_open_server_answers_to_this_machines_own_name_and_the_name_it_is_bound_to() -> None:
+    with running(tiny_app(host="rewards.internal", insecure_no_auth=True)) as open_url:
+        for host in (socket.gethostname(), socket.gethostname().upper(), "rewards.internal:80"):
+            assert status(exchange(open_url, get("/v1/models", host=host))) == 200
+        assert status(exchange(open_url, get("/v1/models", host="other.internal"))) == 400
+
+
+ANY_HOST: list[list[str]] = [["reward-host:8000"], ["candor.default.svc"], ["a", "b"], [], ["\xe9"]]
+
+
+@pytest.mark.parametrize("hosts", ANY_HOST)
+def test_a_key_makes_the_name_irrelevant(locked: str, hosts: list[str]) -> None:
+    """Rebinding gives a web page the address of a server, and not its key."""
+    lines = [f"Host: {host}" for host in hosts]
+    for key, expected in ((RIGHT, 200), ("X-None: 1", 401)):
+        head = ["GET /v1/models HTTP/1.1", *lines, key, "Connection: close"]
+        request = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n"
+        assert status(exchange(locked, request)) == expected
+
+
+@pytest.mark.parametrize("hosts", ANY_HOST)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_health_checkers_need_no_name_and_no_body(
+    url: str, locked: str, method: str, version: str, hosts: list[str]
+) -> None:
+    lines = [f"Host: {host}" for host in hosts]
+    for path in sorted(KEYLESS_PATHS):
+        head = [f"{method} {path} HTTP/{version}", *lines, "Connection: close"]
+        request = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n"
+        for server in (url, locked):
+            answer = exchange(server, request)
+            assert status(answer) == 200
+            body = answer.partition(b"\r\n\r\n")[2]
+            assert (body == b"") is (method == "HEAD")
+
+
+def test_head_of_a_server_that_is_not_ready_is_503_without_a_body() -> None:
+    app = tiny_app()
+    with running(app) as url:
+        app.state.server.health.draining = True
+        for path, expected in (("/readyz", 503), ("/health", 503), ("/livez", 200)):
+            for method in ("HEAD", "OPTIONS"):
+                answer = exchange(url, f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+                assert status(answer) == expected
+                assert (b"retry-after" in answer.lower()) is (expected == 503)
+                assert answer.endswith(b"\r\n\r\n") is (method == "HEAD")
+
+
+def test_an_operator_key_alone_leaves_the_names_of_open_routes_checked() -> None:
+    with running(tiny_app(operator_key=OPERATOR_KEY)) as url:
+        key = f"Authorization: Bearer {OPERATOR_KEY}"
+        assert status(exchange(url, get("/v1/models", host="evil.example"))) == 400
+        assert status(exchange(url, get("/metrics", key, host="prometheus-target"))) == 200
+        assert status(exchange(url, get("/metrics", host="evil.example"))) == 401
 
 
 def test_a_web_pages_post_is_refused(url: str) -> None:
@@ -336,14 +414,14 @@ def test_any_other_request_id_is_replaced(url: str, given: str) -> None:
     assert len(made) == 16
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "601", "nan", "inf", "soon", "", "1e9"])
+@pytest.mark.parametrize("given", ["0", "-1", "86401", "nan", "inf", "soon", "", "1e9"])
 def test_a_bad_timeout_is_refused(url: str, given: str) -> None:
     response = score(url, headers={"x-request-timeout": given})
     assert response.status_code == 400
     assert "X-Request-Timeout" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("given", ["0.5", "600", "95"])
+@pytest.mark.parametrize("given", ["0.5", "600", "95", "86400"])
 def test_a_good_timeout_is_taken(url: str, given: str) -> None:
     assert score(url, headers={"x-request-timeout": given}).status_code == 200
 

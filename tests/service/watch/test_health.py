@@ -193,7 +193,7 @@ def test_a_load_that_raises_leaves_one_line_and_no_details_over_http() -> None:
     app = tiny_app(load)
     with running(app, ready=False) as url:
         wait_for(lambda: app.state.server.health.failed is not None)
-        assert app.state.server.health.failed == "weights are at /secret/place"
+        assert app.state.server.health.failed == "ValueError: weights are at /secret/place"
         answer = httpx2.get(f"{url}/readyz")
         assert answer.json()["status"] == "failed"
         assert "secret" not in answer.text

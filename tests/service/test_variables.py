@@ -1,0 +1,145 @@
+"""Environment variables: one set of names per command, and none of them Kubernetes' own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+
+import pytest
+
+from candor.__main__ import COMMANDS
+from candor.jobs.running.processes import candor
+from candor.variables import configs, forget_service_links, not_read
+from tests.paths import ROOT
+from tests.serve_process import serve_environment
+
+
+def service_links(service: str, *ports: tuple[str, int]) -> dict[str, str]:
+    """What Kubernetes sets for a service with these named ports, after its documentation ("Service
+    discovery: environment variables")."""
+    name = service.upper().replace("-", "_")
+    first = ports[0][1]
+    links = {
+        f"{name}_SERVICE_HOST": "10.0.0.11",
+        f"{name}_SERVICE_PORT": str(first),
+        f"{name}_PORT": f"tcp://10.0.0.11:{first}",
+    }
+    for label, port in ports:
+        links |= {
+            f"{name}_SERVICE_PORT_{label.upper().replace('-', '_')}": str(port),
+            f"{name}_PORT_{port}_TCP": f"tcp://10.0.0.11:{port}",
+            f"{name}_PORT_{port}_TCP_PROTO": "tcp",
+            f"{name}_PORT_{port}_TCP_PORT": str(port),
+            f"{name}_PORT_{port}_TCP_ADDR": "10.0.0.11",
+        }
+    return links
+
+
+OURS = {
+    "CANDOR_SERVE_PORT": "8123",
+    "CANDOR_SERVE_HOST": "0.0.0.0",
+    "CANDOR_API_KEY": "k",
+    "CANDOR_REWARD_URL": "http://candor:8000",
+    "PORT": "tcp://10.0.0.1:1",
+    "OTHER_SERVICE_HOST": "10.0.0.1",
+}
+
+
+@pytest.mark.parametrize("service", ["candor", "candor-serve", "candor-generator", "candor-score"])
+def test_the_variables_of_a_service_are_no_settings(service: str) -> None:
+    environ = OURS | {
+        name: value
+        for name, value in service_links(service, ("http", 8000), ("metrics", 9090)).items()
+        if name not in OURS
+    }
+    forget_service_links(environ)
+    assert environ == OURS
+
+
+@pytest.mark.parametrize(
+    ("command", "service"),
+    [
+        ("serve", "candor"),
+        ("serve", "candor-serve"),
+        ("generator", "candor-generator"),
+        ("score", "candor"),
+    ],
+)
+def test_a_command_starts_beside_a_service_of_any_name(command: str, service: str) -> None:
+    # A missing flag is the first thing that each command complains of.
+    ended = subprocess.run(
+        candor(*command.split()),
+        cwd=ROOT,
+        env=serve_environment(**service_links(service, ("http", 8000))),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "requires an argument" in line, line
+
+
+def test_a_variable_of_one_command_does_not_reach_another() -> None:
+    """CANDOR_KAPPA="sycophancy=2" was for `serve`, and broke `probe calibrate`."""
+    ended = subprocess.run(
+        candor("probe", "calibrate", "--help"),
+        cwd=ROOT,
+        env=serve_environment(CANDOR_SERVE_KAPPA="sycophancy=2"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert "CANDOR_PROBE_CALIBRATE_KAPPA" in "".join(ended.stdout.split())
+    assert "CANDOR_SERVE" not in ended.stdout
+
+
+def test_no_two_commands_share_a_name() -> None:
+    names = Counter(command.name.upper().replace(" ", "_") for command in COMMANDS)
+    assert max(names.values()) == 1
+    # And no command's name with one of its flags reads as another command's.
+    for one in names:
+        assert not [other for other in names if other.startswith(f"{one}_")]
+
+
+def test_what_is_not_read_is_named_with_what_to_write() -> None:
+    flags = ["*", "--port", "--kappa", "--no-openrlhf-extra-logs"]
+    environ = {
+        "CANDOR_KAPPA": "a=1",
+        "CANDOR_SERVE_KAPA": "a=1",
+        "CANDOR_SERVE_PORT": "1",
+        "CANDOR_API_KEY": "k",
+        "CANDOR_REWARD_URL": "u",
+        "CANDOR_NATIVE": "0",
+        "KAPPA": "a=1",
+    }
+    assert not_read(["serve"], flags, environ) == {
+        "CANDOR_KAPPA": "CANDOR_SERVE_KAPPA",
+        "CANDOR_SERVE_KAPA": None,
+    }
+    assert not_read(["probe", "calibrate"], ["--kappa"], environ) == {
+        "CANDOR_KAPPA": "CANDOR_PROBE_CALIBRATE_KAPPA"
+    }
+    assert not_read([], flags, environ) == {}
+
+
+def test_an_old_name_is_warned_of_and_not_taken() -> None:
+    ended = subprocess.run(
+        candor("serve", "--port=-1", "--model=m"),
+        cwd=ROOT,
+        env=serve_environment(CANDOR_KAPPA="sycophancy=2"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    warning, error = ended.stderr.splitlines()
+    assert '"name": "CANDOR_KAPPA", "instead": "CANDOR_SERVE_KAPPA"' in warning
+    assert error.startswith("candor: --port -1")
+    assert ended.stdout == ""
+
+
+def test_the_first_config_is_cyclopts_own() -> None:
+    """Its help shows the names of the variables for this class alone."""
+    assert type(configs()[0]).__name__ == "Env"
