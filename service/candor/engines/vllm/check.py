@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from candor.engines.packed import CHECK_TOLERANCE, check_items
+from candor.engines.check import CHECK_TOLERANCE, check_items
 from candor.engines.padded import PaddedEngine
 from candor.engines.vllm.engine import VllmEngine
 from candor.item import Score
