@@ -20,13 +20,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from candor.forward.batch import right_pad
 from candor.forward.capture import (
     CaptureError,
     HiddenStateHooks,
     num_hidden_layers,
     read_hidden_states,
 )
-from candor.forward.batch import right_pad
 from candor.forward.head import decoder, head_logits
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen2, tiny_qwen3
 

@@ -1,4 +1,4 @@
-"""`Company`: which texts may share one forward of a model, so that each gets the number it gets alone.
+"""`Company`: which texts may share one forward, so that each gets the number it gets alone.
 
 transformers chooses some things once per forward, from its longest text: LongRoPE's frequencies
 (short or long) and the frequencies of dynamic NTK, which also stay in the model for the next
@@ -98,9 +98,11 @@ def _changing(model: nn.Module) -> Iterator[tuple[Any, str, str, Mapping[str, An
         parameters = getattr(getattr(module, "config", None), "rope_parameters", None)
         if kinds is None or not isinstance(parameters, dict):
             continue
-        by_type = {f"{name}_": (kind, parameters[name]) for name, kind in kinds.items()} if (
-            isinstance(kinds, dict)
-        ) else {"": (str(kinds), parameters)}
+        by_type = (
+            {f"{name}_": (kind, parameters[name]) for name, kind in kinds.items()}
+            if (isinstance(kinds, dict))
+            else {"": (str(kinds), parameters)}
+        )
         for prefix, (kind, own) in by_type.items():
             # PhiMoE chooses its scale by length, whatever the kind.
             by_side = kind == "longrope" or own.get("long_mscale") is not None

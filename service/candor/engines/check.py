@@ -25,6 +25,7 @@ from candor.forward.batch import Forward, Spans, padded
 from candor.forward.company import Company
 from candor.forward.head import decoder_blocks, final_norm
 from candor.item import Item, Score
+from candor.models.causes import cause_of
 
 CHECK_TOLERANCE = 0.2
 """Largest mean difference from the model's own forward in 16 bits, in standard deviations of its
@@ -64,7 +65,9 @@ def boundaries(config: PreTrainedConfig) -> set[int]:
     return {number for number in numbers(config.to_dict(), "") if number > 8}
 
 
-def check_items(vocabulary: int, lengths: Iterable[int] = (), window: int | None = None) -> list[Item]:
+def check_items(
+    vocabulary: int, lengths: Iterable[int] = (), window: int | None = None
+) -> list[Item]:
     """Random token ids with every case of a layout: a shared context, a context within another, a
     sequence that is another's prefix, a duplicate, and sequences that share nothing.
 
@@ -105,9 +108,7 @@ def items_for(model: PreTrainedModel, company: Company) -> list[Item]:
     return check_items(config.vocab_size, [n for n in lengths if n <= longest], window)
 
 
-def why_wrong(
-    found: Sequence[Score], expected: Sequence[Score], dtype: torch.dtype
-) -> str | None:
+def why_wrong(found: Sequence[Score], expected: Sequence[Score], dtype: torch.dtype) -> str | None:
     """Compares R and every probe's S with those of the model's own forward.
 
     Returns:
@@ -149,14 +150,17 @@ def why_head_unknown(
         ids = torch.tensor([item.token_ids], device=model.device)
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     except Exception as error:
-        return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        return cause_of(error)
     finally:
         model.score, config.pad_token_id = head, pad
     found = logits.float().flatten().tolist()
     close = 1e-4 if model.dtype == torch.float32 else 0.1
     if len(found) == 1 and abs(found[0] - own.base_reward) <= close * max(1.0, abs(found[0])):
         return None
-    return f"transformers' own logits are {found}, the head at the last token gives {own.base_reward:.4g}"
+    return (
+        f"transformers' own logits are {found}, and the head at the last token gives "
+        f"{own.base_reward:.4g}"
+    )
 
 
 def _value(score: Score, name: str) -> float:
@@ -165,7 +169,11 @@ def _value(score: Score, name: str) -> float:
 
 @torch.inference_mode()
 def why_blocks_wrong(
-    model: PreTrainedModel, company: Company, items: Sequence[Item], own: Sequence[Tensor], lay_out: LayOut
+    model: PreTrainedModel,
+    company: Company,
+    items: Sequence[Item],
+    own: Sequence[Tensor],
+    lay_out: LayOut,
 ) -> str | None:
     """Compares each block's output in batches of `items` with the model's own forward.
 
@@ -181,8 +189,14 @@ def why_blocks_wrong(
         lengths = [len(ids) for ids in some]
         worst: list[tuple[float, int]] = [(0.0, 0)]
 
-        def compare(index: int, hidden: Tensor, forward: Forward = forward, expected: Tensor = expected,
-                    lengths: list[int] = lengths, worst: list[tuple[float, int]] = worst) -> Tensor:
+        def compare(
+            index: int,
+            hidden: Tensor,
+            forward: Forward = forward,
+            expected: Tensor = expected,
+            lengths: list[int] = lengths,
+            worst: list[tuple[float, int]] = worst,
+        ) -> Tensor:
             places = forward.positions[forward.order]
             if index:
                 found = hidden.flatten(0, 1)[places].cpu()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -31,6 +32,7 @@ from candor.forward import batch, blocks
 from candor.forward.company import Rule
 from candor.forward.packed_attention import attention_path
 from candor.item import Item, Score
+from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused
 from candor.probes.probe import Probe
 
@@ -61,7 +63,7 @@ class _Check:
                 self.model, engine.company, self.items, self.states, lay_out
             )
         except Exception as error:
-            return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            return cause_of(error)
 
 
 def build_engine(
@@ -81,17 +83,22 @@ def build_engine(
         prefix_cache: for the packed engine.
 
     Raises:
-        ModelRefused: the model's own class reads its head otherwise, or its own forward of one text
-            does not give the same scores twice.
+        ModelRefused: the model's own forward fails (too little memory, for example), its own class
+            reads its head otherwise, or it does not give the same scores twice.
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
     """
-    padded, check = _padded(model, probes, device)
+    try:
+        padded, check = _padded(model, probes, device)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        raise ModelRefused(f"the model's own forward fails: {cause_of(error)}") from error
     if name == "padded":
         padded.reason = f"asked for{SHARING[padded.company.rule]}"
         return padded
     stock = model.config._attn_implementation
     longest = max([NUM_TOKENS, *(item.num_tokens for item in check.items)])
-    reason = "its scores change in the company of other texts" if padded.company.rule != "any" else None
+    reason = (
+        "its scores change in the company of other texts" if padded.company.rule != "any" else None
+    )
     reason = reason or why_not_packable(model, padded.company, longest)
     if reason is None:
         packed, reason = _packed(model, probes, device, prefix_cache, check)
@@ -109,6 +116,7 @@ def _padded(
     """The padded engine with the widest rule that gives every text the number it gets alone."""
     engine = PaddedEngine(model, probes, device=device)
     items = items_for(model, engine.company)
+    _plain_attention(model, engine, items[:3])
     scores = [engine.score([item]).scores[0] for item in items]
     if reason := why_head_unknown(model, engine.company, items[0], scores[0]):
         raise ModelRefused(f"{type(model).__name__} has a head that Candor does not know: {reason}")
@@ -122,6 +130,26 @@ def _padded(
             return engine, check
         log.warning("padding_refused", reason=reason, sharing=rule)
     raise ModelRefused(f"this model does not give the same scores twice: {reason}")
+
+
+def _plain_attention(model: PreTrainedModel, engine: PaddedEngine, items: list[Item]) -> None:
+    """Leaves the model with transformers' eager attention where its faster one gives other scores:
+    a faster one may leave out what a model adds to its scores, and does not say so."""
+    stock = model.config._attn_implementation
+    if stock == "eager" or not model._can_set_attn_implementation():
+        return
+    found = [engine.score([item]).scores[0] for item in items]
+    try:
+        model.set_attn_implementation("eager")
+        own = [engine.score([item]).scores[0] for item in items]
+    except Exception:
+        model.set_attn_implementation(stock)
+        return
+    reason = why_wrong(found, own, model.dtype)
+    if reason is None:
+        model.set_attn_implementation(stock)
+    else:
+        log.warning("eager_attention", reason=f"with {stock}, {reason}")
 
 
 def _packed(

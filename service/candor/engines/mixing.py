@@ -30,13 +30,20 @@ from candor.forward.capture import read_hidden_states
 from candor.forward.company import Company
 from candor.forward.head import decoder_blocks
 from candor.forward.packed_attention import why_unknown
+from candor.models.causes import cause_of
 
 NAME = "candor_each_token_itself"
 
 PLAIN_LAYERS = frozenset({"full_attention", "sliding_attention", "attention"})
 """Layer types of config.json whose attention can be packed."""
 
-PADDABLE_LAYERS = PLAIN_LAYERS | {"chunked_attention", "linear_attention", "hybrid", "mamba", "conv"}
+PADDABLE_LAYERS = PLAIN_LAYERS | {
+    "chunked_attention",
+    "linear_attention",
+    "hybrid",
+    "mamba",
+    "conv",
+}
 """Layer types that see no token behind them, so that padding on the right changes nothing."""
 
 NUM_TOKENS = 48
@@ -90,7 +97,7 @@ def why_not_packable(
         with _own_attention(model):
             return _why_mixing(model, company, num_tokens)
     except Exception as error:
-        return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        return cause_of(error)
 
 
 def why_not_padded(model: PreTrainedModel) -> str | None:
@@ -169,10 +176,7 @@ def _states(
     def keep(layer: int, hidden: Tensor) -> None:
         states[layer] = hidden[0].float().cpu()
 
-    readers = {
-        layer: lambda hidden, layer=layer: keep(layer, hidden)  # type: ignore[misc]
-        for layer in layers
-    }
+    readers = {layer: lambda hidden, layer=layer: keep(layer, hidden) for layer in layers}
     inputs = {
         "input_ids": torch.tensor([ids], device=device),
         "position_ids": torch.arange(len(ids), device=device)[None],

@@ -23,6 +23,7 @@ from candor.forward.prefix import count_distinct
 from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
 
+
 class PackedEngine(Engine):
     """Scores items with one reward model and any number of probes. Replaces the model's attention.
 
@@ -77,9 +78,7 @@ class PackedEngine(Engine):
             contexts.to_keep if contexts else None,
             read_last_layer=num_hidden_layers(self._model) in self._layers,
         )
-        result = score_forward(
-            self._model, self.company, self._hooks, self._layers, items, forward
-        )
+        result = score_forward(self._model, self.company, self._hooks, self._layers, items, forward)
         if cache is not None and contexts is not None:
             cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":

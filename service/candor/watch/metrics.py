@@ -17,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     ProcessCollector,
     generate_latest,
 )
@@ -75,6 +76,9 @@ class Metrics(Observer):
         self.queue_tokens = Gauge("candor_queue_tokens", "Tokens waiting", registry=reg)
         self.queue_oldest_s = Gauge(
             "candor_queue_oldest_seconds", "Age of the oldest waiting item", registry=reg
+        )
+        self.engine = Info(
+            "candor_engine", "The engine that runs, and why it was chosen", registry=reg
         )
         self.ready = Gauge("candor_ready", "1 when /readyz says ready", registry=reg)
         self.batch_items = Histogram(

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from candor.engines import choose as engines
 from candor.engines import packed
-from candor.engines.choose import build_engine
 from candor.engines.check import check_items
+from candor.engines.choose import build_engine
 from candor.engines.padded import PaddedEngine
 from candor.engines.prefix_cache import PrefixCache
 from candor.forward import blocks

@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from candor.engines.choose import build_engine
 from candor.engines.check import check_items
+from candor.engines.choose import build_engine
 from candor.engines.packed import PackedEngine
 from candor.engines.padded import PaddedEngine
-from candor.forward import batch as forward
 from candor.forward import blocks
-from candor.forward.prefix import MIN_SAVED, Layout, Segment, lay_out
+from candor.forward.prefix import MIN_SAVED
 from candor.item import Score
 from tests.forward.kernels import PATHS, computed_by
 from tests.service.engines.material import (

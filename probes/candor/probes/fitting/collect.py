@@ -126,9 +126,7 @@ def _batches(
         yield from (_by_prefix if packed else _by_length)(sequences, part, batch_tokens)
 
 
-def _by_length(
-    sequences: Sequences, part: Sequence[int], batch_tokens: int
-) -> Iterator[list[int]]:
+def _by_length(sequences: Sequences, part: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Batches of indices, longest sequences first."""
     by_length = sorted(part, key=lambda index: -len(sequences[index][0]))
     batch: list[int] = []
@@ -140,9 +138,7 @@ def _by_length(
     yield batch
 
 
-def _by_prefix(
-    sequences: Sequences, part: Sequence[int], batch_tokens: int
-) -> Iterator[list[int]]:
+def _by_prefix(sequences: Sequences, part: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Batches of indices in the order of the token ids, so that shared prefixes go together."""
     order = sorted(part, key=lambda index: tuple(sequences[index][0]))
     batch: list[int] = []
