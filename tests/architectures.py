@@ -66,7 +66,7 @@ _MIXED_WINDOW = {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 _SOME_WINDOWS = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
-_LONGROPE = {
+LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 1e4,
     "short_factor": [1.0, 1.1, 1.2, 1.3],
@@ -161,13 +161,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "persimmon": {},
     "phi": {},
     "phi3": {
-        "rope_parameters": _LONGROPE,
+        "rope_parameters": LONGROPE,
         "original_max_position_embeddings": 64,
         "sliding_window": 48,
     },
     "phimoe": {
         **_EXPERTS,
-        "rope_parameters": {**_LONGROPE, "short_mscale": 1.1, "long_mscale": 1.3},
+        "rope_parameters": {**LONGROPE, "short_mscale": 1.1, "long_mscale": 1.3},
     },
     "qwen2": _SOME_WINDOWS,
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
@@ -205,7 +205,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, dynamic": ("llama", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 64}),
-    "llama, longrope": ("llama", {"rope_parameters": _LONGROPE}),
+    "llama, longrope": ("llama", {"rope_parameters": LONGROPE}),
     "llama, yarn": ("llama", {"rope_parameters": _YARN}),
     "hunyuan_v1_dense, dynamic": (
         "hunyuan_v1_dense",
@@ -221,7 +221,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             **_MIXED_WINDOW,
             "query_pre_attn_scalar": 8,
             "rope_parameters": {
-                "full_attention": _LONGROPE,
+                "full_attention": LONGROPE,
                 "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
             },
         },
@@ -232,7 +232,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "falcon, alibi": ("falcon", {"alibi": True}),
     "llama, attention bias": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "phi3, no window": ("phi3", {"rope_parameters": _LONGROPE, "sliding_window": None}),
+    "phi3, no window": ("phi3", {"rope_parameters": LONGROPE, "sliding_window": None}),
 }
 """Other configurations of the same architectures: name -> model type, what differs from `_BASE`."""
 

@@ -122,7 +122,7 @@ def assemble(
     Raises:
         UsageError: `reference` was taken with another model or other probes.
     """
-    metrics.engine.info({"engine": engine.name, "reason": engine.reason})
+    metrics.on_engine(engine.name, engine.reason)
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
     if isinstance(engine, VllmEngine):  # vLLM makes batches of its own

@@ -35,10 +35,13 @@ more. Smaller faults are found block by block."""
 FLOAT32_TOLERANCE = 1e-3
 """Largest difference of any text in float32, in the same unit. Right layouts differ by 1e-5."""
 
-BLOCK_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
-"""Largest difference of a block's output from its own forward, as a share of what the block adds to
-the hidden states; mean over a text's tokens. In bfloat16, right layouts differ by 0.02 at most (by
-an expert of a mixture that is chosen otherwise), and state that leaks between texts by 0.08."""
+BLOCK_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.01, torch.bfloat16: 0.05}
+"""Largest difference of a block's output from its own forward at one token, as a share of what the
+block adds to the hidden states there, beyond the rounding of the hidden states."""
+
+MAX_SHARE = 0.01
+"""Share of the tokens that may differ by more: in 16 bits, rounding makes a mixture choose another
+expert for a token now and then. A fault at the edge of each shared prefix moves 4 % of them."""
 
 MAX_CHECK_TOKENS = 2048
 """Longest text of the check."""
@@ -69,7 +72,8 @@ def check_items(
     vocabulary: int, lengths: Iterable[int] = (), window: int | None = None
 ) -> list[Item]:
     """Random token ids with every case of a layout: a shared context, a context within another, a
-    sequence that is another's prefix, a duplicate, and sequences that share nothing.
+    sequence that is another's prefix, a duplicate, sequences of one length, and sequences that
+    share nothing.
 
     Args:
         lengths: for each, two sequences that share a context: a shorter and a longer one.
@@ -84,7 +88,7 @@ def check_items(
     sequences = [context + some(n) for n in (9, 17, 30)]
     sequences += [context + turn + some(n) for n in (8, 15)]
     sequences += [context + turn + reply, context + turn, context + turn + reply]
-    sequences += [some(n) for n in (21, 50)]
+    sequences += [context + some(9), some(21), some(21), some(50)]
     starts = [len(ids) // 2 for ids in sequences]
     for length in lengths:
         before = some(length - 4)
@@ -108,8 +112,17 @@ def items_for(model: PreTrainedModel, company: Company) -> list[Item]:
     return check_items(config.vocab_size, [n for n in lengths if n <= longest], window)
 
 
-def why_wrong(found: Sequence[Score], expected: Sequence[Score], dtype: torch.dtype) -> str | None:
+def why_wrong(
+    found: Sequence[Score],
+    expected: Sequence[Score],
+    dtype: torch.dtype,
+    *,
+    exact: float = FLOAT32_TOLERANCE,
+) -> str | None:
     """Compares R and every probe's S with those of the model's own forward.
+
+    Args:
+        exact: the tolerance in float32.
 
     Returns:
         None if they agree within rounding, else the reason why they do not.
@@ -120,11 +133,12 @@ def why_wrong(found: Sequence[Score], expected: Sequence[Score], dtype: torch.dt
         own = [_value(score, name) for score in expected]
         gaps = [abs(_value(score, name) - b) for score, b in zip(found, own, strict=True)]
         spread = statistics.pstdev(own)
-        exact = dtype == torch.float32
-        gap = max(gaps) if exact else statistics.fmean(gaps)
-        tolerance = FLOAT32_TOLERANCE if exact else CHECK_TOLERANCE
+        in_float32 = dtype == torch.float32
+        gap = max(gaps) if in_float32 else statistics.fmean(gaps)
+        tolerance = exact if in_float32 else CHECK_TOLERANCE
         if not gap <= tolerance * spread:  # "not <=", so that NaN fails too
-            which = "" if name == "R" else f" ({name})"
+            # Not the probe's name: callers see the reason, and must not learn of a monitor.
+            which = "" if name == "R" else " (of a probe)"
             return (
                 f"its scores{which} differ from the model's own forward by {gap:.3g}; the standard "
                 f"deviation of the model's own scores is {spread:.3g}"
@@ -182,35 +196,34 @@ def why_blocks_wrong(
         lay_out: `candor.forward.batch.padded` or `packed`.
     """
     sequences = [item.token_ids for item in items]
+    tolerance = BLOCK_TOLERANCE.get(model.dtype, 0.05)
+    gaps: dict[int, list[Tensor]] = {}
     for part in company.parts([item.num_tokens for item in items]):
         some = [sequences[number] for number in part]
         forward = lay_out(some, [(0, len(ids)) for ids in some], model.device)
+        places = forward.positions[forward.order]
         expected = torch.cat([own[number] for number in part], dim=1)
-        lengths = [len(ids) for ids in some]
-        worst: list[tuple[float, int]] = [(0.0, 0)]
 
         def compare(
-            index: int,
-            hidden: Tensor,
-            forward: Forward = forward,
-            expected: Tensor = expected,
-            lengths: list[int] = lengths,
-            worst: list[tuple[float, int]] = worst,
+            index: int, hidden: Tensor, places: Tensor = places, expected: Tensor = expected
         ) -> Tensor:
-            places = forward.positions[forward.order]
             if index:
                 found = hidden.flatten(0, 1)[places].cpu()
-                worst.append((_gap(found, expected[index], expected[index - 1], lengths), index))
+                gap = _gaps(found, expected[index], expected[index - 1])
+                gaps.setdefault(index - 1, []).append(gap)
             forced = hidden.clone()
             forced.flatten(0, 1)[places] = expected[index].to(hidden.device)
             return forced
 
         with _between_blocks(model, compare):
             company.run(forward.inputs)
-        gap, block = max(worst, key=lambda one: (one[0] != one[0], one[0]))
-        tolerance = BLOCK_TOLERANCE.get(model.dtype, 0.05)
-        if not gap <= tolerance:
-            return f"block {block - 1} differs from its own forward by {gap:.2g} of what it adds"
+    for block, parts in gaps.items():
+        wrong = ~(torch.cat(parts) <= tolerance)  # "not <=", so that NaN counts too
+        if float(wrong.float().mean()) > MAX_SHARE:
+            return (
+                f"block {block} differs from its own forward by more than {tolerance} of what it "
+                f"adds, at {int(wrong.sum())} of {len(wrong)} tokens"
+            )
     return None
 
 
@@ -232,14 +245,12 @@ def own_states(model: PreTrainedModel, company: Company, items: Sequence[Item]) 
     return own
 
 
-def _gap(found: Tensor, own: Tensor, before: Tensor, lengths: list[int]) -> float:
-    """The largest difference of a sequence, mean over its tokens, beyond the rounding of the hidden
-    states to which a block adds."""
+def _gaps(found: Tensor, own: Tensor, before: Tensor) -> Tensor:
+    """By token: the difference as a share of what the block adds, less the rounding of the hidden
+    states to which it adds."""
     rounding = 2 * torch.finfo(own.dtype).eps * _rms(own)
-    gaps = (_rms(found.float() - own.float()) - rounding).clamp_min(0) / (
-        _rms(own.float() - before.float()).clamp_min(1e-12)
-    )
-    return max(float(part.mean()) for part in torch.split(gaps, lengths))
+    added = _rms(own.float() - before.float()).clamp_min(1e-12)
+    return (_rms(found.float() - own.float()) - rounding).clamp_min(0) / added
 
 
 def _rms(states: Tensor) -> Tensor:

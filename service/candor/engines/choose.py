@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from candor import logs
 from candor.engines.check import (
+    FLOAT32_TOLERANCE,
     LayOut,
     items_for,
     own_states,
@@ -49,7 +50,8 @@ SHARING: dict[Rule, str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Check:
-    """The texts of the check, and what the model's own forward of each alone gives."""
+    """The texts of the check, and what the model's own forward of each alone gives: the scores, and
+    in 16 bits what each block gets."""
 
     model: PreTrainedModel
     items: list[Item]
@@ -59,9 +61,10 @@ class _Check:
     def why_unusable(self, engine: PackedEngine | PaddedEngine, lay_out: LayOut) -> str | None:
         try:
             found = engine.score(self.items).scores
-            return why_wrong(found, self.scores, self.model.dtype) or why_blocks_wrong(
-                self.model, engine.company, self.items, self.states, lay_out
-            )
+            reason = why_wrong(found, self.scores, self.model.dtype)
+            if reason is not None or self.model.dtype == torch.float32:
+                return reason
+            return why_blocks_wrong(self.model, engine.company, self.items, self.states, lay_out)
         except Exception as error:
             return cause_of(error)
 
@@ -116,11 +119,17 @@ def _padded(
     """The padded engine with the widest rule that gives every text the number it gets alone."""
     engine = PaddedEngine(model, probes, device=device)
     items = items_for(model, engine.company)
-    _plain_attention(model, engine, items[:3])
+    some = items[:2]
+    first, again = ([engine.score([item]).scores[0] for item in some] for _ in range(2))
+    if reason := why_wrong(again, first, model.dtype):
+        raise ModelRefused(f"this model does not give the same scores twice: {reason}")
+    _plain_attention(model, engine, some)
     scores = [engine.score([item]).scores[0] for item in items]
     if reason := why_head_unknown(model, engine.company, items[0], scores[0]):
         raise ModelRefused(f"{type(model).__name__} has a head that Candor does not know: {reason}")
-    check = _Check(model, items, scores, own_states(model, engine.company, items))
+    in_float32 = model.dtype == torch.float32  # there the scores show a fault of any block
+    states = [] if in_float32 else own_states(model, engine.company, items)
+    check = _Check(model, items, scores, states)
     reason = why_not_padded(model)
     rules: list[Rule] = [rule for rule in get_args(Rule) if rule != "any" or reason is None]
     for rule in rules:
@@ -145,7 +154,7 @@ def _plain_attention(model: PreTrainedModel, engine: PaddedEngine, items: list[I
     except Exception:
         model.set_attn_implementation(stock)
         return
-    reason = why_wrong(found, own, model.dtype)
+    reason = why_wrong(found, own, model.dtype, exact=FLOAT32_TOLERANCE / 10)
     if reason is None:
         model.set_attn_implementation(stock)
     else:

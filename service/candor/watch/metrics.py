@@ -77,9 +77,6 @@ class Metrics(Observer):
         self.queue_oldest_s = Gauge(
             "candor_queue_oldest_seconds", "Age of the oldest waiting item", registry=reg
         )
-        self.engine = Info(
-            "candor_engine", "The engine that runs, and why it was chosen", registry=reg
-        )
         self.ready = Gauge("candor_ready", "1 when /readyz says ready", registry=reg)
         self.batch_items = Histogram(
             "candor_batch_items", "Items in a forward", buckets=ITEM_BUCKETS, registry=reg
@@ -114,6 +111,13 @@ class Metrics(Observer):
             "candor_gone_items", "Items dropped unscored because their caller left", registry=reg
         )
         self._begin_at_zero()
+
+    def on_engine(self, name: str, reason: str) -> None:
+        """Shows the engine that runs, and why; there is no such metric before."""
+        words = "The engine that runs, and why it was chosen"
+        Info("candor_engine", words, registry=self.registry).info(
+            {"engine": name, "reason": reason}
+        )
 
     def _begin_at_zero(self) -> None:
         """Gives every type of error a sample from the start. For Prometheus, a counter that appears
