@@ -88,7 +88,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _line(error: BaseException) -> str:
-    line = next((part.strip() for part in str(error).splitlines() if part.strip()), "")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    line = next((part.strip() for part in plain.splitlines() if part.strip()), "")
     if len(line) > MAX_CHARS:
         line = line[: MAX_CHARS - 3] + "..."
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
