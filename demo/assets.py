@@ -36,7 +36,7 @@ from transformers import (
     GgufConfig,
 )
 
-from candor.forward.collate import right_pad
+from candor.forward.batch import right_pad
 from candor.forward.head import decoder
 from candor.item import Item
 from candor.jobs.running.files import write_rows

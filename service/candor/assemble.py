@@ -122,6 +122,7 @@ def assemble(
     Raises:
         UsageError: `reference` was taken with another model or other probes.
     """
+    metrics.on_engine(engine.name, engine.reason)
     threaded = model.device == "cpu" and not isinstance(engine, VllmEngine)
     budget = settings.max_batch_tokens
     if isinstance(engine, VllmEngine):  # vLLM makes batches of its own
@@ -191,6 +192,7 @@ def _log_loaded(
         dtype=rewarder.dtype,
         device=model.device,
         engine=rewarder.engine_name,
+        engine_reason=rewarder.engine_reason,
         workers=rewarder.batcher.num_workers,
         template=model.template_sha256[:12] if model.tokenizer.chat_template else None,
         ending=model.ending,

@@ -113,6 +113,8 @@ class Engine(Protocol):
     """What the server needs from an engine. No caller knows which engine runs."""
 
     name: str
+    reason: str = ""
+    """Why this engine runs, or why another does not, for `/v1/models`."""
 
     @property
     def alive(self) -> bool:
@@ -120,14 +122,15 @@ class Engine(Protocol):
         return True
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
-        """Tokens that one forward would compute over the first item, over the first two, and so on.
+        """Tokens that one call would compute over the first item, over the first two, and so on.
 
         Padding counts, and shared tokens count once. `items` is consumed lazily: item by item.
         """
         ...
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """Scores `items` in one forward. Several threads may call at once."""
+        """Scores `items`: in one forward, or in several where the model computes a text otherwise
+        in the company of others. Several threads may call at once."""
         ...
 
     def forget(self) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from candor.client.schema import Message
-from candor.forward.collate import right_pad
+from candor.forward.batch import right_pad
 from candor.forward.head import decoder, head_logits
 from candor.item import Item
 from candor.jobs.running.files import Row

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from candor.forward.collate import right_pad
 from candor.forward.packed_attention import PackedLayout
 from candor.forward.prefix import CachedTokens, lay_out
 from candor.forward.prefix_kv import CachedPrefix, KeyValues
@@ -124,6 +123,31 @@ def packed(
     packed_layout.set_read_tokens(torch.unique(torch.cat(read_tokens)))
     kept_prefixes = states.kept_prefixes if states else {}
     return replace(forward, num_cached_tokens=num_cached, kept_prefixes=kept_prefixes)
+
+
+def right_pad(
+    sequences: Sequence[Sequence[int]], device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Pads on the right with id 0 and masks the padding.
+
+    No code looks for id 0 afterwards, because many models use their pad id as a real token. The
+    last token of a sequence is found from the sequence's length.
+
+    Returns:
+        input_ids [B, T] int64, attention_mask [B, T] int64 (1 = real), on `device`.
+
+    Raises:
+        ValueError: there is no sequence, or a sequence is empty.
+    """
+    if not sequences or min(map(len, sequences)) == 0:
+        raise ValueError("a batch needs a sequence, and every sequence at least one token")
+    longest = max(map(len, sequences))
+    input_ids = torch.zeros(len(sequences), longest, dtype=torch.int64)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, sequence in enumerate(sequences):
+        input_ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+        attention_mask[row, : len(sequence)] = 1
+    return input_ids.to(device), attention_mask.to(device)
 
 
 def _forward(

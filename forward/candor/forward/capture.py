@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from candor.forward.head import decoder, decoder_blocks
+from candor.forward.head import decoder, decoder_blocks, final_norm
 
 Reader = Callable[[Tensor], None]
 
@@ -63,9 +63,8 @@ class HiddenStateHooks:
                 before = _read_input(layer, self._thread)
                 handle = blocks[layer].register_forward_pre_hook(before, with_kwargs=True)
             else:
-                norm = trunk.norm
-                assert isinstance(norm, nn.Module)
-                handle = norm.register_forward_hook(_read_output(layer, self._thread))
+                after = _read_output(layer, self._thread)
+                handle = final_norm(model).register_forward_hook(after)
             self._handles.append(handle)
 
     @contextmanager

@@ -1,45 +1,74 @@
 """Finds the parts of a decoder-only reward model: its trunk, the trunk's blocks, the head.
 
-The trunk is the model without its head: embeddings, blocks, final norm. Covered are the models that
-`AutoModelForSequenceClassification`, `AutoModelForCausalLM` and `AutoModel` build for the Llama,
-Qwen2/3, Mistral and Gemma/2/3 (text) families, and every model with the same attributes. Class
-names do not matter. An error names the attributes that were looked for.
+The trunk is the model without its head: embeddings, blocks, final norm. `LAYOUTS` lists the names
+that these parts have in transformers' decoders; class names do not matter. A model in which they
+are found reads its hidden states at the same places as transformers does (tested at every index of
+every architecture in docs/models.md). An error names the attributes that were looked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+LAYOUTS = (
+    ("embed_tokens", "layers", "norm"),  # Llama and most others
+    ("embed_tokens", "layers", "final_layernorm"),  # Phi, Persimmon, Jamba
+    ("embed_tokens", "layers", "final_layer_norm"),  # OPT
+    ("embed_tokens", "layers", "layer_norm"),  # BioGPT
+    ("embed_in", "layers", "final_layer_norm"),  # GPT-NeoX
+    ("wte", "h", "ln_f"),  # GPT-2, GPT-J, GPT-Neo, GPTBigCode
+    ("word_embeddings", "h", "ln_f"),  # BLOOM, Falcon
+    ("wte", "blocks", "norm_f"),  # MPT
+)
+"""Attributes of a trunk: its token embeddings, its blocks (a ModuleList), its final norm."""
+
 
 def decoder(model: nn.Module) -> nn.Module:
-    """The trunk: the module with `embed_tokens`, `layers` (a ModuleList) and `norm`.
+    """The trunk: the module that has the parts of one of `LAYOUTS`.
 
-    The trunk is the model itself (a bare decoder) or the model's attribute `model`.
+    The trunk is the model itself (a bare decoder), its base model (often `model.model`), or the
+    base model's `decoder`.
 
     Raises:
-        ValueError: neither has these parts.
+        ValueError: none of these has the parts.
     """
-    for candidate in (model, getattr(model, "model", None)):
-        if (
-            isinstance(candidate, nn.Module)
-            and isinstance(getattr(candidate, "layers", None), nn.ModuleList)
-            and isinstance(getattr(candidate, "norm", None), nn.Module)
-            and isinstance(getattr(candidate, "embed_tokens", None), nn.Module)
-        ):
-            return candidate
-    raise ValueError(
-        f"{type(model).__name__} is laid out in a way Candor does not know: looked for "
-        "'embed_tokens', 'layers' and 'norm' in the model and in its attribute 'model' (as Llama, "
-        "Qwen, Mistral and Gemma have them)"
-    )
+    return _find(model)[0]
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     """The trunk's transformer blocks, first to last."""
-    blocks = decoder(model).layers
-    assert isinstance(blocks, nn.ModuleList)
-    return blocks
+    trunk, (_, blocks, _) = _find(model)
+    return getattr(trunk, blocks)  # type: ignore[no-any-return]
+
+
+def final_norm(model: nn.Module) -> nn.Module:
+    """The trunk's last module, whose output the head reads."""
+    trunk, (_, _, norm) = _find(model)
+    return getattr(trunk, norm)  # type: ignore[no-any-return]
+
+
+def _find(model: nn.Module) -> tuple[nn.Module, tuple[str, str, str]]:
+    kinds = (nn.Module, nn.ModuleList, nn.Module)
+    for candidate in _candidates(model):
+        for layout in LAYOUTS:
+            parts = (getattr(candidate, name, None) for name in layout)
+            if all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+                return candidate, layout
+    known = ", ".join(sorted({"/".join(layout) for layout in LAYOUTS}))
+    raise ValueError(
+        f"{type(model).__name__} is laid out in a way Candor does not know: looked for token "
+        f"embeddings, blocks and a final norm named {known}"
+    )
+
+
+def _candidates(model: nn.Module) -> Iterator[nn.Module]:
+    base = getattr(model, str(getattr(model, "base_model_prefix", "")) or "model", None)
+    for candidate in (model, base, getattr(model, "model", None), getattr(base, "decoder", None)):
+        if isinstance(candidate, nn.Module):
+            yield candidate
 
 
 def head_logits(model: nn.Module, last_hidden: Tensor) -> Tensor:

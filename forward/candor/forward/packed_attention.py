@@ -14,7 +14,7 @@ Otherwise (other dtypes, soft-capped scores on a CPU, gradients): torch, one cal
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,16 @@ from transformers import AttentionInterface, PreTrainedModel
 from candor.forward import flex_attention, native
 from candor.forward.prefix import Layout
 from candor.forward.prefix_kv import KeyValues
+
+HARMLESS = frozenset(
+    {"cache_position", "output_attentions", "output_hidden_states", "position_embeddings"}
+    | {"position_ids", "use_cache"}
+)
+"""Arguments that models pass to every attention, and that change no score: used before it, or
+not at all."""
+
+KNOWN = frozenset({"is_causal", "packed_layout", "scaling", "sliding_window", "softcap"})
+"""Arguments that `packed_attention` obeys."""
 
 NAME = "candor_packed"
 """Selects this function: `model.set_attn_implementation(NAME)`."""
@@ -136,20 +146,23 @@ def packed_attention(
         queries: the tokens in `query`; None: all T.
 
     Returns:
-        [1, queries, heads, head_dim].
+        [1, queries, heads, head_dim of the values].
 
     Raises:
-        UnsupportedAttention: the model has attention sinks, or the call has no layout.
+        UnsupportedAttention: the call has no layout, or an argument that may change the scores and
+            is not known here.
     """
     if packed_layout is None:
         raise UnsupportedAttention("packed attention was called without a layout")
-    if others.get("s_aux") is not None:
-        raise UnsupportedAttention("attention sinks")
+    if reason := why_unknown(module, others):
+        raise UnsupportedAttention(f"{type(module).__name__} {reason}")
     if packed_layout.states is not None:
         key, value = packed_layout.states.extend(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     queries = queries or packed_layout.all
     kernel = native.kernel()
-    if kernel is not None and softcap is None and kernel.can(query):
+    # Latent attention (DeepSeek) has values of another size than its keys.
+    square = value.shape[-1] == query.shape[-1]
+    if kernel is not None and softcap is None and square and kernel.can(query):
         out = kernel.attention(
             query,
             key,
@@ -169,6 +182,17 @@ def packed_attention(
     return out, None
 
 
+def why_unknown(module: nn.Module, arguments: Mapping[str, Any]) -> str | None:
+    """Why an attention call with these arguments is not one that `packed_attention` computes."""
+    if arguments.get("is_causal", getattr(module, "is_causal", True)) is False:
+        return "is not causal"
+    known = HARMLESS | KNOWN
+    for name, value in arguments.items():
+        if name not in known and value is not None and not (name == "dropout" and value == 0):
+            return "has attention sinks" if name == "s_aux" else f"gives its attention {name!r}"
+    return None
+
+
 def _by_segment(
     query: Tensor,
     key: Tensor,
@@ -184,7 +208,7 @@ def _by_segment(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    out = torch.empty_like(query)
+    out = query.new_empty(*query.shape[:3], value.shape[-1])
     for segment, row in zip(packed_layout.segments, queries.table.tolist(), strict=True):
         num_queries = row[native.NUM_QUERIES]
         if num_queries == 0:

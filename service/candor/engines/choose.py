@@ -1,26 +1,72 @@
-"""Chooses the engine: packed if its scores equal the model's own on a check, else padded."""
+"""Chooses the engine: packed if it gives every text the model's own number, else padded.
+
+The model's own number is that of its own forward of the text alone. The packed engine must give it
+in company and after a cache hit, the padded engine in company; else padded texts share a forward
+only with texts of equal length, or with none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from candor import logs
-from candor.engines.packed import CHECK_TOLERANCE, PackedEngine, check_items, why_unusable
+from candor.engines.check import (
+    FLOAT32_TOLERANCE,
+    LayOut,
+    items_for,
+    own_states,
+    why_blocks_wrong,
+    why_head_unknown,
+    why_wrong,
+)
+from candor.engines.mixing import NUM_TOKENS, why_not_packable, why_not_padded
+from candor.engines.packed import PackedEngine
 from candor.engines.padded import PaddedEngine
 from candor.engines.prefix_cache import PrefixCache
-from candor.engines.threads import forward_changes_model
-from candor.forward import blocks
+from candor.forward import batch, blocks
+from candor.forward.company import Rule
 from candor.forward.packed_attention import attention_path
-from candor.item import Engine, Item
+from candor.item import Item, Score
+from candor.models.causes import cause_of
+from candor.models.checkpoint import ModelRefused
 from candor.probes.probe import Probe
 
 log = logs.get(__name__)
 
 EngineName = Literal["packed", "padded"]
+
+SHARING: dict[Rule, str] = {
+    "any": "",
+    "equal": "; only texts of equal length share a forward, because padding changes its scores",
+    "none": "; every text is computed alone, because company changes its scores",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Check:
+    """The texts of the check, and what the model's own forward of each alone gives: the scores, and
+    in 16 bits what each block gets."""
+
+    model: PreTrainedModel
+    items: list[Item]
+    scores: list[Score]
+    states: list[Tensor]
+
+    def why_unusable(self, engine: PackedEngine | PaddedEngine, lay_out: LayOut) -> str | None:
+        try:
+            found = engine.score(self.items).scores
+            reason = why_wrong(found, self.scores, self.model.dtype)
+            if reason is not None or self.model.dtype == torch.float32:
+                return reason
+            return why_blocks_wrong(self.model, engine.company, self.items, self.states, lay_out)
+        except Exception as error:
+            return cause_of(error)
 
 
 def build_engine(
@@ -30,53 +76,119 @@ def build_engine(
     *,
     device: str,
     prefix_cache: PrefixCache | None = None,
-) -> Engine:
-    """The engine that `name` names. `packed` is first compared with the padded forward.
+) -> PackedEngine | PaddedEngine:
+    """The engine that `name` names, compared with the model's own forward of each text alone.
 
-    The padded engine, which is slower, serves a model if its attention cannot be packed, if packing
-    changes its scores, or if cached contexts change its scores. The log has the reason.
+    The padded engine, which is slower, serves a model in which more than attention mixes tokens, or
+    whose scores change by packing or by cached contexts. The log and the engine's `reason` say why.
 
     Args:
         prefix_cache: for the packed engine.
 
     Raises:
+        ModelRefused: the model's own forward fails (too little memory, for example), its own class
+            reads its head otherwise, or it does not give the same scores twice.
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
     """
-    padded = PaddedEngine(model, probes, device=device)
+    try:
+        padded, check = _padded(model, probes, device)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        raise ModelRefused(f"the model's own forward fails: {cause_of(error)}") from error
     if name == "padded":
+        padded.reason = f"asked for{SHARING[padded.company.rule]}"
         return padded
-    items = check_items(model.config.get_text_config().vocab_size)
-    expected = padded.score(items).scores
     stock = model.config._attn_implementation
-    if forward_changes_model(model):
-        prefix_cache = None  # cached keys are rotated for the batch that computed them
-    packed = PackedEngine(model, probes, device=device, prefix_cache=prefix_cache)
-    reason = why_unusable(packed, expected, items)
-    if prefix_cache is not None:
-        reason = reason or why_unusable(packed, expected, items)
-    taken = reason is None and take_over_blocks(model, packed, items)
-    if prefix_cache is not None:
-        prefix_cache.clear()  # drops the contexts of these checks
+    longest = max([NUM_TOKENS, *(item.num_tokens for item in check.items)])
+    reason = (
+        "its scores change in the company of other texts" if padded.company.rule != "any" else None
+    )
+    reason = reason or why_not_packable(model, padded.company, longest)
     if reason is None:
-        log.info(
-            "packed_engine",
-            attention=attention_path(model),
-            blocks="own" if taken else "transformers",
-        )
-        return packed
+        packed, reason = _packed(model, probes, device, prefix_cache, check)
+        if reason is None:
+            return packed
     log.warning("packed_engine_refused", reason=reason, engine=padded.name)
     model.set_attn_implementation(stock)
+    padded.reason = f"cannot be packed: {reason}{SHARING[padded.company.rule]}"
     return padded
 
 
-def take_over_blocks(model: PreTrainedModel, packed: Engine, items: Sequence[Item]) -> bool:
-    """Computes plain blocks with `candor.forward.blocks`, if the scores then equal those of the
-    model's own blocks. Returns whether it does."""
-    before = packed.score(items).scores
+def _padded(
+    model: PreTrainedModel, probes: Sequence[Probe], device: str
+) -> tuple[PaddedEngine, _Check]:
+    """The padded engine with the widest rule that gives every text the number it gets alone."""
+    engine = PaddedEngine(model, probes, device=device)
+    items = items_for(model, engine.company)
+    some = items[:2]
+    first, again = ([engine.score([item]).scores[0] for item in some] for _ in range(2))
+    if reason := why_wrong(again, first, model.dtype):
+        raise ModelRefused(f"this model does not give the same scores twice: {reason}")
+    _plain_attention(model, engine, some)
+    scores = [engine.score([item]).scores[0] for item in items]
+    if reason := why_head_unknown(model, engine.company, items[0], scores[0]):
+        raise ModelRefused(f"{type(model).__name__} has a head that Candor does not know: {reason}")
+    in_float32 = model.dtype == torch.float32  # there the scores show a fault of any block
+    states = [] if in_float32 else own_states(model, engine.company, items)
+    check = _Check(model, items, scores, states)
+    reason = why_not_padded(model)
+    rules: list[Rule] = [rule for rule in get_args(Rule) if rule != "any" or reason is None]
+    for rule in rules:
+        engine = PaddedEngine(model, probes, device=device, rule=rule)
+        reason = check.why_unusable(engine, batch.padded)
+        if reason is None:
+            return engine, check
+        log.warning("padding_refused", reason=reason, sharing=rule)
+    raise ModelRefused(f"this model does not give the same scores twice: {reason}")
+
+
+def _plain_attention(model: PreTrainedModel, engine: PaddedEngine, items: list[Item]) -> None:
+    """Leaves the model with transformers' eager attention where its faster one gives other scores:
+    a faster one may leave out what a model adds to its scores, and does not say so."""
+    stock = model.config._attn_implementation
+    if stock == "eager" or not model._can_set_attn_implementation():
+        return
+    found = [engine.score([item]).scores[0] for item in items]
+    try:
+        model.set_attn_implementation("eager")
+        own = [engine.score([item]).scores[0] for item in items]
+    except Exception:
+        model.set_attn_implementation(stock)
+        return
+    reason = why_wrong(found, own, model.dtype, exact=FLOAT32_TOLERANCE / 10)
+    if reason is None:
+        model.set_attn_implementation(stock)
+    else:
+        log.warning("eager_attention", reason=f"with {stock}, {reason}")
+
+
+def _packed(
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    device: str,
+    prefix_cache: PrefixCache | None,
+    check: _Check,
+) -> tuple[PackedEngine, str | None]:
+    """The packed engine, and why it cannot be used."""
+    packed = PackedEngine(model, probes, device=device, prefix_cache=prefix_cache)
+    reason = check.why_unusable(packed, batch.packed)
+    if prefix_cache is not None:
+        reason = reason or check.why_unusable(packed, batch.packed)
+    taken = reason is None and _take_over_blocks(model, packed, check)
+    packed.forget()  # the contexts of these checks
+    if reason is None:
+        attention = attention_path(model)
+        packed.reason = "its scores equal the model's own forward of each text alone"
+        log.info("packed_engine", attention=attention, blocks="own" if taken else "transformers")
+    return packed, reason
+
+
+def _take_over_blocks(model: PreTrainedModel, packed: PackedEngine, check: _Check) -> bool:
+    """Computes plain blocks with `candor.forward.blocks`, if the scores are then still right.
+    Returns whether it does."""
     if not blocks.take_over(model):
         return False
-    tolerance = 1e-3 if model.dtype == torch.float32 else CHECK_TOLERANCE
-    reason = why_unusable(packed, before, items, tolerance)
+    packed.forget()
+    reason = check.why_unusable(packed, batch.packed)
     if reason is not None:
         blocks.give_back(model)
         log.warning("blocks_refused", reason=reason)

@@ -1,31 +1,27 @@
 """The packed engine: one sequence per batch, no padding, every distinct prefix computed once.
 
-It works for every decoder that uses transformers' attention interface. `why_unusable` tests whether
-a model does so, and whether the scores equal those of its own forward.
+It works for every decoder in which attention alone carries information from token to token, through
+transformers' attention interface (`candor.engines.mixing`). `candor.engines.choose` tests whether a
+model is such a decoder, and whether the scores equal those of its own forward.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from transformers import PreTrainedModel
 
 from candor.engines.prefix_cache import PrefixCache
-from candor.engines.readings import by_layer, score_forward
+from candor.engines.readings import by_layer, costs_in_parts, in_parts, score_forward
 from candor.engines.threads import trim_after_batch
 from candor.forward.batch import packed
 from candor.forward.capture import HiddenStateHooks, num_hidden_layers
+from candor.forward.company import Company
 from candor.forward.packed_attention import NAME
 from candor.forward.prefix import count_distinct
-from candor.item import BatchResult, Engine, Item, Score
+from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
-
-CHECK_TOLERANCE = 0.2
-"""Largest mean difference from the model's own forward, in standard deviations of its scores. In
-bfloat16, right layouts differ by 0.03 to 0.1; layouts that lose a prefix differ by 1 or more."""
 
 
 class PackedEngine(Engine):
@@ -36,7 +32,8 @@ class PackedEngine(Engine):
             implementation is replaced, so no other code can run the model afterwards.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
         device: the model's device.
-        prefix_cache: keeps contexts for later forwards. None computes every context again.
+        prefix_cache: keeps contexts for later forwards. None computes every context again; so does
+            a model whose rotary frequencies depend on a forward's longest text.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -52,19 +49,24 @@ class PackedEngine(Engine):
         device: str | torch.device,
         prefix_cache: PrefixCache | None = None,
     ) -> None:
+        self.company = Company(model)
         self._model = model
-        self._prefix_cache = prefix_cache
+        # Where rotary frequencies change with the longest text, cached keys are rotated for theirs.
+        self._prefix_cache = None if self.company.changes_model else prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
         self._hooks = HiddenStateHooks(model, self._layers)
         model.set_attn_implementation(NAME)
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
-        """Distinct tokens, as if no context were cached."""
-        return count_distinct(item.sort_key for item in items)
+        """Distinct tokens by part, as if no context were cached."""
+        return costs_in_parts(self.company, items, _distinct_tokens)
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """One forward. R is read at each item's last token, probes at its response tokens only."""
+        """R is read at each item's last token, probes at its response tokens only."""
+        return in_parts(self.company, items, self._score)
+
+    def _score(self, items: Sequence[Item]) -> BatchResult:
         cache = self._prefix_cache
         contexts = None if cache is None else cache.look_up(items)
         forward = packed(
@@ -76,7 +78,7 @@ class PackedEngine(Engine):
             contexts.to_keep if contexts else None,
             read_last_layer=num_hidden_layers(self._model) in self._layers,
         )
-        result = score_forward(self._model, self._hooks, self._layers, items, forward)
+        result = score_forward(self._model, self.company, self._hooks, self._layers, items, forward)
         if cache is not None and contexts is not None:
             cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":
@@ -89,48 +91,5 @@ class PackedEngine(Engine):
             self._prefix_cache.clear()
 
 
-def check_items(vocabulary: int) -> list[Item]:
-    """Random token ids with every case of a layout: a shared context, a context within another, a
-    sequence that is another's prefix, a duplicate, and sequences that share nothing."""
-    draw = random.Random(0)
-
-    def some(count: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(vocabulary) for _ in range(count))
-
-    context, turn, reply = some(40), some(24), some(12)
-    sequences = [context + some(n) for n in (9, 17, 30)]
-    sequences += [context + turn + some(n) for n in (8, 15)]
-    sequences += [context + turn + reply, context + turn, context + turn + reply]
-    sequences += [some(n) for n in (21, 50)]
-    return [Item(ids, len(ids) // 2, len(ids)) for ids in sequences]
-
-
-def why_unusable(
-    engine: Engine,
-    expected: Sequence[Score],
-    items: Sequence[Item],
-    tolerance: float = CHECK_TOLERANCE,
-) -> str | None:
-    """Compares the scores of `engine` with `expected`, the scores of the model's own forward.
-
-    Args:
-        tolerance: largest mean difference allowed, in standard deviations of the scores.
-
-    Returns:
-        None if they agree, else the reason why `engine` cannot be used.
-    """
-    try:
-        found = engine.score(items).scores
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".split("\n", 1)[0]
-    if not all(score.is_finite for score in expected):
-        return "the model's own scores are not finite"
-    own = [score.base_reward for score in expected]
-    gaps = [abs(a.base_reward - b) for a, b in zip(found, own, strict=True)]
-    spread = statistics.pstdev(own)
-    if not statistics.fmean(gaps) <= tolerance * spread:  # "not <=", so that NaN fails too
-        return (
-            f"its scores differ from the model's own forward by {statistics.fmean(gaps):.3g} on "
-            f"average; the standard deviation of the model's own scores is {spread:.3g}"
-        )
-    return None
+def _distinct_tokens(items: Iterable[Item]) -> Iterator[int]:
+    return count_distinct(item.sort_key for item in items)

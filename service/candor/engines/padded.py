@@ -1,9 +1,9 @@
-"""The padded engine: right-padded batches through the stock transformers forward, one forward per
-batch.
+"""The padded engine: right-padded batches through the stock transformers forward.
 
-It is correct for every architecture in `candor.forward.capture`, with any attention that the model
-was loaded with. It shares nothing between items, and pads them to the longest item. An item's end
-comes from its length; the engine never looks for a pad id.
+It serves every architecture that `candor.forward.head` knows, with any attention that the model was
+loaded with. It shares nothing between items, and pads them to the longest item; a model that gives
+padded items other numbers gets items of equal length, or one by one (`candor.forward.company`). An
+item's end comes from its length; the engine never looks for a pad id.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from candor.engines.readings import by_layer, score_forward
+from candor.engines.readings import by_layer, costs_in_parts, in_parts, score_forward
 from candor.engines.threads import trim_after_batch
 from candor.forward.batch import padded
 from candor.forward.capture import HiddenStateHooks
+from candor.forward.company import Company, Rule
 from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
 
@@ -28,6 +29,7 @@ class PaddedEngine(Engine):
         model: sequence classification with one label, in eval mode, on `device`.
         probes: names are distinct; layers index `hidden_states` (0 = embeddings).
         device: the model's device.
+        rule: which items may share a forward.
 
     Raises:
         ValueError: two probes share a name, or a probe's layer is not one of the model's.
@@ -36,28 +38,41 @@ class PaddedEngine(Engine):
     name = "padded"
 
     def __init__(
-        self, model: PreTrainedModel, probes: Sequence[Probe], *, device: str | torch.device
+        self,
+        model: PreTrainedModel,
+        probes: Sequence[Probe],
+        *,
+        device: str | torch.device,
+        rule: Rule = "any",
     ) -> None:
+        self.company = Company(model, rule)
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
         self._hooks = HiddenStateHooks(model, self._layers)
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
-        """Padded tokens: the number of items times the longest."""
-        longest = 0
-        for number, item in enumerate(items, start=1):
-            longest = max(longest, item.num_tokens)
-            yield number * longest
+        """Padded tokens: the number of items times the longest, by part."""
+        return costs_in_parts(self.company, items, _padded_tokens)
 
     def score(self, items: Sequence[Item]) -> BatchResult:
-        """One forward. R is read at each item's last token, probes at its response tokens only."""
+        """R is read at each item's last token, probes at its response tokens only."""
+        return in_parts(self.company, items, self._score)
+
+    def _score(self, items: Sequence[Item]) -> BatchResult:
         forward = padded(
             [item.token_ids for item in items],
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        result = score_forward(self._model, self._hooks, self._layers, items, forward)
+        result = score_forward(self._model, self.company, self._hooks, self._layers, items, forward)
         if self._device.type == "cpu":
             trim_after_batch(result.num_computed_tokens)
         return result
+
+
+def _padded_tokens(items: Iterable[Item]) -> Iterator[int]:
+    longest = 0
+    for number, item in enumerate(items, start=1):
+        longest = max(longest, item.num_tokens)
+        yield number * longest

@@ -1,19 +1,22 @@
 """One forward of the trunk -> R and every probe's `Reading`, by item.
 
 The packed and the padded engine share this module. They differ in how a batch is laid out for the
-trunk (`candor.forward.batch`).
+trunk (`candor.forward.batch`). Items that may not share a forward (`candor.forward.company`) are
+scored in several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from candor.forward.batch import Forward
 from candor.forward.capture import HiddenStateHooks, num_hidden_layers
-from candor.forward.head import decoder, head_logits
+from candor.forward.company import Company
+from candor.forward.head import head_logits
 from candor.item import BatchResult, Item, Reading, Score
 from candor.probes.probe import Probe
 
@@ -53,9 +56,46 @@ def by_layer(
     }
 
 
+def in_parts(
+    company: Company, items: Sequence[Item], score: Callable[[Sequence[Item]], BatchResult]
+) -> BatchResult:
+    """`score` of each part of the items that may share a forward, as one result."""
+    parts = company.parts([item.num_tokens for item in items])
+    if len(parts) == 1:
+        return score(items)
+    results = [score([items[number] for number in part]) for part in parts]
+    found = {
+        number: one
+        for part, result in zip(parts, results, strict=True)
+        for number, one in zip(part, result.scores, strict=True)
+    }
+    computed = sum(result.num_computed_tokens for result in results)
+    return BatchResult([found[number] for number in range(len(items))], computed)
+
+
+def costs_in_parts(
+    company: Company, items: Iterable[Item], costs: Callable[[Iterable[Item]], Iterator[int]]
+) -> Iterator[int]:
+    """`costs` of the parts together: over the first item, over the first two, and so on."""
+    if not company.is_divided:
+        yield from costs(items)
+        return
+    feeds: dict[object, tuple[deque[Item], Iterator[int]]] = {}
+    totals: dict[object, int] = {}
+    for number, item in enumerate(items):
+        key = number if company.rule == "none" else company.key(item.num_tokens)
+        if key not in feeds:
+            waiting: deque[Item] = deque()
+            feeds[key] = waiting, costs(iter(waiting.popleft, None))
+        feeds[key][0].append(item)
+        totals[key] = next(feeds[key][1])
+        yield sum(totals.values())
+
+
 @torch.inference_mode()
 def score_forward(
     model: nn.Module,
+    company: Company,
     hooks: HiddenStateHooks,
     layers: dict[int, LayerProbes],
     items: Sequence[Item],
@@ -76,9 +116,9 @@ def score_forward(
         return read
 
     with hooks.read({index: reader(index) for index in layers}):
-        output = decoder(model)(**forward.inputs)
+        hidden = company.run(forward.inputs)
     last, order = torch.unique(forward.last, return_inverse=True)
-    rewards = head_logits(model, output.last_hidden_state.flatten(0, 1)[last])[order].tolist()
+    rewards = head_logits(model, hidden.flatten(0, 1)[last])[order].tolist()
     scores = [
         Score(base_reward=reward, readings=reading)
         for reward, reading in zip(rewards, readings(items, layers, logits), strict=True)

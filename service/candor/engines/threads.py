@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from candor import logs
+from candor.forward.company import Company
 
 log = logs.get(__name__)
 
@@ -38,24 +39,11 @@ def choose_num_workers(requested: int | None, model: nn.Module, *, on_cpu: bool)
     """
     threads = torch.get_num_threads() if on_cpu else 1
     number = min(threads, MAX_DEFAULT_WORKERS) if requested is None else requested
-    if number > 1 and forward_changes_model(model):
+    if number > 1 and Company(model).changes_model:
         if requested is not None:
             log.warning("one_worker", reason="rotary positions of this model change in its forward")
         return 1
     return number
-
-
-def forward_changes_model(model: nn.Module) -> bool:
-    """Whether a forward writes to the model, so that two threads must not run it at once.
-
-    With dynamic or long rotary positions, transformers replaces the model's rotary frequencies by
-    the frequencies for the batch.
-    """
-    kinds: set[str] = set()
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)  # one for all layers, or a dict by layer type
-        kinds.update(kind.values() if isinstance(kind, dict) else [kind] if kind else [])
-    return any("dynamic" in kind or kind == "longrope" for kind in kinds)
 
 
 def threads_for(num_workers: int) -> Callable[[int], None]:

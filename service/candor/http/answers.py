@@ -38,6 +38,9 @@ class ServedModel(Wire):
     )
     template_date: str | None = Field(description="The date that the chat template writes.")
     engine: str
+    engine_reason: str = Field(
+        description="Why this engine runs, or why the model cannot be packed."
+    )
     formula: str
     combine: Combine
     dtype: str

@@ -37,6 +37,7 @@ MODELS = {
             "template": "ff5c61...",
             "template_date": None,
             "engine": "packed",
+            "engine_reason": "its scores equal the model's own forward of each text alone",
             "formula": "R - lambda*max(0, S - S_ref)",
             "combine": {"kind": "sum", "spread_weight": 1.0},
             "dtype": "bfloat16",

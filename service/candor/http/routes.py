@@ -148,6 +148,7 @@ def served_model(request: Request) -> ServedModel:
         template=model.template_sha256,
         template_date=None if model.template_date is None else model.template_date.isoformat(),
         engine=rewarder.engine_name,
+        engine_reason=rewarder.engine_reason,
         formula=rewarder.formula,
         combine=Combine(**asdict(rewarder.combination)),
         dtype=rewarder.dtype,

@@ -1,20 +1,28 @@
 """Checks a model folder's files before anything is loaded, and lists the tensors of its weights.
 
-A model folder comes from strangers: it may hold code, pickles, links and a half-written index. Each
-of these is refused here, and the message names the file. Only JSON and the headers of safetensors
-files are read. `candor model convert` is the only code that turns a pickle into safetensors.
+A model folder comes from strangers: it may hold code, pickles, links and a half-written index. What
+is dangerous, or would make the reward another one, is refused here, and the message names the file.
+Code that merely lies in the folder is harmless, since nothing here imports it. Only JSON and the
+headers of safetensors files are read. `candor model convert` is the only code that turns a pickle
+into safetensors.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from candor.models.causes import cause_of
+
+log = logging.getLogger(__name__)
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 WEIGHTS_FILE = "model.safetensors"
@@ -32,29 +40,45 @@ class ModelRefused(ValueError):
 def refuse_links_out(folder: Path) -> None:
     """Refuses a link that leaves a local folder: what it points to depends on the machine.
 
-    Snapshots in the hub's cache are links by design, so this check is only for folders given by
-    path.
+    A snapshot in the hub's cache (models--OWNER--NAME/snapshots/COMMIT) is links into the `blobs`
+    folder beside it by design; such links are allowed.
     """
     root = folder.resolve()
+    allowed = [root]
+    if snapshot_name(folder) is not None:
+        allowed.append(root.parent.parent / "blobs")
     for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if not path.is_symlink():
+            continue
+        target = path.resolve()
+        if not any(target.is_relative_to(one) for one in allowed):
             raise ModelRefused(f"{path.name} is a link that leaves the model folder; copy the file")
+        if not target.exists():
+            raise ModelRefused(
+                f"{path.name} is a link to a file that is missing: the download is incomplete"
+            )
+
+
+def snapshot_name(folder: Path) -> str | None:
+    """OWNER/NAME of a snapshot in the hub's cache; None for any other folder."""
+    snapshots = folder.resolve().parent
+    kind, _, name = snapshots.parent.name.partition("--")
+    if snapshots.name != "snapshots" or kind != "models" or not name:
+        return None
+    return name.replace("--", "/")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of config.json; refuses a folder with code, adapters, or pickles alone."""
+    """The contents of config.json; refuses a folder that needs code, with an adapter, or with
+    pickles alone."""
     raw = read_json(folder / "config.json")
     if raw is None:
         raise ModelRefused("no config.json: this is not a transformers model folder")
     for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in (read_json(folder / name) or {}):
-            raise ModelRefused(f"{name} has an auto_map: the model brings code, which is never run")
+        _refuse_needed_code(name, (read_json(folder / name) or {}).get("auto_map"))
     names = sorted(path.name for path in folder.rglob("*") if path.is_file())
-    if code := [name for name in names if name.endswith(".py")]:
-        raise ModelRefused(
-            f"the folder holds Python code ({code[0]}), which is never run: remove it"
-        )
-    if "adapter_config.json" in names:
+    # transformers loads an adapter that lies beside the weights by itself, on top of them.
+    if (folder / "adapter_config.json").is_file():
         raise ModelRefused(
             "the folder holds an adapter; merge it into its base model and save that"
         )
@@ -66,6 +90,35 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
         raise ModelRefused("the folder holds no safetensors weights")
     return raw
+
+
+def _refuse_needed_code(file: str, auto_map: Any) -> None:
+    """Refuses an auto_map that names a class which transformers does not have.
+
+    Fine-tunes of models that came to the hub before they came to transformers (Phi-3, for example)
+    keep an auto_map of their first days. Its classes are transformers' own by now, and these are
+    used. Any other class computes something that only the folder's code can say.
+    """
+    if auto_map is None:
+        return
+    if not isinstance(auto_map, dict):
+        raise ModelRefused(f"{file}: its auto_map is not a JSON object")
+    for value in auto_map.values():
+        for reference in value if isinstance(value, list | tuple) else [value]:
+            if reference is None:
+                continue
+            name = str(reference).rpartition(".")[2]
+            if not isinstance(getattr(transformers, name, None), type):
+                raise ModelRefused(
+                    f"{file} has an auto_map that names {name}, which transformers does not have: "
+                    "the model needs the code that it brings, which is never run"
+                )
+    log.warning(
+        "%s has an auto_map (%s): the code it names is not run, transformers' own classes of the "
+        "same names are used",
+        file,
+        ", ".join(sorted(map(str, auto_map))),
+    )
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -113,7 +166,7 @@ def read_tensors(folder: Path) -> Tensors:
                     files[name] = path
                     shapes[name] = tuple(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
-            reason = type(error).__name__
+            reason = cause_of(error, folder)
             raise ModelRefused(f"the weights do not load ({path.name}: {reason})") from error
     return Tensors(files, shapes)
 

@@ -2,23 +2,27 @@
 
 transformers builds the trunk from config.json. `candor.models.heads` finds the head in the weights;
 if it is missing the model is refused, because transformers would draw a random head and the server
-would serve it. Encoders are refused too: the reward is read at the last token, so the model must be
-a causal decoder. `candor.models.checkpoint` checks the folder's files.
+would serve it. Encoders and models of images or sound are refused by name: the reward is read at
+the last token, so the model must be a decoder of text. docs/models.md lists the architectures.
+`candor.models.checkpoint` checks the folder's files, `candor.models.causes` words what goes wrong.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 from huggingface_hub import snapshot_download
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -29,12 +33,14 @@ from transformers import (
 
 from candor.forward.capture import num_hidden_layers
 from candor.forward.precision import cpu_dtype
+from candor.models.causes import cause_of
 from candor.models.checkpoint import (
     ModelRefused,
     Tensors,
     read_config,
     read_tensors,
     refuse_links_out,
+    snapshot_name,
 )
 from candor.models.heads import NEVER_LOADED, SCORE_WEIGHT, find_head, head_names, load_head
 from candor.probes.identity import dated_sha256, template_sha256, weights_sha256
@@ -45,6 +51,9 @@ log = logging.getLogger(__name__)
 
 DType = Literal["float32", "bfloat16", "float16", "auto"]
 
+_WINDOWS = ("max_position_embeddings", "max_seq_len", "seq_length")
+"""Where architectures keep the most tokens of a text: most, MPT, some of BLOOM."""
+
 # Weights, configuration and tokeniser; never code and never pickles.
 _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
@@ -54,13 +63,15 @@ class RewardModel:
     """A loaded reward model: one label, eval mode, on `device`.
 
     Attributes:
-        id: the hub name, or the folder's last component (never a path).
+        id: the hub name, or the folder's last component (never a path); for a snapshot of the hub's
+            cache, the hub name that it was downloaded under.
         weights_sha256: hash of all safetensors files; a probe's card has the same.
         template_sha256: hash of the chat template; without a template, of the empty text. If the
             template writes the date, that date is in the hash.
         template_date: the date that the template is told; None if it asks for none.
-        max_length: the window in tokens: `max_position_embeddings` of config.json, or its
-            `candor_max_length` where the reward model was trained on shorter texts.
+        max_length: the window in tokens: `max_position_embeddings` of config.json (or what its
+            architecture has in place of it), or its `candor_max_length` where the reward model was
+            trained on shorter texts.
         dtype, device: for example `bfloat16` and `cuda`.
         ending: `candor_ending` of config.json; it says at which token R is read.
         folder: the folder of the model's files.
@@ -132,18 +143,18 @@ def load_reward_model(
     raw = read_config(folder)
     config = _load_config(folder)
     ending = _ending(raw)
+    _refuse_other_architectures(config)
     where = _pick_device(device)
     max_length = _max_length(raw, config.get_text_config())
     tokenizer = _load_tokenizer(folder)
     picked = _pick_dtype(dtype, where, config)
     if trunk:
-        model = _load_weights(folder, raw, config, picked)
-        cast(torch.nn.Module, model).to(where)
+        model = _on_device(_load_weights(folder, raw, config, picked), where)
     else:
         model = _load_head_only(folder, raw, config)
     text_config = config.get_text_config()
     return RewardModel(
-        id=folder.resolve().name if is_local else name_or_path,
+        id=(snapshot_name(folder) or folder.resolve().name) if is_local else name_or_path,
         model=model,
         tokenizer=tokenizer,
         weights_sha256=weights_sha256(folder),
@@ -178,7 +189,7 @@ def _download(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
     except Exception as error:
         raise ModelRefused(
-            f"{name!r} is not a folder and cannot be fetched from the hub ({type(error).__name__})"
+            f"{name!r} is not a folder and cannot be fetched from the hub: {cause_of(error)}"
         ) from error
 
 
@@ -187,7 +198,7 @@ def _load_config(folder: Path) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ModelRefused(
-            f"transformers cannot read config.json ({type(error).__name__})"
+            f"transformers cannot read config.json: {cause_of(error, folder)}"
         ) from error
     return cast(PretrainedConfig, config)
 
@@ -199,13 +210,53 @@ def _ending(raw: Mapping[str, Any]) -> Ending:
     return cast(Ending, ending)
 
 
+def _refuse_other_architectures(config: PretrainedConfig) -> None:
+    """Refuses by name, before any weight is read, a model that is not a decoder of text with a
+    reward head that Candor reads as transformers does."""
+    kind = config.model_type
+    where = "docs/models.md lists the architectures that are served"
+    if config.get_text_config() is not config:
+        raise ModelRefused(
+            f"{kind} is made of several models (images, sound or an encoder beside the text), and "
+            f"only text decoders are served: save the text model and its head alone ({where})"
+        )
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelRefused(
+            f"transformers has no {kind} with a reward head (no class for sequence classification; "
+            f"{where})"
+        )
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=False
+            )
+    except Exception as error:
+        raise ModelRefused(
+            f"transformers cannot build a {kind} from config.json: {cause_of(error)}"
+        ) from error
+    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
+        raise ModelRefused(
+            f"{type(model).__name__} ({kind}) is not a causal decoder with a one-label head on its "
+            f"last token: it is an encoder, or has more than the head on its trunk ({where})"
+        )
+    try:
+        num_hidden_layers(model)
+    except ValueError as error:
+        raise ModelRefused(f"{error} ({where})") from error
+
+
 def _max_length(raw: Mapping[str, Any], text_config: PretrainedConfig) -> int:
-    window = getattr(text_config, "max_position_embeddings", None)
-    if not isinstance(window, int) or window < 1:
-        raise ModelRefused("config.json gives no max_position_embeddings: the window is unknown")
+    windows = (getattr(text_config, name, None) for name in _WINDOWS)
+    window = next((n for n in windows if isinstance(n, int) and n > 0), None)
     length = raw.get("candor_max_length", window)
-    if not isinstance(length, int) or not 1 <= length <= window:
-        raise ModelRefused(f"candor_max_length in config.json must be a number from 1 to {window}")
+    if length is None:
+        raise ModelRefused(
+            "config.json gives no max_position_embeddings: the window is unknown; add "
+            "candor_max_length, the most tokens of a text"
+        )
+    if not isinstance(length, int) or not 1 <= length <= (window or length):
+        end = f"1 to {window}" if window else "1"
+        raise ModelRefused(f"candor_max_length in config.json must be a number from {end}")
     return length
 
 
@@ -213,14 +264,47 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise ModelRefused(f"the tokeniser does not load ({type(error).__name__})") from error
+        reason = cause_of(error, folder)
+        raise ModelRefused(
+            f"the tokeniser does not load: {_missing_package(folder) or reason}"
+        ) from error
     if not tokenizer.is_fast:
-        raise ModelRefused("the tokeniser is not a fast one: response tokens cannot be located")
+        raise ModelRefused(
+            "the tokeniser is not a fast one: response tokens cannot be located; save it with "
+            "tokenizer.json"
+        )
     if not isinstance(tokenizer.chat_template, str | None):
         raise ModelRefused(
             "the tokeniser has several chat templates; keep the one the model was trained with"
         )
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _missing_package(folder: Path) -> str | None:
+    """What to install for a tokeniser that is saved in a form of its own only; None if nothing."""
+    path = folder / "tokenizer.model"
+    if (folder / "tokenizer.json").is_file() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        line = file.readline(1000)
+    kind, packages = "SentencePiece", ["sentencepiece", "protobuf"]
+    if re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\s*", line):
+        kind, packages = "tiktoken", ["tiktoken"]
+    modules = {"protobuf": "google.protobuf"}
+    missing = [one for one in packages if not _is_installed(modules.get(one, one))]
+    if not missing:
+        return None
+    return (
+        f"it is saved in {kind}'s form alone (tokenizer.model), and {' and '.join(missing)} is not "
+        f"installed: pip install {' '.join(missing)}, or save it with tokenizer.json"
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False
 
 
 def _load_weights(
@@ -231,34 +315,37 @@ def _load_weights(
     head = find_head(tensors, raw)
     text_config = config.get_text_config()
     config.num_labels = 1  # a base model's configuration says otherwise
-    # transformers' sdpa, its default, silently ignores attention soft-capping (Gemma 2).
-    softcap = getattr(text_config, "attn_logit_softcapping", None)
+    # transformers' sdpa, its default, silently ignores attention soft-capping (Gemma 2), and gives
+    # other numbers with linear biases (Falcon).
+    unlike_sdpa = ("attn_logit_softcapping", "alibi")
+    eager = any(getattr(text_config, name, None) for name in unlike_sdpa)
     try:
         with _no_load_report():
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation="eager" if softcap else None,
+                attn_implementation="eager" if eager else None,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
     except Exception as error:
-        raise ModelRefused(f"the weights do not load ({type(error).__name__})") from error
+        raise ModelRefused(f"the weights do not load: {cause_of(error, folder)}") from error
     if missing := sorted(set(found["missing_keys"]) - {SCORE_WEIGHT}):
         raise ModelRefused(f"the weights lack {missing[0]}; is this a trained reward model?")
     if mismatched := sorted(str(key) for key in found["mismatched_keys"]):
         raise ModelRefused(f"the weights do not fit config.json: {mismatched[0]}")
     _refuse_unread(found["unexpected_keys"], head, tensors)
-    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
-        raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
-    try:
-        num_hidden_layers(model)
-    except ValueError as error:
-        raise ModelRefused(str(error)) from error
     model.score = load_head(head, tensors, raw, text_config.hidden_size)
     return cast(PreTrainedModel, model)
+
+
+def _on_device(model: PreTrainedModel, where: str) -> PreTrainedModel:
+    try:
+        return cast(PreTrainedModel, cast(torch.nn.Module, model).to(where))
+    except Exception as error:
+        raise ModelRefused(f"the model cannot be moved to {where}: {cause_of(error)}") from error
 
 
 def _load_head_only(
@@ -272,8 +359,6 @@ def _load_head_only(
         model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
             config, trust_remote_code=False
         )
-    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
-        raise ModelRefused(f"{type(model).__name__} is not a causal decoder with a one-label head")
     model.score = load_head(head, tensors, raw, config.get_text_config().hidden_size)
     return cast(PreTrainedModel, model)
 

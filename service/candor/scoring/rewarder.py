@@ -82,6 +82,11 @@ class Rewarder:
         return self._engine.name
 
     @property
+    def engine_reason(self) -> str:
+        """Why this engine runs."""
+        return self._engine.reason
+
+    @property
     def dtype(self) -> str:
         """`float32`, `bfloat16` or `float16`."""
         return self.model.dtype

@@ -17,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     ProcessCollector,
     generate_latest,
 )
@@ -110,6 +111,13 @@ class Metrics(Observer):
             "candor_gone_items", "Items dropped unscored because their caller left", registry=reg
         )
         self._begin_at_zero()
+
+    def on_engine(self, name: str, reason: str) -> None:
+        """Shows the engine that runs, and why; there is no such metric before."""
+        words = "The engine that runs, and why it was chosen"
+        Info("candor_engine", words, registry=self.registry).info(
+            {"engine": name, "reason": reason}
+        )
 
     def _begin_at_zero(self) -> None:
         """Gives every type of error a sample from the start. For Prometheus, a counter that appears

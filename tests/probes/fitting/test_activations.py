@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from candor.forward.company import Company
 from candor.forward.packed_attention import NAME
 from candor.probes.fitting.activations import (
     TokenActivations,
@@ -19,7 +21,8 @@ from candor.probes.fitting.activations import (
     read_tokens,
 )
 from candor.probes.probe import Pooling, Probe
-from tests.probes.fitting.passes import SEQUENCES, by_hand, collect
+from tests.architectures import LONGROPE
+from tests.probes.fitting.passes import SEQUENCES, Sequence, by_hand, collect
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen3
 
 POOLINGS: list[Pooling] = ["mean", "max", "last", "topk"]
@@ -231,3 +234,27 @@ def test_a_packed_pass_gives_the_padded_numbers_and_computes_a_shared_context_on
         torch.testing.assert_close(one.tokens, other.tokens, atol=1e-4, rtol=1e-4)
     assert len(widths) > 1  # a context is computed again in another batch, never twice in one
     assert sum(widths) < 0.7 * sum(len(ids) for ids, _, _ in sequences)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_texts_on_both_sides_of_a_rotary_boundary_are_read_as_alone(packed: bool) -> None:
+    """LongRoPE: a pass that put short and long texts into one forward would read the short ones
+    with the long ones' frequencies, as the control does."""
+    texts: list[Sequence] = [
+        (list(np.random.default_rng(n).integers(2, 300, size=length)), length // 2, length - 1)
+        for n, length in enumerate([20, 90, 64, 65, 30, 120])
+    ]
+    new = tiny_llama(rope_parameters=dict(LONGROPE))
+    expected = [by_hand(copy.deepcopy(new), text) for text in texts]
+    model = tiny_llama(rope_parameters=dict(LONGROPE))
+    if packed:
+        model.set_attn_implementation(NAME)
+    company = Company(model)
+    found, rewards = collect(model, texts, [1, 2], packed=packed, company=company)
+    for number, (hidden, reward) in enumerate(expected):
+        assert rewards[number] == pytest.approx(reward, abs=1e-4)
+        for layer in (1, 2):
+            assert torch.allclose(found[layer, number], hidden[layer], atol=1e-4)
+    company._sides.clear()  # control
+    _, mixed = collect(model, texts, [1], packed=packed, company=company)
+    assert abs(mixed[0] - expected[0][1]) > 0.01

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from candor.engines import choose as engines
 from candor.engines import packed
+from candor.engines.check import check_items
 from candor.engines.choose import build_engine
-from candor.engines.packed import check_items
 from candor.engines.padded import PaddedEngine
 from candor.engines.prefix_cache import PrefixCache
 from candor.forward import blocks
@@ -45,6 +45,9 @@ def test_a_model_that_cannot_be_packed_is_served_padded_with_its_own_attention(
     monkeypatch.setattr(packed, "NAME", "sdpa")
     engine = build_engine("packed", model, [], device="cpu")
     assert engine.name == "padded"
+    assert engine.reason.startswith(
+        "cannot be packed: its scores differ from the model's own forward"
+    )
     assert model.config._attn_implementation == "sdpa"
     assert [s.base_reward for s in engine.score(items).scores] == before
 
@@ -106,6 +109,11 @@ def test_the_path_of_the_attention_is_logged(monkeypatch: pytest.MonkeyPatch) ->
         def info(self, event: str, **fields: object) -> None:
             told.append({"event": event, **fields})
 
+        def warning(self, event: str, **fields: object) -> None:
+            assert (
+                event == "eager_attention"
+            )  # of the last model, which is not loaded by the server
+
     monkeypatch.setattr(engines, "log", Log())
     for path in PATHS:
         with computed_by(path):
@@ -129,3 +137,26 @@ def test_blocks_that_give_other_scores_are_given_back(monkeypatch: pytest.Monkey
     assert engine.name == "packed"
     assert [s.base_reward for s in engine.score(items).scores] == pytest.approx(before, abs=1e-4)
     assert all("forward" not in vars(block) for block in decoder_blocks(model))
+
+
+def test_the_reason_says_why_an_engine_runs() -> None:
+    packed_engine = build_engine("packed", tiny_llama(), [], device="cpu")
+    assert packed_engine.reason == "its scores equal the model's own forward of each text alone"
+    assert build_engine("padded", tiny_llama(), [], device="cpu").reason == "asked for"
+
+
+def test_a_faster_attention_that_leaves_something_out_is_not_used() -> None:
+    """transformers' sdpa drops Gemma 2's soft-cap; the loader knows, and the check finds it."""
+    model = tiny_gemma2(attn_logit_softcapping=0.05)
+    assert model.config._attn_implementation == "sdpa"
+    engine = build_engine("padded", model, [], device="cpu")
+    assert model.config._attn_implementation == "eager"
+    items = make_items()
+    plain = tiny_gemma2(attn_logit_softcapping=0.05)
+    plain.set_attn_implementation("eager")
+    own = PaddedEngine(plain, [], device="cpu").score(items).scores
+    found = [score.base_reward for score in engine.score(items).scores]
+    assert found == pytest.approx([score.base_reward for score in own], abs=1e-5)
+    other = tiny_llama()  # control
+    build_engine("padded", other, [], device="cpu")
+    assert other.config._attn_implementation == "sdpa"

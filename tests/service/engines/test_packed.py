@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from candor.engines.check import check_items
 from candor.engines.choose import build_engine
-from candor.engines.packed import PackedEngine, check_items, why_unusable
+from candor.engines.packed import PackedEngine
 from candor.engines.padded import PaddedEngine
-from candor.forward import batch as forward
 from candor.forward import blocks
-from candor.forward.prefix import MIN_SAVED, Layout, Segment, lay_out
+from candor.forward.prefix import MIN_SAVED
 from candor.item import Score
 from tests.forward.kernels import PATHS, computed_by
 from tests.service.engines.material import (
@@ -115,46 +115,6 @@ def test_in_bfloat16_packing_is_no_less_exact_than_padding(path: str) -> None:
     assert 0 < packed_error <= 1.1 * padded_error
 
 
-def test_the_self_check_passes_a_right_engine_and_names_a_wrong_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    padded, packed_engine = engines(tiny_llama())
-    items = check_items(320)
-    expected = padded.score(items).scores
-    assert why_unusable(packed_engine, expected, items) is None
-
-    def forgetful(
-        sequences: Sequence[Sequence[int]], keys: Sequence[bytes], known: object
-    ) -> Layout:
-        """The effect of stock attention on a packed batch: a response that has lost its context."""
-        right = lay_out(sequences, keys)
-        cut = [Segment(s.start, s.end, s.depth, ()) for s in right.segments]
-        return Layout(right.token_ids, right.positions, tuple(cut), right.paths)
-
-    monkeypatch.setattr(forward, "lay_out", forgetful)
-    reason = why_unusable(packed_engine, expected, items)
-    assert reason is not None
-    assert "differ from the model's own forward" in reason
-
-
-def test_the_self_check_names_what_the_engine_raises() -> None:
-    padded, packed_engine = engines(tiny_llama())
-    items = check_items(10**6)  # ids outside the vocabulary
-    expected = padded.score(check_items(320)).scores
-    reason = why_unusable(packed_engine, expected, items)
-    assert reason is not None
-    assert reason.startswith("IndexError")
-
-
-def test_control_stock_attention_on_a_packed_batch_is_silently_wrong() -> None:
-    padded, packed_engine = engines(tiny_llama())
-    items = check_items(320)
-    packed_engine._model.set_attn_implementation("sdpa")
-    reason = why_unusable(packed_engine, padded.score(items).scores, items)
-    assert reason is not None
-    assert "differ from the model's own forward" in reason
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", FAMILIES)
@@ -185,14 +145,6 @@ def test_equal_responses_are_read_once() -> None:
     scores = packed_engine.score([item] * 50).scores
     assert set(seen) == {item.response_end - item.response_start}
     assert_equal(scores, [scores[0]] * 50, TOLERANCE)
-
-
-def test_a_model_whose_own_scores_are_not_finite_is_told_so_and_does_not_crash_the_check() -> None:
-    padded, packed_engine = engines(tiny_llama())
-    items = check_items(320)
-    expected = [*padded.score(items).scores]
-    expected[0] = Score(base_reward=float("nan"))
-    assert why_unusable(packed_engine, expected, items) == "the model's own scores are not finite"
 
 
 @pytest.mark.parametrize("engine", engines(tiny_llama()), ids=lambda engine: engine.name)

@@ -14,9 +14,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from candor.engines.packed import PackedEngine
 from candor.engines.padded import PaddedEngine
 from candor.item import Item
 from candor.probes.probe import Probe
+from tests.architectures import LONGROPE
 from tests.service.engines.material import FAMILIES, PAD, make_items, make_probes
 from tests.tiny import tiny_llama, tiny_qwen2
 
@@ -122,6 +124,21 @@ def test_cost_and_computed_tokens_are_the_padded_ones() -> None:
     items = make_items(lengths=(3, 9, 5))
     assert [*engine.costs(items)][-1] == 27
     assert engine.score(items).num_computed_tokens == 27
+
+
+def test_cost_is_that_of_the_parts_that_are_computed_apart() -> None:
+    """Texts on both sides of LongRoPE's boundary; texts that must have one length; each alone."""
+    rope = tiny_llama(rope_parameters=dict(LONGROPE))
+    items = make_items(lengths=(3, 70, 5, 90, 5))
+    for engine, costs in (
+        (PaddedEngine(rope, [], device="cpu"), [3, 73, 80, 190, 195]),
+        (PaddedEngine(tiny_llama(), [], device="cpu", rule="equal"), [3, 73, 78, 168, 173]),
+        (PaddedEngine(tiny_llama(), [], device="cpu", rule="none"), [3, 73, 78, 168, 173]),
+    ):
+        assert [*engine.costs(items)] == costs
+        assert engine.score(items).num_computed_tokens == costs[-1]
+    packed_rope = PackedEngine(tiny_llama(rope_parameters=dict(LONGROPE)), [], device="cpu")
+    assert [*packed_rope.costs(items)][-1] == packed_rope.score(items).num_computed_tokens
 
 
 def test_a_model_in_bfloat16_is_read_in_float32() -> None:

@@ -112,6 +112,9 @@ def test_models_and_probes_say_what_decides_the_scores(url: str) -> None:
     (model,) = httpx2.get(f"{url}/v1/models").json()["data"]
     assert (model["id"], model["object"], model["dtype"]) == ("tiny", "model", "float32")
     assert (model["max_length"], model["formula"]) == (256, "R - lambda*clip(S)")
+    reason = "its scores equal the model's own forward of each text alone"
+    assert (model["engine"], model["engine_reason"]) == ("packed", reason)
+    assert metric(url, f'candor_engine_info{{engine="packed",reason="{reason}"}}') == 1
     probes = httpx2.get(f"{url}/v1/probes").json()["probes"]
     assert {probe["name"]: probe["lambda"] for probe in probes} == {
         "sycophancy": LAMBDA,

@@ -16,9 +16,10 @@ import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
+    Gemma3Config,
     LlamaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTForSequenceClassification,
 )
 
 import candor.models.checkpoint
@@ -153,6 +154,99 @@ def test_links_inside_a_folder_are_allowed(folder: Path) -> None:
     assert load(folder).num_layers == 2
 
 
+def as_snapshot(folder: Path, cache: Path) -> Path:
+    """The folder as the hub's cache holds it: files named by their hashes, and links to them."""
+    repository = cache / "models--someone--a-reward--model"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    (repository / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        blob = repository / "blobs" / f"{number:040x}"
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
+    return snapshot
+
+
+def test_a_snapshot_of_the_hubs_cache_loads_by_its_path(good: Path, tmp_path: Path) -> None:
+    snapshot = as_snapshot(good, tmp_path)
+    loaded = load(snapshot)
+    assert loaded.id == "someone/a-reward/model"
+    assert loaded.weights_sha256 == weights_sha256(good)
+    link = tmp_path / "rm"
+    link.symlink_to(snapshot)
+    assert load(link).weights_sha256 == weights_sha256(good)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("elsewhere.json", "is a link that leaves"),
+        ("models--someone--a-reward--model/refs/main", "is a link that leaves"),
+        ("models--other--model/blobs/abc", "is a link that leaves"),
+        ("models--someone--a-reward--model/blobs/none", "a link to a file that is missing"),
+    ],
+)
+def test_a_snapshot_whose_links_go_elsewhere_is_refused(
+    good: Path, tmp_path: Path, target: str, reason: str
+) -> None:
+    snapshot = as_snapshot(good, tmp_path)
+    if not target.endswith("none"):
+        (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / target).write_text("{}")
+    (snapshot / "extra.json").symlink_to(tmp_path / target)
+    with pytest.raises(ModelRefused, match=reason):
+        load(snapshot)
+
+
+def test_links_into_a_folder_of_blobs_that_is_no_cache_are_refused(
+    good: Path, tmp_path: Path
+) -> None:
+    snapshot = as_snapshot(good, tmp_path)
+    renamed = snapshot.parent.rename(snapshot.parent.parent / "shots")
+    with pytest.raises(ModelRefused, match="is a link that leaves"):
+        load(renamed / snapshot.name)
+
+
+def test_code_that_a_model_brings_and_does_not_need_is_not_run(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in fine-tunes of models that came to the hub before they came to transformers."""
+    marker = folder.parent / "ran"
+    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nclass LlamaConfig: pass\n"
+    for name in ("configuration_llama.py", "modeling_llama.py", "tokenization_llama.py"):
+        (folder / name).write_text(code)
+    edit(
+        folder / "config.json",
+        auto_map={
+            "AutoConfig": "configuration_llama.LlamaConfig",
+            "AutoModelForCausalLM": "someone/llama--modeling_llama.LlamaForCausalLM",
+            "AutoModelForSequenceClassification": "modeling_llama.LlamaForSequenceClassification",
+        },
+    )
+    edit(
+        folder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": [None, "tokenization_llama.PreTrainedTokenizerFast"]},
+    )
+    loaded = load(folder)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(input_ids=ids).logits, tiny_llama()(input_ids=ids).logits)
+    assert not marker.exists()
+    assert "config.json has an auto_map" in caplog.text
+    assert "is not run" in caplog.text
+
+
+def test_an_adapter_in_a_subfolder_is_not_loaded_and_not_refused(folder: Path) -> None:
+    (folder / "checkpoint-10").mkdir()
+    (folder / "checkpoint-10" / "adapter_config.json").write_text("{}")
+    assert load(folder).num_layers == 2
+
+
+def test_the_window_of_an_architecture_without_positions_is_given(folder: Path) -> None:
+    edit(folder / "config.json", max_position_embeddings=0, candor_max_length=77)
+    assert load(folder).max_length == 77
+
+
 def test_sharded_weights_load(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path / "rm", max_shard_size="40KB")
     tiny_tokenizer().save_pretrained(tmp_path / "rm")
@@ -204,8 +298,23 @@ def encoder(folder: Path) -> None:
 
 
 def other_layout(folder: Path) -> None:
-    config = GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, num_labels=1)
-    GPT2ForSequenceClassification(config).save_pretrained(folder)
+    config = OpenAIGPTConfig(vocab_size=320, n_embd=32, n_layer=1, n_head=2, num_labels=1)
+    OpenAIGPTForSequenceClassification(config).save_pretrained(folder)
+
+
+def several_models(folder: Path) -> None:
+    Gemma3Config().save_pretrained(folder)
+
+
+def sentencepiece_alone(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    edit(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15")
+
+
+def tiktoken_alone(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
 
 
 def index_that_points_outside(folder: Path) -> None:
@@ -231,13 +340,30 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "remote code in the model": (
         lambda f: edit(f / "config.json", auto_map={"AutoConfig": "evil.C"}),
-        "config.json has an auto_map",
+        "config.json has an auto_map that names C, which transformers does not have",
+    ),
+    "remote code for a known model type": (
+        lambda f: edit(
+            f / "config.json",
+            auto_map={
+                "AutoConfig": "configuration_llama.LlamaConfig",
+                "AutoModelForSequenceClassification": "modeling_rm.LlamaGatedReward",
+            },
+        ),
+        "names LlamaGatedReward",
+    ),
+    "remote code from another repository": (
+        lambda f: edit(f / "config.json", auto_map={"AutoModel": "someone/code--evil.Model"}),
+        "names Model",
+    ),
+    "auto_map not an object": (
+        lambda f: edit(f / "config.json", auto_map=["evil.C"]),
+        "auto_map is not a JSON object",
     ),
     "remote code in the tokeniser": (
         lambda f: edit(f / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}),
         "tokenizer_config.json has an auto_map",
     ),
-    "Python file": (lambda f: (f / "modeling_evil.py").write_text("boom"), "modeling_evil.py"),
     "adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter"),
     "two labels": (
         lambda f: edit(f / "config.json", id2label={"0": "bad", "1": "good"}, label2id=None),
@@ -255,19 +381,38 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "NaN in the head": (nan_head, "not finite"),
     "weights of another shape": (half_a_head, "do(es)? not (fit|load)"),
     "layout unknown to the probes": (other_layout, "laid out in a way Candor does not know"),
+    "several models in one": (several_models, "made of several models"),
+    "no class with a reward head": (
+        lambda f: edit(f / "config.json", model_type="cohere"),
+        "transformers has no cohere with a reward head",
+    ),
+    "a file of the snapshot is missing": (
+        lambda f: (f / "extra.json").symlink_to(f / "blobs" / "abc"),
+        "a link to a file that is missing",
+    ),
+    "SentencePiece alone": (sentencepiece_alone, "pip install sentencepiece"),
+    "tiktoken alone": (tiktoken_alone, "pip install tiktoken"),
     "index out of the folder": (index_that_points_outside, "index names ../elsewhere"),
-    "encoder": (encoder, "and a causal decoder"),
+    "encoder": (encoder, r"BertForSequenceClassification \(bert\) is not a causal decoder"),
     "no window": (
         lambda f: edit(f / "config.json", max_position_embeddings=0),
-        "max_position_embeddings",
+        "max_position_embeddings.*add candor_max_length",
     ),
     "unknown ending": (lambda f: edit(f / "config.json", candor_ending="x"), "candor_ending"),
     "no tokeniser": (lambda f: (f / "tokenizer.json").unlink(), "tokeniser"),
+    "tokeniser not JSON": (
+        lambda f: (f / "tokenizer.json").write_text("{"),
+        "tokeniser does not load: .*JSONDecodeError: Expecting property name",
+    ),
     "weights cut off": (
         lambda f: (f / "model.safetensors").write_bytes(
             (f / "model.safetensors").read_bytes()[:5000]
         ),
-        "weights do not load",
+        "weights do not load .*SafetensorError: .*download or save it again",
+    ),
+    "impossible sizes": (
+        lambda f: edit(f / "config.json", num_attention_heads=0),
+        "(cannot build a llama|cannot read).*: [A-Z][A-Za-z]+: ?.+",
     ),
 }
 

@@ -33,6 +33,7 @@ from transformers import (
 from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
+from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import NEVER_LOADED, find_head
 from candor.probes.identity import template_sha256, weights_sha256
@@ -41,7 +42,7 @@ from candor.text.render import Ending
 TEMPLATES = Path(__file__).parent / "templates"
 
 EMBEDDINGS = "embed_tokens.weight"
-"""Every trunk that Candor serves has this tensor; the text before it is the trunk's prefix."""
+"""Every trunk that is converted has this tensor; the text before it is the trunk's prefix."""
 
 BUFFERS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 """transformers computes them from the configuration since 2023; older checkpoints store them."""
@@ -137,7 +138,9 @@ def unpickled(path: Path) -> dict[str, Tensor]:
         )
     except Exception as error:  # a broken or hostile file can raise anything
         raise ModelRefused(
-            f"{path.name} is not a plain torch checkpoint ({type(error).__name__})"
+            f"{path.name} is not a plain torch checkpoint ({type(error).__name__}): only a table of "
+            "tensors is read, and code in a pickle is never run; if the download was cut off, "
+            "download it again"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
         raise ModelRefused(f"{path.name} holds more than a table of tensors by name")
@@ -242,8 +245,8 @@ def load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBas
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ModelRefused(
-            f"the tokeniser in {folder} does not load ({type(error).__name__}); --base may name a "
-            "folder that has it"
+            f"the tokeniser in {folder} does not load: {cause_of(error)}; --base may name a folder "
+            "that has it"
         ) from error
     if not tokenizer.is_fast:
         raise ModelRefused(f"the tokeniser in {folder} has no fast form (tokenizer.json)")

@@ -178,9 +178,10 @@ def read_layers(
     key = activations_key(
         sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
     )
-    packed = False
+    packed, company = False, None
     if missing_layers(cache / key, layers):
-        packed = build_engine("packed", rm.model, [], device=rm.device).name == "packed"
+        engine = build_engine("packed", rm.model, [], device=rm.device)
+        packed, company = engine.name == "packed", engine.company
     with tqdm(total=len(sequences), desc="activations", unit="response") as bar:
         return read_tokens(
             rm.model,
@@ -188,6 +189,7 @@ def read_layers(
             layers,
             cache / key,
             packed=packed,
+            company=company,
             names=rows.places,
             progress=bar.update,
         )

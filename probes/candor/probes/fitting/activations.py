@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from candor.forward.company import Company
 from candor.forward.head import decoder
 from candor.probes.fitting.collect import Floats, Progress, Sequences, read_responses
 from candor.probes.probe import TOPK_SHARE, Pooling
@@ -147,6 +148,7 @@ def read_tokens(
     folder: Path,
     *,
     packed: bool = False,
+    company: Company | None = None,
     batch_tokens: int = 4096,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -157,7 +159,7 @@ def read_tokens(
     file under that name.
 
     Args:
-        model, sequences, packed, batch_tokens, names, progress: as `read_responses`.
+        model, sequences, packed, company, batch_tokens, names, progress: as `read_responses`.
         layers: indices into hidden_states.
 
     Raises:
@@ -165,8 +167,8 @@ def read_tokens(
             weights.
         OSError: there is not enough room on the disk, or the folder cannot be written.
     """
-    embedding = decoder(model).embed_tokens
-    assert isinstance(embedding, nn.Embedding)
+    head = model.score
+    assert isinstance(head, nn.Linear)
     wanted = tuple(sorted(set(layers)))
     missing = missing_layers(folder, wanted)
     rewards_file = _rewards_file(folder)
@@ -174,8 +176,8 @@ def read_tokens(
         folder,
         wanted,
         np.cumsum([0, *(end - start for _, start, end in sequences)], dtype=np.int64),
-        embedding.embedding_dim,
-        embedding.weight.dtype,
+        head.in_features,
+        next(decoder(model).parameters()).dtype,
         np.load(rewards_file) if rewards_file.is_file() else np.empty(0, dtype=np.float32),
     )
     if missing or not len(found.rewards):
@@ -184,6 +186,7 @@ def read_tokens(
         read_pass = partial(
             read_responses,
             packed=packed,
+            company=company,
             batch_tokens=batch_tokens,
             names=names,
             progress=progress,

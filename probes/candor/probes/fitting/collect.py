@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from candor.forward import batch as forward
 from candor.forward.batch import Forward
 from candor.forward.capture import Reader, read_hidden_states
-from candor.forward.head import decoder, head_logits
+from candor.forward.company import Company
+from candor.forward.head import head_logits
 from candor.forward.prefix import common
 
 Sequences = Sequence[tuple[Sequence[int], int, int]]
@@ -39,6 +40,7 @@ def read_responses(
     keep: Keep,
     *,
     packed: bool = False,
+    company: Company | None = None,
     batch_tokens: int = 4096,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -51,6 +53,7 @@ def read_responses(
         keep: called inside the forward, once per batch and layer.
         packed: the model runs `candor.forward.packed_attention`; a prefix that sequences share is
             computed once per batch. Otherwise batches hold sequences of similar length, padded.
+        company: which sequences may share a batch; None: `Company(model)`.
         batch_tokens: most tokens per forward; a longer sequence is a batch of its own.
         names: names of the sequences for error messages, for example file:line.
         progress: called after each batch with the batch's number of sequences.
@@ -66,14 +69,15 @@ def read_responses(
     named = names or [f"sequence {index}" for index in range(len(sequences))]
     rewards = np.empty(len(sequences), dtype=np.float32)
     _check_spans(sequences, named)
-    for batch in (_by_prefix if packed else _by_length)(sequences, batch_tokens):
+    company = company or Company(model)
+    for batch in _batches(sequences, company, batch_tokens, packed=packed):
         ids = [sequences[index][0] for index in batch]
         spans = [sequences[index][1:] for index in batch]
         run = (forward.packed if packed else forward.padded)(ids, spans, device)
         readers = {layer: _reader(layer, batch, spans, run, keep, named) for layer in layers}
         with read_hidden_states(model, readers):
-            output = decoder(model)(**run.inputs)
-        found = head_logits(model, output.last_hidden_state.flatten(0, 1)[run.last])
+            hidden = company.run(run.inputs)
+        found = head_logits(model, hidden.flatten(0, 1)[run.last])
         _refuse_non_finite("the base reward", found[:, None], [1] * len(batch), batch, named)
         rewards[batch] = found.cpu().numpy()
         if progress is not None:
@@ -111,9 +115,20 @@ def _check_spans(sequences: Sequences, named: Sequence[str]) -> None:
             )
 
 
-def _by_length(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
-    """Batches of indices, longest sequences first: too little memory shows in the first batch."""
-    by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index][0]))
+def _batches(
+    sequences: Sequences, company: Company, batch_tokens: int, *, packed: bool
+) -> Iterator[list[int]]:
+    """Batches of indices, each of sequences that may share a forward. The part with the longest
+    sequence comes first: too little memory shows in the first batch."""
+    parts = company.parts([len(ids) for ids, _, _ in sequences])
+    parts.sort(key=lambda part: -max(len(sequences[index][0]) for index in part))
+    for part in parts:
+        yield from (_by_prefix if packed else _by_length)(sequences, part, batch_tokens)
+
+
+def _by_length(sequences: Sequences, part: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Batches of indices, longest sequences first."""
+    by_length = sorted(part, key=lambda index: -len(sequences[index][0]))
     batch: list[int] = []
     for index in by_length:
         if batch and (len(batch) + 1) * len(sequences[batch[0]][0]) > batch_tokens:
@@ -123,9 +138,9 @@ def _by_length(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
     yield batch
 
 
-def _by_prefix(sequences: Sequences, batch_tokens: int) -> Iterator[list[int]]:
+def _by_prefix(sequences: Sequences, part: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Batches of indices in the order of the token ids, so that shared prefixes go together."""
-    order = sorted(range(len(sequences)), key=lambda index: tuple(sequences[index][0]))
+    order = sorted(part, key=lambda index: tuple(sequences[index][0]))
     batch: list[int] = []
     cost = 0
     for index in order:

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from candor.engines.packed import CHECK_TOLERANCE, check_items
+from candor.engines.check import CHECK_TOLERANCE, boundaries, check_items
 from candor.engines.padded import PaddedEngine
 from candor.engines.vllm.engine import VllmEngine
 from candor.item import Score
@@ -22,6 +22,9 @@ from candor.probes.probe import Probe
 
 MAX_REFERENCE_BYTES = 4 * 2**30
 """Bytes of weights above which transformers' forward takes too long or too much memory at start."""
+
+MAX_LENGTH = 1024
+"""Longest text of the check, but for those of `check_items`."""
 
 
 def check(
@@ -35,7 +38,9 @@ def check(
     Raises:
         ModelRefused: the numbers differ.
     """
-    items = check_items(model.model.config.get_text_config().vocab_size)
+    config = model.model.config.get_text_config()
+    lengths = [length for length in boundaries(config) if length <= MAX_LENGTH]
+    items = check_items(config.vocab_size, sorted(lengths), model.max_length)
     files = set(read_tensors(model.folder).files.values())
     fits = sum(path.stat().st_size for path in files) <= MAX_REFERENCE_BYTES
     if fits:

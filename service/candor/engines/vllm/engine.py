@@ -25,8 +25,10 @@ from candor.engines.readings import LayerProbes, by_layer, readings
 from candor.engines.vllm.client import VllmClient
 from candor.engines.vllm.plugin import FAMILIES, READINGS_FILE, RESPONSE_START, architecture
 from candor.forward.capture import num_hidden_layers
+from candor.forward.company import Company
 from candor.forward.prefix import count_distinct
 from candor.item import BatchResult, Engine, Item, Score
+from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused, read_config, read_tensors
 from candor.models.heads import NEVER_LOADED, find_head, head_names
 from candor.models.load import RewardModel
@@ -57,6 +59,7 @@ class VllmEngine(Engine):
     """
 
     name = "vllm"
+    reason = "asked for"
 
     def __init__(self, vllm: VllmClient, model: RewardModel, probes: Sequence[Probe]) -> None:
         self._vllm = vllm
@@ -180,6 +183,11 @@ def start(
             f"--engine vllm runs {', '.join(sorted(FAMILIES))}, and this model is a {model_type}: "
             "serve it with --engine packed"
         )
+    if Company(model.model).changes_model:
+        raise ModelRefused(
+            "--engine vllm: this model's rotary frequencies depend on the longest text of a batch "
+            "(LongRoPE or dynamic NTK), which vLLM does not follow: serve it with --engine packed"
+        )
     _check_installed()
     _set_environment(tensor_parallel_size * pipeline_parallel_size)
     layers = by_layer(model.model, probes, torch.device("cpu"))
@@ -208,10 +216,8 @@ def start(
         try:
             return VllmEngine(_connect(chosen), model, probes)
         except Exception as error:
-            reason = str(error).strip().split("\n", 1)[0]
             raise ModelRefused(
-                f"vLLM does not start ({type(error).__name__}: {reason}); its own lines above say "
-                "more"
+                f"vLLM does not start: {cause_of(error)}; its own lines above say more"
             ) from error
 
 

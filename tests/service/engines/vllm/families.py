@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from vllm import ModelRegistry
 from vllm.plugins import load_general_plugins
 
-from candor.engines.packed import check_items
+from candor.engines.check import check_items
 from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm import model as vllm_model
 from candor.engines.vllm.plugin import FAMILIES, architecture

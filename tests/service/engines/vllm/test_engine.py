@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from candor import assemble
-from candor.engines.packed import check_items
+from candor.engines.check import check_items
 from candor.engines.padded import PaddedEngine
 from candor.http.app import create_app
 from candor.jobs.running.processes import free_port, running

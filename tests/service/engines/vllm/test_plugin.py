@@ -16,6 +16,7 @@ from candor.flags import UsageError
 from candor.models.checkpoint import ModelRefused
 from candor.models.load import load_reward_model
 from candor.settings import Settings, parse_vllm_args
+from tests.architectures import LONGROPE
 from tests.tiny import save_tiny, tiny_gemma2, tiny_llama, tiny_tokenizer
 
 
@@ -85,3 +86,16 @@ def test_arguments_are_json_or_texts() -> None:
     for wrong, message in (["seed"], "NAME=VALUE"), (["seed=1", "seed=2"], "given twice"):
         with pytest.raises(UsageError, match=message):
             parse_vllm_args(wrong)
+
+
+@pytest.mark.parametrize(
+    "rope", [LONGROPE, {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}]
+)
+def test_frequencies_that_depend_on_the_longest_text_are_refused(
+    tmp_path: Path, rope: dict[str, Any]
+) -> None:
+    model = tiny_llama(rope_parameters=dict(rope))
+    folder = save_tiny(tmp_path / "rm", model, tiny_tokenizer())
+    loaded = load_reward_model(str(folder), device="cpu", trunk=False)
+    with pytest.raises(ModelRefused, match="longest text of a batch"):
+        vllm_engine.start(loaded, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from candor.forward.collate import right_pad
+from candor.forward.batch import right_pad
 
 
 def test_shorter_sequences_are_padded_on_the_right_and_masked() -> None:
