@@ -18,7 +18,6 @@ from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
 from tests.imports import HEAVY, loaded_by
 from tests.service.serving import metric, running, tiny_app
 
-
 SERVED = 'candor_requests_total{route="/v1/rewards",status="200"}'
 
 
