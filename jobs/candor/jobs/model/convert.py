@@ -138,8 +138,8 @@ def unpickled(path: Path) -> dict[str, Tensor]:
         )
     except Exception as error:  # a broken or hostile file can raise anything
         raise ModelRefused(
-            f"{path.name} is not a plain torch checkpoint ({type(error).__name__}): only a table of "
-            "tensors is read, and code in a pickle is never run; if the download was cut off, "
+            f"{path.name} is not a plain torch checkpoint ({type(error).__name__}): only a table "
+            "of tensors is read, and code in a pickle is never run; if the download was cut off, "
             "download it again"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
