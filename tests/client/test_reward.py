@@ -76,7 +76,7 @@ def test_both_clients_send_the_same_request_and_read_the_same_reply(use_async: b
     assert request.headers["X-Request-Timeout"] == "33.5"
     assert request.headers["Content-Type"] == "application/json"
     body = json.loads(request.content)
-    assert [{"templated": False} | item for item in ITEMS] == body["items"]
+    assert body["items"] == ITEMS
     assert body["penalties"] == {"sycophancy": {"lambda": 2.0}}
     assert body["truncation"] == "left"
     scored = reply.results[0].responses[0]

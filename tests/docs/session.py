@@ -89,8 +89,9 @@ def run_session(folder: Path, commands: Sequence[str], *, timeout_s: float = 150
         out, err = folder / f"out-{number}", folder / f"err-{number}"
         out.touch()
         if STAYS.match(command):
+            # `exec`: the trap ends the server itself, not a shell that leaves it behind.
             port = (re.findall(r"--port[ =](\d+)", command) or ["8000"])[-1]
-            script += f"{{ {command}\n}} >{err} 2>&1 &\nready {port} {err}\n"
+            script += f"{{ exec {command}\n}} >{err} 2>&1 &\nready {port} {err}\n"
         else:
             script += f"echo {number} >{folder}/running\n{{ {command}\n}} >{out} 2>{err}\n"
     alone = own_network()

@@ -80,6 +80,7 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(
     assert unused == {  # for questions of one's own
         "candor_drift_ks",
         "candor_drift_std",
+        "candor_engine_info",
         "candor_prefix_cache_evictions",
         "candor_prefix_cache_hits",
     }

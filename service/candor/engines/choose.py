@@ -121,10 +121,12 @@ def _padded(
     items = items_for(model, engine.company)
     some = items[:2]
     first, again = ([engine.score([item]).scores[0] for item in some] for _ in range(2))
+    _refuse_not_finite(first)
     if reason := why_wrong(again, first, model.dtype):
         raise ModelRefused(f"this model does not give the same scores twice: {reason}")
     _plain_attention(model, engine, some)
     scores = [engine.score([item]).scores[0] for item in items]
+    _refuse_not_finite(scores)
     if reason := why_head_unknown(model, engine.company, items[0], scores[0]):
         raise ModelRefused(f"{type(model).__name__} has a head that Candor does not know: {reason}")
     in_float32 = model.dtype == torch.float32  # there the scores show a fault of any block
@@ -159,6 +161,14 @@ def _plain_attention(model: PreTrainedModel, engine: PaddedEngine, items: list[I
         model.set_attn_implementation(stock)
     else:
         log.warning("eager_attention", reason=f"with {stock}, {reason}")
+
+
+def _refuse_not_finite(scores: Sequence[Score]) -> None:
+    if not all(score.is_finite for score in scores):
+        raise ModelRefused(
+            "the model gives NaN or infinity for random tokens: its weights are broken, or they "
+            "overflow in this number type (try --dtype float32)"
+        )
 
 
 def _packed(

@@ -321,7 +321,7 @@ def test_bad_data_ends_the_job_with_one_line_and_writes_nothing(
     assert not (tmp_path / "probe").exists()
 
 
-def test_activations_that_are_not_finite_end_the_job_with_row_and_layer(
+def test_a_model_whose_scores_are_not_finite_ends_the_job_before_any_row(
     data: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network, tokenizer = tiny_llama(), tiny_tokenizer()
@@ -331,5 +331,5 @@ def test_activations_that_are_not_finite_end_the_job_with_row_and_layer(
     broken = save_tiny(tmp_path / "rm", network, tokenizer)
     assert run(broken, data[:1], tmp_path / "probe", layers="0") == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "alike.jsonl:" in last
-    assert "layer 0 is not finite" in last
+    assert "the model gives NaN or infinity for random tokens" in last
+    assert "--dtype float32" in last

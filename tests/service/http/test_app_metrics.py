@@ -57,7 +57,7 @@ def test_every_metric_ends_in_a_unit_or_says_what_it_counts() -> None:
     names = {family.name for family in metrics.registry.collect()}
     ours = {name for name in names if name.startswith("candor_")}
     endings = ("_seconds", "_items", "_tokens", "_reward", "_score", "_ready", "requests", "errors")
-    endings += ("_refused", "_status", "_role", "_value", "warnings")
+    endings += ("_refused", "_status", "_role", "_value", "_engine", "warnings")
     drift = {f"candor_drift_{what}" for what in ("psi", "ks", "shift", "mean", "std", "alarm")}
     assert ours > drift
     assert all(name.startswith("process_") for name in names - ours)  # Prometheus' own names
