@@ -4,7 +4,7 @@ a call with the adapters' connections closed at its end."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from candor.client import RewardClient, rows
@@ -26,11 +26,13 @@ def run(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def native(
-    url: str, replies: list[str], penalties: dict[str, Any] | None = None, **context: Any
+    url: str, replies: Sequence[Any], penalties: dict[str, Any] | None = None, **context: Any
 ) -> list[Any]:
     """The scored responses of one item of `POST /v1/rewards`."""
     with RewardClient(url) as client:
-        return client.rewards([{**context, "responses": replies}], penalties).results[0].responses
+        return (
+            client.rewards([{**context, "responses": [*replies]}], penalties).results[0].responses
+        )
 
 
 def close_others() -> None:

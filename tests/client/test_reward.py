@@ -87,11 +87,11 @@ def test_both_clients_send_the_same_request_and_read_the_same_reply(use_async: b
 
 def test_a_deadline_over_the_servers_limit_is_sent_as_the_limit() -> None:
     def handler(request: httpx2.Request) -> httpx2.Response:
-        assert request.headers["X-Request-Timeout"] == "600"
+        assert request.headers["X-Request-Timeout"] == "86400"
         return right(request)
 
     with RewardClient(
-        "http://rm", timeout_s=900, transport=httpx2.MockTransport(handler)
+        "http://rm", timeout_s=90_000, transport=httpx2.MockTransport(handler)
     ) as client:
         client.rewards(ITEMS)
 

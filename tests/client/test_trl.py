@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from multiprocessing.reduction import ForkingPickler
 from statistics import fmean
 from typing import Any
@@ -25,7 +26,9 @@ def said(*texts: str) -> list[list[dict[str, str]]]:
     return [[{"role": "assistant", "content": text}] for text in texts]
 
 
-def called_by_trl(url: str, prompts: Any, completions: Any, **settings: Any) -> tuple[Any, Any]:
+def called_by_trl(
+    url: str, prompts: Any, completions: Any, columns: Any = None, **settings: Any
+) -> tuple[Any, Any]:
     """Rewards and logged metrics of one call as `GRPOTrainer._calculate_rewards` makes it (trl
     1.16.0): data set columns and trainer state come along."""
     logged: dict[str, float] = {}
@@ -37,6 +40,7 @@ def called_by_trl(url: str, prompts: Any, completions: Any, **settings: Any) -> 
             completions=completions,
             completion_ids=[[1]] * len(prompts),
             url=["a column of that name"] * len(prompts),
+            **(columns or {}),
             trainer_state=object(),
             log_extra=lambda column, values: None,
             log_metric=logged.__setitem__,
@@ -118,6 +122,64 @@ def test_an_empty_completion_has_a_reward_where_that_is_asked_for(url: str) -> N
         expected = client.rewards(items, empty_response="score").results[0].responses
     assert rewards == pytest.approx([one.reward for one in expected], abs=1e-5)
     assert called_by_trl(url, [QUESTION] * 2, completions)[0][0] is None  # the control
+
+
+class City:
+    """An environment, as GRPOTrainer takes it."""
+
+    def reset(self) -> None: ...
+
+    def get_reward(self) -> float:
+        return 0.0
+
+    def look(self, city: str) -> str:
+        """Look.
+
+        Args:
+            city: Where to look.
+        """
+        return city
+
+    def _inner(self) -> None: ...
+
+
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Where to look."}},
+            "required": ["city"],
+        },
+        "return": {"type": "string"},
+    },
+}
+
+
+def test_the_rows_tools_are_sent_in_each_form_that_trl_has(tool_url: str) -> None:
+    completions = said(*[REPLIES[0]] * 6)
+    columns = {
+        "tools": [[LOOK], json.dumps([LOOK]), None, [City().look], [], "[{]"],
+        "environments": [None, None, City(), None, None, None],
+    }
+    rewards, logged = called_by_trl(tool_url, [QUESTION] * 6, completions, columns)
+    (expected,) = native(tool_url, REPLIES[:1], messages=QUESTION, tools=[LOOK])
+    (plain,) = native(tool_url, REPLIES[:1], messages=QUESTION)
+    assert rewards[:4] == pytest.approx([expected.reward] * 4, abs=1e-5)
+    assert rewards[4] == pytest.approx(plain.reward, abs=1e-5)
+    assert abs(plain.reward - expected.reward) > 1e-3
+    assert rewards[5] is None
+    assert logged["candor/num_failed"] == 1
+
+
+def test_a_template_without_tools_ends_the_run_and_one_such_row_does_not(url: str) -> None:
+    with pytest.raises(PermanentError, match="leaves out 'tools'"):
+        called_by_trl(url, [QUESTION] * 2, said(*REPLIES[:2]), {"tools": [[LOOK]] * 2})
+    rewards, _ = called_by_trl(url, [QUESTION] * 2, said(*REPLIES[:2]), {"tools": [[LOOK], []]})
+    assert rewards[0] is None
+    assert rewards[1] is not None
 
 
 def test_what_no_row_could_cure_is_raised(url: str) -> None:

@@ -48,7 +48,7 @@ from candor.client.wire import (
     reward_request,
 )
 
-MAX_REQUEST_TIMEOUT_S = 600.0
+MAX_REQUEST_TIMEOUT_S = 86_400.0
 """The longest deadline the server takes in `X-Request-Timeout`."""
 JSON = {"Content-Type": "application/json"}
 READY_POLL_S = 0.25
@@ -143,7 +143,7 @@ class AsyncRewardClient:
         base_url: address of the server, without `/v1`.
         api_key: key to send as `Authorization: Bearer`; never logged or shown.
         timeout_s: longest wait for a reply, in seconds. Also sent as `X-Request-Timeout` (at most
-            600), so that the server does not score for a caller that no longer waits.
+            86,400), so that the server does not score for a caller that no longer waits.
         retry: how often and how long failed requests are repeated; see `candor.client.retry`.
         transport: httpx2 transport in place of the network, for tests.
 

@@ -38,7 +38,18 @@ T = TypeVar("T")
 
 ChatTurn = Mapping[str, Any]
 """A message as trainers have it: `role` and `content`, perhaps with tool calls."""
-Context = str | Sequence[ChatTurn]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The messages before the response, and the tools that the policy could call."""
+
+    messages: Sequence[ChatTurn]
+    tools: Sequence[Mapping[str, Any]] = ()
+    """In OpenAI's form: `{"type": "function", "function": {...}}`."""
+
+
+Context = str | Sequence[ChatTurn] | Conversation
 """Text with the chat template applied, or the messages before the response."""
 Row = tuple[Context, str | ChatTurn]
 """A context and one response to it."""
@@ -128,7 +139,8 @@ class RewardServer:
         Raises:
             ClientError: a failure that is not about the rows: no answer within the patience, wrong
                 key, wrong address, an answer that is not Candor's, unknown probe, other weights
-                than at first; or, where no row has a reward, a 400 or a 500.
+                than at first; or, where no row has a reward, a 400, a 500, or a template that
+                does not take the rows' tools.
             ValueError: no URL, or a URL that does not begin with http:// or https://.
         """
         client = await self._client()
@@ -155,6 +167,10 @@ class RewardServer:
             for outcome in outcomes.values():
                 if isinstance(outcome, RewardError) and not is_surely_of_row(outcome):
                     raise outcome
+            if any("tools" in item for item in items.values()):
+                for outcome in outcomes.values():
+                    if isinstance(outcome, RewardError) and outcome.type == TEMPLATE_REFUSED:
+                        raise outcome  # a template without tools has them for no row
         return [outcomes[number] for number in range(len(rows))]
 
     async def reward(self, context: Context, response: str | ChatTurn) -> ResponseReward:
@@ -348,6 +364,8 @@ async def score_item(
 MISUSE = 400
 TOO_LARGE = 413
 SERVER_BUG = 500
+TEMPLATE_REFUSED = "invalid_messages"
+"""The server's name for messages that the reward model's template refuses or leaves out."""
 
 
 def blames_row(error: ClientError) -> bool:
@@ -380,14 +398,33 @@ def context_item(context: Any) -> dict[str, Any]:
     """The context as a field of a `RewardItem`.
 
     Raises:
-        Unscorable: it is neither a text nor messages.
+        Unscorable: it is neither a text nor messages, or the tools are no list of objects.
     """
+    if isinstance(context, Conversation):
+        tools = tools_of(context.tools)
+        return context_item(context.messages) | ({"tools": tools} if tools else {})
     if isinstance(context, str):
         return {"prompt": unicode_text(context, "the prompt")}
     turns = _plain(context)
     if not isinstance(turns, list) or not turns:
         raise Unscorable(f"the prompt is {_kind(turns)}, neither a text nor messages")
     return {"messages": [message_of(turn, f"message {n}") for n, turn in enumerate(turns)]}
+
+
+def tools_of(tools: Any) -> list[dict[str, Any]]:
+    """Tools as on the wire.
+
+    Raises:
+        Unscorable: they are no list of JSON objects.
+    """
+    tools = _plain(tools)
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise Unscorable("the tools are not a list of objects")
+    try:
+        unicode_text(json.dumps(tools, ensure_ascii=False, allow_nan=False), "the list of tools")
+    except (TypeError, ValueError):
+        raise Unscorable("the tools are not JSON") from None
+    return tools
 
 
 def message_of(turn: Any, where: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -35,7 +37,7 @@ from statistics import fmean
 from typing import Any
 
 from candor.client.errors import ClientError
-from candor.client.rows import Context, Outcome, RewardServer, Row
+from candor.client.rows import Context, Conversation, Outcome, RewardServer, Row
 
 __all__ = ["candor_reward", "log_outcomes", "reward", "reward_function", "rewards_of", "rows_of"]
 
@@ -54,6 +56,8 @@ async def candor_reward(
     *,
     candor: RewardServer,
     log_metric: LogMetric = lambda name, value: None,
+    tools: Sequence[Any] | None = None,
+    environments: Sequence[Any] | None = None,
     **_columns: Any,
 ) -> list[float | None]:
     """The penalised reward of each completion, in order; None for a row that cannot be scored.
@@ -61,11 +65,14 @@ async def candor_reward(
     Args:
         prompts, completions: of equal length, in TRL's plain or conversational form.
         log_metric: gets the metrics listed above.
+        tools: the data set's column of that name: per row a list of schemas or functions, or its
+            JSON. The reward model's template reads them beside the messages.
+        environments: the environment of each row, whose methods are tools too.
 
     Raises:
         ClientError, ValueError: see `RewardServer.rewards`.
     """
-    outcomes = await candor.rewards(rows_of(prompts, completions))
+    outcomes = await candor.rewards(rows_of(prompts, completions, tools, environments))
     log_outcomes(outcomes, log_metric)
     return rewards_of(outcomes)
 
@@ -80,7 +87,8 @@ def reward(
         ClientError, ValueError: see `RewardServer.rewards`.
     """
     server = RewardServer.of_environment()
-    given = {"log_metric": columns["log_metric"]} if "log_metric" in columns else {}
+    taken = ("log_metric", "tools", "environments")
+    given = {name: columns[name] for name in taken if name in columns}
     work = candor_reward(prompts, completions, candor=server, **given)
     return asyncio.run_coroutine_threadsafe(work, _background_loop()).result()
 
@@ -94,22 +102,65 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def rows_of(prompts: Sequence[Context], completions: Sequence[Context]) -> list[Row]:
+def rows_of(
+    prompts: Sequence[Context],
+    completions: Sequence[Context],
+    tools: Sequence[Any] | None = None,
+    environments: Sequence[Any] | None = None,
+) -> list[Row]:
     """Context and response of each completion: two texts (TRL's plain form), or messages of which
-    the last is the response (TRL's conversational form). What has neither form is left as it is,
-    and fails as a row.
+    the last is the response (TRL's conversational form), with the row's tools. What has neither
+    form is left as it is, and fails as a row.
 
     Raises:
-        ValueError: there is not one prompt per completion.
+        ValueError: there is not one prompt per completion, or one entry of `tools` or
+            `environments`.
     """
-    return [_row(*pair) for pair in zip(prompts, completions, strict=True)]
+    nothing = [None] * len(prompts)
+    columns = (prompts, completions, tools or nothing, environments or nothing)
+    return [_row(*row) for row in zip(*columns, strict=True)]
 
 
-def _row(prompt: Any, completion: Any) -> Row:
+def _row(prompt: Any, completion: Any, tools: Any, environment: Any) -> Row:
     conversational = isinstance(prompt, list | tuple) and isinstance(completion, list | tuple)
     if conversational and completion:
-        return [*prompt, *completion[:-1]], completion[-1]
+        messages = [*prompt, *completion[:-1]]
+        known = _tools(tools, environment)
+        return (Conversation(messages, known) if known else messages), completion[-1]
     return prompt, completion
+
+
+def _tools(tools: Any, environment: Any) -> Any:
+    """The row's tools as objects, a function by the schema that TRL shows to the policy. What is
+    no list is left as it is, and fails as a row."""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError:
+            return tools
+    if tools is not None and not isinstance(tools, list | tuple):
+        return tools
+    found = [*(tools or ()), *_methods(environment)]
+    return [_schema(tool) if callable(tool) else tool for tool in found]
+
+
+def _methods(environment: Any) -> list[Any]:
+    """The tools of an environment, in TRL's order: its public methods but `reset` and
+    `get_reward`."""
+    if environment is None:
+        return []
+    return [
+        getattr(environment, name)
+        for name, _ in inspect.getmembers(type(environment), predicate=inspect.isfunction)
+        if name not in ("reset", "get_reward") and not name.startswith("_")
+    ]
+
+
+def _schema(function: Callable[..., Any]) -> dict[str, Any]:
+    from transformers.utils import get_json_schema  # TRL needs transformers, this package does not
+
+    schema: dict[str, Any] = get_json_schema(function)
+    return schema
 
 
 def log_outcomes(outcomes: Sequence[Outcome], log_metric: LogMetric) -> None:

@@ -41,6 +41,7 @@ ROUTES: dict[str, Contracts] = {
     "/rerank": (pairs.INFINITY, pairs.RERANK, tei.RERANK),
     "/v1/rerank": (pairs.INFINITY, pairs.RERANK),
     "/v2/rerank": (pairs.INFINITY, pairs.RERANK),
+    "/invocations": (texts.CLASSIFY, pairs.RERANK, pairs.SCORE),
     "/predict": (tei.PREDICT,),
     "/v1/score/evaluation": (llama_factory.CONTRACT,),
 }
@@ -73,10 +74,11 @@ def endpoint(contracts: Contracts, work: Work) -> Callable[[Request], Awaitable[
             max_length=rewarder.model.max_length,
             settings=settings,
         )
+        written = write_answer(contract, body, answered)
         return Response(
-            write_answer(contract, body, answered),
-            media_type="application/json",
-            headers=warning_header(warnings),
+            written.content,
+            media_type=written.media_type,
+            headers={**written.headers, **warning_header(warnings)},
         )
 
     return answer

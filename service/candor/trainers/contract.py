@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
@@ -90,6 +90,15 @@ class ContractAnswer:
         return self.rewards
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The bytes of an answer. A contract writes one itself where its answer is not JSON."""
+
+    content: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 B = TypeVar("B", bound=Body)
 
 
@@ -102,7 +111,7 @@ class Contract(Generic[B]):
         needs: the contract applies if the body has all of these fields, or all of `or_needs`.
         read: reads the body. Raises ValueError for faults that the types do not catch; the message
             names the field and the fix.
-        write: writes the answer.
+        write: writes the answer: what JSON is made of, or a `Written`.
         example, answer: for the OpenAPI document; tests check them against a running server.
     """
 

@@ -16,7 +16,7 @@ from candor.invalid import first_fault_as_error, refuse_many_objects
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
-from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, ScoreCall
+from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, ScoreCall, Written
 from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
@@ -79,14 +79,15 @@ def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
-def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> bytes:
-    """The answer's JSON.
+def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> Written:
+    """The answer's bytes.
 
     Raises:
         InvalidRequest: the form that the body asks for cannot hold the rewards.
     """
     try:
-        return orjson.dumps(contract.write(body, scored))
+        answer = contract.write(body, scored)
+        return answer if isinstance(answer, Written) else Written(orjson.dumps(answer))
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -126,6 +127,32 @@ def test_texts_the_server_cannot_score_fail_alone(
     assert (numbers["num_prompts"], numbers["num_failed_rows"]) == (2, 1)
     assert numbers["num_failed_responses"] == 2
     assert "2 responses that could not be scored" in capsys.readouterr().err
+
+
+def test_empty_texts_are_scored_where_that_is_asked_for(url: str, tmp_path: Path) -> None:
+    key_file, rollouts = tmp_path / "key", tmp_path / "rollouts.jsonl"
+    key_file.write_text(KEY)
+    texts = ["It is good.", "", "good " * 10_000, "It is bad.", ""]
+    messages = [{"role": "user", "content": "x"}]
+    responses = [{"text": text} for text in texts]
+    write_rows(rollouts, [{"key": "k", "messages": messages, "responses": responses}])
+    options = ScoreOptions(
+        rollouts=rollouts, out=tmp_path / "out.jsonl", reward_url=url, api_key_file=key_file
+    )
+    assert score(replace(options, empty_response="score")) == Exit.DONE
+    (row,) = map(orjson.loads, (tmp_path / "out.jsonl").read_bytes().splitlines())
+    with RewardClient(url, api_key=KEY) as client:
+        items = [{"messages": messages, "responses": [text for text in texts if len(text) < 99]}]
+        expected = client.rewards(items, empty_response="score").results[0].responses
+    assert row["scores"][2]["error"]["type"] == "too_long"
+    for place, one in zip((0, 1, 3, 4), expected, strict=True):
+        assert row["scores"][place]["reward"] == pytest.approx(one.reward, abs=1e-5)
+        said = [warning["type"] for warning in row["scores"][place].get("warnings", [])]
+        assert said == ([] if texts[place] else ["empty_response"])
+    assert score(options) == Exit.DONE  # the control, and a choice that is not mixed in
+    (row,) = map(orjson.loads, (tmp_path / "out.jsonl").read_bytes().splitlines())
+    kinds = [one.get("error", {}).get("type") for one in row["scores"]]
+    assert kinds == [None, "empty_response", "too_long", None, "empty_response"]
 
 
 def test_a_penalty_for_a_probe_that_is_not_served_stops_the_job(

@@ -86,6 +86,7 @@ def take_steps(
         api_key=servers.api_key,
         timeout_s=servers.timeout_s,
         patience_s=servers.retry_budget_s,
+        empty_response=settings.empty_response,
     )
     schedule = Schedule(inputs.strengths, settings.warmup_steps)
     config = grpo_config(out, settings)
@@ -108,6 +109,7 @@ def evaluation(
             reward_url=servers.eval_url,
             api_key_file=servers.api_key_file,
             **flags,
+            empty_response=settings.empty_response,
             timeout_s=servers.timeout_s,
             retry_budget_s=servers.retry_budget_s,
         )

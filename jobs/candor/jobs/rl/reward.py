@@ -37,10 +37,11 @@ def scheduled_reward_function(server: RewardServer, schedule: Schedule) -> Itera
             *,
             trainer_state: Any,
             log_metric: LogMetric,
+            tools: Sequence[Any] | None = None,
             **_columns: Any,
         ) -> list[float | None]:
             now = replace(server, penalties=schedule.at(trainer_state.global_step))
-            outcomes = runner.run(now.rewards(rows_of(prompts, completions)))
+            outcomes = runner.run(now.rewards(rows_of(prompts, completions, tools)))
             log_outcomes(outcomes, log_metric)
             return rewards_of(outcomes)
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from cyclopts import Group, Parameter
 
+from candor.client.wire import EmptyResponse
 from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
 from candor.jobs.running.files import write_json
@@ -100,6 +101,9 @@ class TrainingSettings:
     """Most tokens per response."""
     temperature: float = 1.0
     """Sampling temperature of the responses; top_p is 1."""
+    empty_response: EmptyResponse = "error"
+    """A response without a token: `error` leaves it out of its group, `score` gives the R of the
+    empty turn, without a penalty."""
     lora_rank: int = 16
     """Rank of the LoRA adapter on all linear layers. 0 trains every weight."""
     generation: str = "auto"

@@ -13,13 +13,17 @@ entry in "scores" is {"error": {"type", "message"}}, never a number, and the res
 scored without it. Such a row is done and not tried again. A row without any response that can be
 scored is written with an error and without scores. Scores of another model, other probes or other
 penalties are never mixed with earlier scores: such rows are done again.
+
+`--empty-response score` scores a response without text too: R of the empty turn, and no penalty.
+Its entry has "warnings", [{"type": "empty_response", "message"}], as has every entry that the
+server scored with a reservation.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +34,8 @@ from pydantic import ValidationError
 from candor.client.retry import Retry
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
-from candor.client.wire import describe_first_error
+from candor.client.schema import RewardResponse
+from candor.client.wire import EmptyResponse, describe_first_error
 from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -46,7 +51,8 @@ from candor.probes import jsonl
 
 NO_RESPONSES = "no_responses"
 EMPTY_RESPONSE = "empty_response"
-"""The server's name for a response without a token. An empty text is not sent to it at all."""
+"""The server's name for a response without a token. An empty text is sent to it only where it is to
+be scored."""
 
 
 @Parameter(name="*")
@@ -68,6 +74,9 @@ class ScoreOptions:
     penalty: LambdaOption = None
     kappa: KappaOption = None
     closed_form: ClosedFormOption = None
+    empty_response: EmptyResponse = "error"
+    """A response without text: `error` leaves it out, `score` gives the R of the empty turn, without
+    a penalty."""
     timeout_s: float = 120.0
     """Longest wait for the scores of one row, in seconds."""
     retry_budget_s: float = 300.0
@@ -87,14 +96,16 @@ async def _score(options: ScoreOptions) -> Exit:
     async with _client(options) as client:
 
         async def rate(row: Row) -> Row:
-            return await _scores(client, row, penalties)
+            return await _scores(client, row, penalties, options.empty_response)
 
+        # Only a choice that is not the default is stored: earlier outputs stay valid.
+        chosen = {} if options.empty_response == "error" else {"empty_response": "score"}
         job = Job(
             command="score",
             source=options.rollouts,
             rows=rows,
             out=options.out,
-            settings={"penalties": penalties},
+            settings={"penalties": penalties, **chosen},
             server=await _description(client),
             concurrency=options.concurrency,
             notes={"reward_url": options.reward_url, "concurrency": options.concurrency},
@@ -105,7 +116,9 @@ async def _score(options: ScoreOptions) -> Exit:
     return status
 
 
-async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> Row:
+async def _scores(
+    client: AsyncRewardClient, row: Row, penalties: Penalties, empty_response: EmptyResponse
+) -> Row:
     """The fields that scoring adds to a row.
 
     Raises:
@@ -114,17 +127,20 @@ async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> 
     """
     responses = _responses(row)
     item = _context(row)
-    texts, errors = _texts(responses)
+    texts, errors = _texts(responses, empty_response)
     if len(errors) == len(texts):
         first = errors[0] if errors else {"type": NO_RESPONSES, "message": "the list is empty"}
         raise RowFailed(first["type"], f"no response can be scored; the first: {first['message']}")
     try:
-        reply, failed = await score_item(client, item, texts, penalties, unsent=errors)
+        reply, failed = await score_item(
+            client, item, texts, penalties, empty_response=empty_response, unsent=errors
+        )
     except ValidationError as error:
         raise RowFailed("invalid_row", describe_first_error(error)) from None
     if reply is None:
         raise list(failed.values())[-1]
     errors |= {n: {"type": error.type, "message": str(error)} for n, error in failed.items()}
+    warnings = _warnings(reply, texts, errors)
     scored = iter(reply.results[0].responses)
     return {
         "responses": responses,
@@ -133,9 +149,27 @@ async def _scores(client: AsyncRewardClient, row: Row, penalties: Penalties) -> 
             {"error": errors[place]}
             if place in errors
             else next(scored).model_dump(by_alias=True, exclude={"tokens"})
+            | ({"warnings": warnings[place]} if place in warnings else {})
             for place in range(len(texts))
         ],
     }
+
+
+def _warnings(
+    reply: RewardResponse, texts: Sequence[str], errors: Container[int]
+) -> dict[int, list[Row]]:
+    """What the server says about responses, by their place in the row. It names the first response
+    of each warning only; an empty text is known to be one all the same."""
+    sent = [place for place in range(len(texts)) if place not in errors]
+    found: dict[int, list[Row]] = {}
+    for warning in reply.warnings:
+        places = {sent[warning.response]}
+        if warning.type == EMPTY_RESPONSE:
+            places |= {place for place in sent if not texts[place]}
+        for place in places:
+            said = {"type": warning.type, "message": warning.message}
+            found.setdefault(place, []).append(said)
+    return found
 
 
 def _context(row: Row) -> Row:
@@ -156,7 +190,9 @@ def _context(row: Row) -> Row:
         raise RowFailed("invalid_row", error.message) from None
 
 
-def _texts(responses: Sequence[Any]) -> tuple[list[str], dict[int, Row]]:
+def _texts(
+    responses: Sequence[Any], empty_response: EmptyResponse
+) -> tuple[list[str], dict[int, Row]]:
     """The text of each response, and by index the error of each that cannot be sent."""
     texts: list[str] = []
     errors: dict[int, Row] = {}
@@ -165,7 +201,7 @@ def _texts(responses: Sequence[Any]) -> tuple[list[str], dict[int, Row]]:
         if not isinstance(text, str):
             message = "every response must be an object with a 'text'"
             errors[place] = {"type": "invalid_row", "message": message}
-        elif not text:
+        elif not text and empty_response == "error":
             errors[place] = {"type": EMPTY_RESPONSE, "message": "the response is empty"}
         else:
             try:

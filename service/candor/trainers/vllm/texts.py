@@ -12,8 +12,10 @@ default. A sigmoid that nobody asked for does more harm than a missing one.
 from __future__ import annotations
 
 import base64
+import json
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, model_validator
@@ -29,6 +31,7 @@ from candor.trainers.contract import (
     MaybeTools,
     Pair,
     ScoreCall,
+    Written,
     pair_from_messages,
 )
 from candor.trainers.fields import (
@@ -184,9 +187,23 @@ class Activated(Body):
     activation: bool | None = Field(None, description="Old name of `use_activation`.")
     softmax: bool | None = Field(None, description="Oldest name of `use_activation`.")
 
+    @model_validator(mode="after")
+    def one_meaning(self) -> Self:
+        named = {
+            name: getattr(self, name)
+            for name in ("use_activation", "activation", "softmax")
+            if getattr(self, name) is not None
+        }
+        if len(set(named.values())) > 1:
+            raise ValueError(
+                " and ".join(f"'{name}'" for name in named)
+                + " are names of one field and contradict each other; send one of them"
+            )
+        return self
+
     @property
     def wants_activation(self) -> bool | None:
-        """The value under the newest name in the body."""
+        """The value, under whichever name the body has it."""
         named = (self.use_activation, self.activation, self.softmax)
         return next((value for value in named if value is not None), None)
 
@@ -194,9 +211,13 @@ class Activated(Body):
 class Encoded(Body):
     """How the numbers of an answer are written."""
 
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64", "bytes", "bytes_only"] = Field(
+        "float",
+        description="bytes: the answer's body is the numbers and nothing else, and the header "
+        "metadata says what they are. bytes_only: the same without that header.",
+    )
     embed_dtype: Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"] = Field(
-        "float32", description="The number that base64 encodes."
+        "float32", description="The number that base64 or the bytes hold."
     )
     endianness: Literal["native", "little", "big"] = Field(
         "native", description="The order of its bytes; native is the server's."
@@ -207,10 +228,20 @@ class Encoded(Body):
         """One number as a vector of length 1.
 
         Raises:
+            ValueError: as `packed`.
+        """
+        return (
+            [value]
+            if self.encoding_format == "float"
+            else base64.b64encode(self.packed(value)).decode()
+        )
+
+    def packed(self, value: float) -> bytes:
+        """One number in the format and byte order that the body asks for.
+
+        Raises:
             ValueError: `embed_dtype` cannot hold the number.
         """
-        if self.encoding_format == "float":
-            return [value]
         dtype = FLOATS[self.embed_dtype]
         if abs(value) > torch.finfo(dtype).max:
             raise ValueError(
@@ -221,7 +252,37 @@ class Encoded(Body):
         number = torch.tensor([value], dtype=torch.float32).to(dtype)
         native = number.view(torch.uint8).numpy().tobytes()
         swap = self.endianness not in ("native", sys.byteorder)
-        return base64.b64encode(native[::-1] if swap else native).decode()
+        return native[::-1] if swap else native
+
+    def raw(self, head: Mapping[str, Any], values: Sequence[float]) -> Written:
+        """The numbers one after the other, as vLLM answers them.
+
+        Args:
+            head: what JSON would say beside the numbers.
+
+        Raises:
+            ValueError: as `packed`.
+        """
+        packed = [self.packed(value) for value in values]
+        size = FLOATS[self.embed_dtype].itemsize
+        items = [
+            {
+                "index": index,
+                "embed_dtype": self.embed_dtype,
+                "endianness": self.endianness,
+                "start": index * size,
+                "end": (index + 1) * size,
+                "shape": [1],
+            }
+            for index in range(len(packed))
+        ]
+        # ASCII, because it is a header.
+        headers = {"metadata": json.dumps({**head, "data": items})}
+        return Written(
+            b"".join(packed),
+            "application/octet-stream",
+            {} if self.encoding_format == "bytes_only" else headers,
+        )
 
 
 class ClassifyBody(InputBody, Activated):
@@ -276,20 +337,38 @@ def write_classify(body: ClassifyBody, answer: ContractAnswer) -> dict[str, Any]
     return openai_list("classify", data, body, answer)
 
 
-def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any]:
-    data = [
-        {"index": index, "object": "pooling", "data": body.vector(value)}
-        for index, value in enumerate(answer.values(body.wants_activation))
-    ]
-    return openai_list("pool", data, body, answer)
+def encoded_list(
+    kind: str,
+    body: PoolingBody | EmbeddingsBody,
+    answer: ContractAnswer,
+    values: Sequence[float],
+    item: Callable[[list[float] | str], dict[str, Any]],
+) -> dict[str, Any] | Written:
+    """The numbers as the body's `encoding_format` says; `item` makes a list's entry of one."""
+    if body.encoding_format in ("bytes", "bytes_only"):
+        whole = openai_list(kind, [], body, answer)
+        usage = {name: whole["usage"][name] for name in ("prompt_tokens", "total_tokens")}
+        head = {name: whole[name] for name in ("id", "created", "model")}
+        return body.raw(head | {"usage": usage}, values)
+    data = [{"index": index, **item(body.vector(value))} for index, value in enumerate(values)]
+    return openai_list(kind, data, body, answer)
 
 
-def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any]:
-    data = [
-        {"index": index, "object": "embedding", "embedding": body.vector(value)}
-        for index, value in enumerate(answer.rewards)
-    ]
-    return openai_list("embd", data, body, answer)
+def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any] | Written:
+    values = answer.values(body.wants_activation)
+    return encoded_list(
+        "pool", body, answer, values, lambda vector: {"object": "pooling", "data": vector}
+    )
+
+
+def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any] | Written:
+    return encoded_list(
+        "embd",
+        body,
+        answer,
+        answer.rewards,
+        lambda vector: {"object": "embedding", "embedding": vector},
+    )
 
 
 def example_answer(kind: str, data: dict[str, Any]) -> dict[str, Any]:
