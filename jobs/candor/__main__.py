@@ -83,11 +83,12 @@ def main() -> None:
 
         from candor import logs
         from candor.flags import UsageError
-        from candor.variables import forget_service_links
+        from candor.variables import forget_empty, forget_service_links
     except ModuleNotFoundError as error:
         sys.exit(missing(error))
     logs.configure("WARNING")  # stdout is for results; `serve` turns more on
     forget_service_links()
+    forget_empty()
     try:
         command, arguments, _ = build_app().parse_args(print_error=False, exit_on_error=False)
         sys.exit(command(*arguments.args, **arguments.kwargs))

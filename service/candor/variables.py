@@ -45,6 +45,17 @@ def forget_service_links(environ: MutableMapping[str, str] | None = None) -> Non
         del environ[name]
 
 
+def forget_empty(environ: MutableMapping[str, str] | None = None) -> None:
+    """Removes empty variables, which count as unset: `${PORT:-}` in a compose file writes them.
+
+    An empty key stays, and the server refuses it: a secret that went missing must not open it.
+    """
+    environ = os.environ if environ is None else environ
+    for name in [name for name in environ if name.startswith(PREFIX) and not environ[name]]:
+        if name not in KEY_NAMES:
+            del environ[name]
+
+
 def _is_service_link(name: str, value: str) -> bool:
     if _SERVICE_LINK.fullmatch(name):
         return True

@@ -29,6 +29,7 @@ from candor.client.retry import (
     http_url,
     send,
     send_async,
+    shown,
     timeout,
 )
 from candor.client.reward import RewardClient
@@ -208,9 +209,24 @@ def test_errors_of_one_kind_can_be_caught_by_their_parents() -> None:
 
 def test_an_address_without_a_scheme_is_refused_before_anything_is_sent() -> None:
     assert http_url("http://rm:8000/") == "http://rm:8000"
+    assert http_url(" http://[::1]:8000\n") == "http://[::1]:8000"
+    for wrong in ("http://", "http://:8000", "http://rm:99999", "http://[rm", "http://r\nm"):
+        with pytest.raises(ValueError, match="URL"):
+            http_url(wrong)
     for wrong in ("rm:8000", "", "ftp://rm", "localhost"):
         with pytest.raises(ValueError, match="http://"):
             http_url(wrong)
+
+
+def test_a_key_in_the_address_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    assert shown("http://user:s3cret@rm:8000/v1?a=b") == "http://rm:8000/v1?a=b"
+    with (
+        RewardClient("http://user:s3cret@127.0.0.1:1", retry=Retry(0.1)) as client,
+        pytest.raises(Unreachable) as failed,
+    ):
+        client.models()
+    assert "http://127.0.0.1:1/v1/models" in str(failed.value)
+    assert "s3cret" not in str(failed.value) + caplog.text
 
 
 def serve_raw(answers: list[bytes]) -> tuple[int, threading.Thread]:

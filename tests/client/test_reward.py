@@ -85,6 +85,23 @@ def test_both_clients_send_the_same_request_and_read_the_same_reply(use_async: b
     assert [len(result.responses) for result in reply.results] == [2, 1]
 
 
+def test_a_key_is_sent_without_white_space_or_refused() -> None:
+    sent: list[str | None] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request.headers.get("Authorization"))
+        return right(request)
+
+    for key in ("s3cret\n", "", None):
+        with RewardClient("http://rm", api_key=key, transport=httpx2.MockTransport(handler)) as one:
+            one.rewards(ITEMS)
+    assert sent == ["Bearer s3cret", None, None]
+    for wrong in ("k\u00e9y", "a\nb"):
+        with pytest.raises(ValueError, match="key") as failed:
+            RewardClient("http://rm", api_key=wrong)
+        assert wrong not in str(failed.value)
+
+
 def test_a_deadline_over_the_servers_limit_is_sent_as_the_limit() -> None:
     def handler(request: httpx2.Request) -> httpx2.Response:
         assert request.headers["X-Request-Timeout"] == "86400"

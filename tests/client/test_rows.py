@@ -90,6 +90,18 @@ def test_a_row_that_the_server_refuses_fails_alone_with_its_own_error(url: str) 
     assert types[:4] == [None, "empty_response", "too_long", "too_long"]
 
 
+def test_a_proxys_refusal_is_no_rows_where_no_row_has_a_reward() -> None:
+    """nginx refuses bodies over 1 MiB with a page of its own: a step of nothing but None."""
+    other = ([{"role": "user", "content": "Another?"}], "good")
+    with running_stub() as stub:
+        stub.answers = [413, 413]
+        with pytest.raises(PermanentError, match="413"):
+            ask(stub.url, [GOOD, other])
+        stub.answers = [413]
+        found = ask(stub.url, [GOOD, other])
+    assert sorted(isinstance(one, PermanentError) for one in found) == [False, True]
+
+
 CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from candor.__main__ import COMMANDS
 from candor.jobs.running.processes import candor
-from candor.variables import configs, forget_service_links, not_read
+from candor.variables import configs, forget_empty, forget_service_links, not_read
 from tests.paths import ROOT
 from tests.serve_process import serve_environment
 
@@ -54,6 +54,13 @@ def test_the_variables_of_a_service_are_no_settings(service: str) -> None:
     }
     forget_service_links(environ)
     assert environ == OURS
+
+
+def test_an_empty_variable_is_unset_but_an_empty_key_is_not() -> None:
+    keys = {"CANDOR_API_KEY": "", "CANDOR_SERVE_API_KEY": ""}
+    environ = {"CANDOR_SERVE_PORT": "", "CANDOR_SERVE_HOST": "::", "PORT": "", **keys}
+    forget_empty(environ)
+    assert environ == {"CANDOR_SERVE_HOST": "::", "PORT": "", **keys}
 
 
 @pytest.mark.parametrize(

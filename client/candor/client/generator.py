@@ -24,7 +24,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from candor.client.errors import InvalidReply, WrongModel
-from candor.client.retry import Retry, Waiting, http_url, send_async, timeout
+from candor.client.retry import Retry, Waiting, http_url, send_async, shown, timeout
 from candor.client.schema import Message
 from candor.client.wire import describe_first_error
 
@@ -131,7 +131,7 @@ class AsyncGeneratorClient:
         served = [model.id for model in _parse(_Models, response).data]
         if not any(is_version_of(name, self.model) for name in served):
             raise WrongModel(
-                f"{request.url} serves {', '.join(served) or 'nothing'}, not {self.model}"
+                f"{shown(request.url)} serves {', '.join(served) or 'nothing'}, not {self.model}"
             )
 
     async def complete(
@@ -256,4 +256,4 @@ def _parse(form: type[Form], response: httpx2.Response) -> Form:
         return form.model_validate_json(response.content)
     except ValidationError as error:
         reason = describe_first_error(error)
-        raise InvalidReply(f"{response.url}: not the OpenAI form: {reason}") from None
+        raise InvalidReply(f"{shown(response.url)}: not the OpenAI form: {reason}") from None

@@ -26,6 +26,7 @@ import random
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -101,7 +102,9 @@ class Waiting:
         if self._said is not None:
             self._said = None
             waited = time.monotonic() - self._since
-            log.warning("%s answers again after %.1f s", request.url.copy_with(path="/"), waited)
+            log.warning(
+                "%s answers again after %.1f s", shown(request.url.copy_with(path="/")), waited
+            )
 
 
 @dataclass(slots=True)
@@ -158,14 +161,28 @@ def timeout(timeout_s: float) -> httpx2.Timeout:
 
 
 def http_url(url: str) -> str:
-    """`url` without a trailing slash.
+    """`url` without white space around it, as secrets and files bring it, and without a trailing
+    slash.
 
     Raises:
-        ValueError: it does not begin with http:// or https://.
+        ValueError: it is not the address of a server.
     """
+    url = url.strip()
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url!r} is not a URL: it must begin with http:// or https://")
+    try:
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise ValueError(f"the URL is not valid: {error}") from None
+    if not host or port == 0:
+        raise ValueError(f"{url!r} is not a URL: it has no {'port' if host else 'host'}")
     return url.rstrip("/")
+
+
+def shown(url: httpx2.URL | str) -> str:
+    """The URL for messages: without a user name and a password, which may be the server's key."""
+    return str(httpx2.URL(url).copy_with(userinfo=b""))
 
 
 def send(
@@ -220,14 +237,13 @@ async def send_async(
 
 def unreachable(request: httpx2.Request, error: httpx2.TransportError) -> Unreachable:
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
-    return Unreachable(f"no answer from {request.method} {request.url} ({reason})")
+    return Unreachable(f"no answer from {request.method} {shown(request.url)} ({reason})")
 
 
 def unusable(request: httpx2.Request, error: httpx2.HTTPError) -> InvalidReply:
     """An exchange that breaks HTTP: another try would break it again."""
-    return InvalidReply(
-        f"no usable answer from {request.method} {request.url} ({type(error).__name__}: {error})"
-    )
+    asked = f"{request.method} {shown(request.url)}"
+    return InvalidReply(f"no usable answer from {asked} ({type(error).__name__}: {error})")
 
 
 def error_of(response: httpx2.Response) -> RewardError:

@@ -33,6 +33,7 @@ from candor.client.retry import (
     http_url,
     send,
     send_async,
+    shown,
     timeout,
     unreachable,
 )
@@ -58,7 +59,9 @@ READY_TRY_TIMEOUT_S = 1.5
 
 def _headers(api_key: str | None, timeout_s: float) -> dict[str, str]:
     headers = {"X-Request-Timeout": f"{min(timeout_s, MAX_REQUEST_TIMEOUT_S):g}"}
-    if api_key is not None:
+    if api_key := (api_key or "").strip():
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ValueError("the API key has a character that is not printable ASCII")
         headers["Authorization"] = f"Bearer {api_key}"
     return headers
 
@@ -69,14 +72,14 @@ def _json_object(response: httpx2.Response) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise InvalidReply(f"{response.url} did not answer with a JSON object")
+        raise InvalidReply(f"{shown(response.url)} did not answer with a JSON object")
     return body
 
 
 def check_readiness(response: httpx2.Response) -> None:
     """Raises InvalidReply where a reply of status 200 to `/readyz` is not Candor's."""
     if _json_object(response).get("status") != "ready":
-        raise InvalidReply(f"{response.url} is not the answer of a Candor server")
+        raise InvalidReply(f"{shown(response.url)} is not the answer of a Candor server")
 
 
 def served_model(response: httpx2.Response) -> ModelInfo:
@@ -88,7 +91,7 @@ def served_model(response: httpx2.Response) -> ModelInfo:
     try:
         return ModelInfo.model_validate(_json_object(response)["data"][0], extra="ignore")
     except (KeyError, IndexError, TypeError, ValidationError):
-        raise InvalidReply(f"{response.url} is not the answer of a Candor server") from None
+        raise InvalidReply(f"{shown(response.url)} is not the answer of a Candor server") from None
 
 
 class _Readiness:
@@ -121,7 +124,7 @@ class _Readiness:
             said = str(failure)
             if "status" in body:
                 said = f"{body['status']}, {body.get('reason')}"
-                failure = ClientError(f"{self.request.url} is not ready: {said}")
+                failure = ClientError(f"{shown(self.request.url)} is not ready: {said}")
             if answer.status_code < 500 or body.get("status") == "failed":
                 raise self._error("will not become ready", said)
         left = self.began + self.timeout_s - time.monotonic()
@@ -132,7 +135,7 @@ class _Readiness:
 
     def _error(self, verdict: str, said: str) -> NotReadyInTime:
         elapsed = time.monotonic() - self.began
-        return NotReadyInTime(f"{self.request.url} {verdict} after {elapsed:.1f} s: {said}")
+        return NotReadyInTime(f"{shown(self.request.url)} {verdict} after {elapsed:.1f} s: {said}")
 
 
 class AsyncRewardClient:
@@ -148,7 +151,7 @@ class AsyncRewardClient:
         transport: httpx2 transport in place of the network, for tests.
 
     Raises:
-        ValueError: `base_url` does not begin with http:// or https://.
+        ValueError: `base_url` is not the address of a server, or the key cannot be sent.
     """
 
     def __init__(
@@ -223,7 +226,7 @@ class AsyncRewardClient:
             return served_model(await self._send("GET", "/v1/models"))
         except PermanentError as error:
             if error.status in (404, 405):
-                error.message += f" (is {self._http.base_url} a Candor server?)"
+                error.message += f" (is {shown(self._http.base_url)} a Candor server?)"
             raise
 
     async def wait_ready(self, timeout_s: float) -> None:

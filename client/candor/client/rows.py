@@ -29,7 +29,7 @@ from weakref import WeakKeyDictionary
 from pydantic import ValidationError
 
 from candor.client.errors import ClientError, PermanentError, RewardError
-from candor.client.retry import Retry
+from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
 from candor.client.schema import TEXT_PARTS, Message, ResponseReward, RewardResponse
 from candor.client.wire import EmptyResponse, Truncation, describe_first_error
@@ -164,13 +164,10 @@ class RewardServer:
         for key, group in zip(items, found, strict=True):
             outcomes |= zip(texts[key], group, strict=True)
         if not any(isinstance(outcome, ResponseReward) for outcome in outcomes.values()):
+            with_tools = any("tools" in item for item in items.values())
             for outcome in outcomes.values():
-                if isinstance(outcome, RewardError) and not is_surely_of_row(outcome):
+                if isinstance(outcome, RewardError) and not is_surely_of_row(outcome, with_tools):
                     raise outcome
-            if any("tools" in item for item in items.values()):
-                for outcome in outcomes.values():
-                    if isinstance(outcome, RewardError) and outcome.type == TEMPLATE_REFUSED:
-                        raise outcome  # a template without tools has them for no row
         return [outcomes[number] for number in range(len(rows))]
 
     async def reward(self, context: Context, response: str | ChatTurn) -> ResponseReward:
@@ -283,7 +280,7 @@ class _Known:
         model = await self.client.identify()
         asked = f", with penalties {json.dumps(_plain(penalties))}" if penalties else ""
         _tell(
-            f"rewards come from {url}: model {model.id} ({model.revision[:12]}), "
+            f"rewards come from {shown(url.strip())}: model {model.id} ({model.revision[:12]}), "
             f"reward = {model.formula}{asked}"
         )
 
@@ -376,10 +373,15 @@ def blames_row(error: ClientError) -> bool:
     return isinstance(error, Unscorable)
 
 
-def is_surely_of_row(error: RewardError) -> bool:
+def is_surely_of_row(error: RewardError, with_tools: bool = False) -> bool:
     """Whether the refusal is about a text and not about how the server is asked. A 400 (a prompt
-    without the template, an unknown field) or a server error may be either: where no row of a call
-    has a reward, it is taken for the call's."""
+    without the template, an unknown field), a server error, or a template that does not take what
+    was sent `with_tools` may be either, and so may a proxy's refusal: where no row of a call has a
+    reward, it is the call's."""
+    if with_tools and error.type == TEMPLATE_REFUSED:
+        return False
+    if error.type.startswith("http_"):  # no words of Candor's: a proxy's answer, such as its limit
+        return False
     return error.status not in (MISUSE, SERVER_BUG) or error.type == "engine_failed"
 
 

@@ -157,7 +157,9 @@ def _methods(environment: Any) -> list[Any]:
 
 
 def _schema(function: Callable[..., Any]) -> dict[str, Any]:
-    from transformers.utils import get_json_schema  # TRL needs transformers, this package does not
+    from transformers.utils.chat_template_utils import (
+        get_json_schema,
+    )  # TRL needs transformers, this package does not
 
     schema: dict[str, Any] = get_json_schema(function)
     return schema

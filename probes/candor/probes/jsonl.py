@@ -16,16 +16,30 @@ from typing import Any
 import orjson
 
 BOM = b"\xef\xbb\xbf"
+OTHER_FORMS = (
+    (b"\xff\xfe", "is UTF-16; save it as UTF-8"),
+    (b"\xfe\xff", "is UTF-16; save it as UTF-8"),
+    (b"{\x00", "is UTF-16; save it as UTF-8"),
+    (b"\x00{", "is UTF-16; save it as UTF-8"),
+    (b"\x1f\x8b", "is compressed (gzip); unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd); unpack it first"),
+    (b"PK\x03\x04", "is a zip archive; unpack it first"),
+    (b"PAR1", "is a Parquet file; write its rows as JSONL"),
+)
+"""What files begin with that are often given in place of JSON in UTF-8, and what to do."""
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line without its end) of every line that is not blank.
 
     Raises:
+        ValueError: the file is compressed, or in UTF-16, or Parquet; the message names it.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if number == 1:
+                refuse_other_forms(line, path)
             if line := (line.removeprefix(BOM) if number == 1 else line).strip():
                 yield number, line
 
@@ -54,7 +68,16 @@ def document(path: Path) -> Any:
         ValueError: it is not JSON in UTF-8.
         OSError: the file cannot be read.
     """
-    return parse(path.read_bytes().removeprefix(BOM))
+    content = path.read_bytes()
+    refuse_other_forms(content, path)
+    return parse(content.removeprefix(BOM))
+
+
+def refuse_other_forms(content: bytes, path: Path) -> None:
+    """Raises ValueError for a file of `OTHER_FORMS`."""
+    for start, what in OTHER_FORMS:
+        if content.startswith(start):
+            raise ValueError(f"{path} {what}")
 
 
 def line_of(value: Any, *, sort_keys: bool = False) -> bytes:

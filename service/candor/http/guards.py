@@ -29,7 +29,8 @@ MAX_NAME = 253
 """Longest DNS name."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._~%-]+)?\]|[A-Za-z0-9._-]+)(:[0-9]{0,5})?")
+"""A name or an address, and a port, which may be empty. An IPv6 address may name its interface."""
 
 
 @dataclass(frozen=True, slots=True)

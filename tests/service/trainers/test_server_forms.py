@@ -4,6 +4,7 @@ what clients of vLLM, SGLang, Infinity and TEI rely on beside the numbers."""
 from __future__ import annotations
 
 import base64
+import json
 import math
 import sys
 from dataclasses import replace
@@ -61,6 +62,67 @@ def test_base64_has_the_number_in_the_type_and_order_that_are_asked_for(
     assert answered(web, path, body | {"encoding_format": "float"}) == pytest.approx([expected])
 
 
+@pytest.mark.parametrize("order", ["native", "little", "big"])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/pooling"])
+def test_bytes_are_the_numbers_and_their_header_says_what_they_are(
+    web: httpx2.Client, path: str, dtype: str, order: str
+) -> None:
+    texts = [TEXT, OTHER_TEXT]
+    body = {"input": texts, "embed_dtype": dtype, "endianness": order}
+    expected = web.post(path, json=body | {"encoding_format": "base64"}).json()
+    name = "embedding" if path == "/v1/embeddings" else "data"
+    numbers = [base64.b64decode(one[name]) for one in expected["data"]]
+    answer = web.post(path, json=body | {"encoding_format": "bytes"})
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.content == b"".join(numbers)
+    said = json.loads(answer.headers["metadata"])
+    assert [answer.content[one["start"] : one["end"]] for one in said["data"]] == numbers
+    for index, one in enumerate(said["data"]):
+        assert (one["index"], one["shape"]) == (index, [1])
+        assert (one["embed_dtype"], one["endianness"]) == (dtype, order)
+    assert said["model"] == expected["model"]
+    assert said["usage"]["total_tokens"] == expected["usage"]["total_tokens"]
+    alone = web.post(path, json=body | {"encoding_format": "bytes_only"})
+    assert alone.content == answer.content
+    assert "metadata" not in alone.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/classify", {"input": TEXT}),
+        ("/classify", {"messages": [*CHAT]}),
+        ("/rerank", {"query": USER, "documents": [REPLY, OTHER]}),
+        ("/score", {"text_1": USER, "text_2": [REPLY, OTHER]}),
+    ],
+)
+def test_invocations_takes_the_bodies_of_the_other_routes(
+    web: httpx2.Client, path: str, body: dict[str, Any]
+) -> None:
+    expected = answered(web, path, body)
+    assert answered(web, "/invocations", body) == pytest.approx(expected, abs=1e-6)
+    asked = body | {"use_activation": True}
+    squashed = answered(web, path, asked)
+    assert answered(web, "/invocations", asked) == pytest.approx(squashed, abs=1e-6)
+    assert message_of(web.post("/invocations", json=body | {"temperature": 1})).startswith(
+        "temperature: unknown field"
+    )
+
+
+@pytest.mark.parametrize("path", ["/classify", "/pooling", "/score", "/rerank"])
+def test_two_names_of_one_field_may_not_contradict(web: httpx2.Client, path: str) -> None:
+    body: dict[str, Any] = {"text_1": USER, "text_2": REPLY}
+    if path == "/rerank":
+        body = {"query": USER, "documents": [REPLY]}
+    elif path != "/score":
+        body = {"input": TEXT}
+    same = answered(web, path, body | {"use_activation": True, "softmax": True})
+    assert same == answered(web, path, body | {"use_activation": True, "activation": None})
+    wrong = body | {"use_activation": True, "softmax": False}
+    assert "'use_activation' and 'softmax'" in message_of(web.post(path, json=wrong))
+
+
 def test_a_type_that_cannot_hold_the_reward_is_refused() -> None:
     for dtype, largest in (("float16", 65504.0), ("fp8_e4m3", 448.0), ("fp8_e5m2", 57344.0)):
         encoded = Encoded.model_validate({"encoding_format": "base64", "embed_dtype": dtype})
@@ -77,7 +139,7 @@ def test_a_type_that_cannot_hold_the_reward_is_refused() -> None:
 @pytest.mark.parametrize("name", ["encoding_format", "embed_dtype", "endianness"])
 def test_an_unknown_encoding_is_refused_by_its_field(web: httpx2.Client, name: str) -> None:
     for path in ("/v1/embeddings", "/pooling"):
-        for wrong in ("bytes", "bytes_only", "int8", "middle", 3):
+        for wrong in ("int8", "middle", "BASE64", 3):
             body = {"input": TEXT, "encoding_format": "base64", name: wrong}
             assert message_of(web.post(path, json=body)).startswith(f"{name}: must be ")
 

@@ -31,7 +31,7 @@ from typing import Any
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from candor.client.retry import Retry
+from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.schema import RewardResponse
@@ -75,8 +75,8 @@ class ScoreOptions:
     kappa: KappaOption = None
     closed_form: ClosedFormOption = None
     empty_response: EmptyResponse = "error"
-    """A response without text: `error` leaves it out, `score` gives the R of the empty turn, without
-    a penalty."""
+    """A response without text: `error` leaves it out, `score` gives the R of the empty turn and no
+    penalty."""
     timeout_s: float = 120.0
     """Longest wait for the scores of one row, in seconds."""
     retry_budget_s: float = 300.0
@@ -108,7 +108,7 @@ async def _score(options: ScoreOptions) -> Exit:
             settings={"penalties": penalties, **chosen},
             server=await _description(client),
             concurrency=options.concurrency,
-            notes={"reward_url": options.reward_url, "concurrency": options.concurrency},
+            notes={"reward_url": shown(options.reward_url), "concurrency": options.concurrency},
         )
         status = await run_job(job, rate)
     if status is not Exit.INTERRUPTED:

@@ -58,7 +58,7 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of an input file (`candor.probes.jsonl`).
 
     Raises:
-        UsageError: the file does not exist or has no rows, a line is not a row, or two rows have
+        UsageError: the file cannot be read or has no rows, a line is not a row, or two rows have
             the same key.
     """
     rows: dict[str, Row] = {}
@@ -68,7 +68,7 @@ def read_rows(path: Path) -> list[Row]:
             if row["key"] in rows:
                 raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
             rows[row["key"]] = row
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(str(error)) from None

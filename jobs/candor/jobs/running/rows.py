@@ -63,7 +63,9 @@ class RowFailed(Exception):
 
 
 def check_paths(source: Path, out: Path) -> None:
-    """Raises UsageError when the output would replace the input."""
+    """Raises UsageError when the output would replace the input, or is a folder."""
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; give a file")
     if out.resolve() == source.resolve():
         raise UsageError(f"--out {out}: is the input file; give another")
 
