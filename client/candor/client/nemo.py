@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from candor.client.rows import Conversation, RewardServer, Unscorable
+from candor.client.rows import MessagesAndTools, RewardServer, Unscorable
 
 
 async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[str, float]:
@@ -44,7 +44,7 @@ async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[s
     if not said:
         raise Unscorable("the rollout has no message of the assistant")
     tools = [chat_tool(tool) for tool in parameters.get("tools") or ()]
-    context = Conversation([*asked, *said[:-1]], tools)
+    context = MessagesAndTools([*asked, *said[:-1]], tools)
     scored = await (server or RewardServer.of_environment()).reward(context, said[-1])
     numbers = {
         "reward": scored.reward,

@@ -41,7 +41,7 @@ ChatTurn = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class MessagesAndTools:
     """The messages before the response, and the tools that the policy could call."""
 
     messages: Sequence[ChatTurn]
@@ -49,7 +49,7 @@ class Conversation:
     """In OpenAI's form: `{"type": "function", "function": {...}}`."""
 
 
-Context = str | Sequence[ChatTurn] | Conversation
+Context = str | Sequence[ChatTurn] | MessagesAndTools
 """Text with the chat template applied, or the messages before the response."""
 Row = tuple[Context, str | ChatTurn]
 """A context and one response to it."""
@@ -402,7 +402,7 @@ def context_item(context: Any) -> dict[str, Any]:
     Raises:
         Unscorable: it is neither a text nor messages, or the tools are no list of objects.
     """
-    if isinstance(context, Conversation):
+    if isinstance(context, MessagesAndTools):
         tools = tools_of(context.tools)
         return context_item(context.messages) | ({"tools": tools} if tools else {})
     if isinstance(context, str):

@@ -37,7 +37,7 @@ from statistics import fmean
 from typing import Any
 
 from candor.client.errors import ClientError
-from candor.client.rows import Context, Conversation, Outcome, RewardServer, Row
+from candor.client.rows import Context, MessagesAndTools, Outcome, RewardServer, Row
 
 __all__ = ["candor_reward", "log_outcomes", "reward", "reward_function", "rewards_of", "rows_of"]
 
@@ -126,7 +126,7 @@ def _row(prompt: Any, completion: Any, tools: Any, environment: Any) -> Row:
     if conversational and completion:
         messages = [*prompt, *completion[:-1]]
         known = _tools(tools, environment)
-        return (Conversation(messages, known) if known else messages), completion[-1]
+        return (MessagesAndTools(messages, known) if known else messages), completion[-1]
     return prompt, completion
 
 

@@ -91,7 +91,7 @@ class ContractAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AnswerBytes:
     """The bytes of an answer. A contract writes one itself where its answer is not JSON."""
 
     content: bytes
@@ -111,7 +111,7 @@ class Contract(Generic[B]):
         needs: the contract applies if the body has all of these fields, or all of `or_needs`.
         read: reads the body. Raises ValueError for faults that the types do not catch; the message
             names the field and the fix.
-        write: writes the answer: what JSON is made of, or a `Written`.
+        write: writes the answer: what JSON is made of, or a `AnswerBytes`.
         example, answer: for the OpenAPI document; tests check them against a running server.
     """
 

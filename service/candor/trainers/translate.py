@@ -16,7 +16,7 @@ from candor.invalid import first_fault_as_error, refuse_many_objects
 from candor.scoring.rewarder import Rewarder
 from candor.text import turns
 from candor.text.request import Group, ScoringRequest
-from candor.trainers.contract import Contract, ContractAnswer, Flat, Pair, ScoreCall, Written
+from candor.trainers.contract import AnswerBytes, Contract, ContractAnswer, Flat, Pair, ScoreCall
 from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
@@ -79,7 +79,7 @@ def read_call(contract: Contract[Any], body: Any) -> ScoreCall:
     return call
 
 
-def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> Written:
+def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> AnswerBytes:
     """The answer's bytes.
 
     Raises:
@@ -87,7 +87,7 @@ def write_answer(contract: Contract[Any], body: Any, scored: ContractAnswer) -> 
     """
     try:
         answer = contract.write(body, scored)
-        return answer if isinstance(answer, Written) else Written(orjson.dumps(answer))
+        return answer if isinstance(answer, AnswerBytes) else AnswerBytes(orjson.dumps(answer))
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
 

@@ -293,7 +293,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         (b'{"key":"a"}\n{"key":', ":2: not JSON"),
         (b'{"key":"a","x":nan}\n', ":1: not JSON"),
         (b'{"key":"\\ud800"}\n', ":1: the text under 'key' has a lone surrogate"),
-        ('{"key":"a"}'.encode("utf-16"), ":1: not JSON"),
+        ('{"key":"a"}'.encode("utf-16"), "is UTF-16"),
         (b'{"messages":[]}\n', ":1: not an object with a text under 'key'"),
         (b"\n", "no rows"),
     ],

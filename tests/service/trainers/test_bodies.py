@@ -140,7 +140,7 @@ def test_a_client_that_tries_again_gets_its_rewards_when_the_model_is_there(name
 
 
 def test_every_route_has_a_golden_body_and_every_golden_body_a_source() -> None:
-    aliases = {"/v1/score", "/v2/rerank"}
+    aliases = {"/v1/score", "/v2/rerank", "/invocations"}
     assert {one.path for one in GOLDEN} == set(ROUTES) - aliases
     assert all(one.source and one.versions and one.trainer for one in GOLDEN)
     assert {one.client for one in GOLDEN} == set(CLIENTS)

@@ -24,6 +24,7 @@ from candor.client.schema import MAX_ITEMS, Message
 from candor.errors import InvalidRequest
 from candor.trainers.contract import (
     ONE_LABEL,
+    AnswerBytes,
     Contract,
     ContractAnswer,
     Flat,
@@ -31,7 +32,6 @@ from candor.trainers.contract import (
     MaybeTools,
     Pair,
     ScoreCall,
-    Written,
     pair_from_messages,
 )
 from candor.trainers.fields import (
@@ -254,7 +254,7 @@ class Encoded(Body):
         swap = self.endianness not in ("native", sys.byteorder)
         return native[::-1] if swap else native
 
-    def raw(self, head: Mapping[str, Any], values: Sequence[float]) -> Written:
+    def raw(self, head: Mapping[str, Any], values: Sequence[float]) -> AnswerBytes:
         """The numbers one after the other, as vLLM answers them.
 
         Args:
@@ -278,7 +278,7 @@ class Encoded(Body):
         ]
         # ASCII, because it is a header.
         headers = {"metadata": json.dumps({**head, "data": items})}
-        return Written(
+        return AnswerBytes(
             b"".join(packed),
             "application/octet-stream",
             {} if self.encoding_format == "bytes_only" else headers,
@@ -343,7 +343,7 @@ def encoded_list(
     answer: ContractAnswer,
     values: Sequence[float],
     item: Callable[[list[float] | str], dict[str, Any]],
-) -> dict[str, Any] | Written:
+) -> dict[str, Any] | AnswerBytes:
     """The numbers as the body's `encoding_format` says; `item` makes a list's entry of one."""
     if body.encoding_format in ("bytes", "bytes_only"):
         whole = openai_list(kind, [], body, answer)
@@ -354,14 +354,14 @@ def encoded_list(
     return openai_list(kind, data, body, answer)
 
 
-def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any] | Written:
+def write_pooling(body: PoolingBody, answer: ContractAnswer) -> dict[str, Any] | AnswerBytes:
     values = answer.values(body.wants_activation)
     return encoded_list(
         "pool", body, answer, values, lambda vector: {"object": "pooling", "data": vector}
     )
 
 
-def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any] | Written:
+def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, Any] | AnswerBytes:
     return encoded_list(
         "embd",
         body,
