@@ -186,7 +186,7 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
     """The internal form of a validated request."""
     return ScoringRequest(
         groups=tuple(
-            Group(_context(item), tuple(reply_of(response) for response in item.responses))
+            Group(scoring_context(item), tuple(reply_of(response) for response in item.responses))
             for item in request.items
         ),
         penalties=request.penalties,
@@ -196,7 +196,8 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
     )
 
 
-def _context(item: RewardItem) -> Context:
+def scoring_context(item: RewardItem) -> Context:
+    """The context of a validated item."""
     if item.messages is not None:
         return Messages.of(item.messages, item.tools)
     assert item.prompt is not None  # the wire type takes exactly one of the two
