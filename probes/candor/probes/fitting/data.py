@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from candor.client.schema import Message, Objects, Reply, RewardItem
+from candor.client.schema import Message, Objects, Reply, RewardItem, refuse_wrong_context
 from candor.probes.faults import first_fault
 from candor.probes.jsonl import lines
 
@@ -62,7 +62,7 @@ class Row(BaseModel):
         """Refuses what the server would refuse in an item, in its words."""
         if not self.response:
             raise ValueError("'response' is empty; there is nothing to read")
-        self.item.one_context()
+        refuse_wrong_context(self.item)
         return self
 
     @model_validator(mode="after")
