@@ -35,6 +35,7 @@ from candor.text.request import (
     Reply,
     Text,
     Truncation,
+    num_json_chars,
 )
 from candor.text.template import ChatTemplate, Dropped
 from candor.text.tokenise import Ids, SharedStart, Spans, Tokeniser
@@ -181,7 +182,12 @@ class Conversation:
         self._truncation = truncation
         self._want_tokens = want_tokens
         self._empty = empty
-        self._num_other_chars = context.num_chars - context.num_text_chars
+        self._num_other_chars = (
+            sum(num_json_chars(turn.others) for turn in context.turns if turn.others)
+            + (num_json_chars(context.tools) if context.tools else 0)
+            if isinstance(context, Messages)
+            else 0
+        )
         self._around: tuple[str, str] | None = None
         self._dropped: Dropped | None = None
         """What the template leaves out of the context beside a response that is a text."""

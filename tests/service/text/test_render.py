@@ -358,3 +358,9 @@ def test_work_that_no_text_shows_is_bounded_before_the_template_runs(
     reply = ChatMessage("assistant", None, {"tool_calls": [call]})
     with pytest.raises(TooLong):
         renderer.encode(Messages((user,)), reply, truncation=truncation)
+
+
+def test_control_a_conversation_of_as_many_messages_as_tokens_is_cut_from_the_left() -> None:
+    renderer = Renderer(tiny_tokenizer(), max_length=64)
+    chat = Messages((ChatMessage("user", "q"),) * 64)
+    assert renderer.encode(chat, "no", truncation="left").num_tokens == 64
