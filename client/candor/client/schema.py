@@ -215,16 +215,21 @@ class RewardItem(Wire):
 
     @model_validator(mode="after")
     def one_context(self) -> RewardItem:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("give exactly one of 'messages' and 'prompt'")
-        if self.prompt is None and self.templated:
-            raise ValueError("'templated' goes with 'prompt'; 'messages' get the template here")
-        if self.prompt is not None:
-            if self.tools:
-                raise ValueError("'tools' goes with 'messages'; a 'prompt' is templated already")
-            if not all(isinstance(response, str) for response in self.responses):
-                raise ValueError("the 'responses' to a 'prompt' must be texts")
+        refuse_wrong_context(self)
         return self
+
+
+def refuse_wrong_context(item: RewardItem) -> None:
+    """Raises ValueError unless the item has one context, and fields that go with it."""
+    if (item.messages is None) == (item.prompt is None):
+        raise ValueError("give exactly one of 'messages' and 'prompt'")
+    if item.prompt is None and item.templated:
+        raise ValueError("'templated' goes with 'prompt'; 'messages' get the template here")
+    if item.prompt is not None:
+        if item.tools:
+            raise ValueError("'tools' goes with 'messages'; a 'prompt' is templated already")
+        if not all(isinstance(response, str) for response in item.responses):
+            raise ValueError("the 'responses' to a 'prompt' must be texts")
 
 
 class ClosedForm(Wire):

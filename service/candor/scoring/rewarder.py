@@ -26,7 +26,7 @@ from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
 from candor.scoring.served import Served
 from candor.text.lanes import LONG_CHARS, Lanes
 from candor.text.render import Conversation, Renderer
-from candor.text.request import ChatMessage, Group, Messages, ScoringRequest
+from candor.text.request import Group, ScoringRequest
 from candor.watch.drift import Drift
 from candor.watch.metrics import Metrics
 
@@ -277,17 +277,9 @@ class Rewarder:
 
 def _longest_text(group: Group) -> int:
     """Characters of a group's context and its longest response."""
-    context = group.context
-    length = (
-        sum(len(text) for turn in context.turns for text in turn.texts)
-        if isinstance(context, Messages)
-        else len(context.text)
+    return group.context.num_chars + max(
+        len(reply) if isinstance(reply, str) else reply.num_chars for reply in group.responses
     )
-    longest = max(
-        len("".join(reply.texts)) if isinstance(reply, ChatMessage) else len(reply)
-        for reply in group.responses
-    )
-    return length + longest
 
 
 def _numbers(scored: Scored) -> list[float]:

@@ -35,8 +35,9 @@ from candor.text.request import (
     Reply,
     Text,
     Truncation,
+    num_json_chars,
 )
-from candor.text.template import ChatTemplate
+from candor.text.template import ChatTemplate, Dropped
 from candor.text.tokenise import Ids, SharedStart, Spans, Tokeniser
 
 Ending = Literal["template", "end_token", "none"]
@@ -181,7 +182,15 @@ class Conversation:
         self._truncation = truncation
         self._want_tokens = want_tokens
         self._empty = empty
+        self._num_other_chars = (
+            sum(num_json_chars(turn.others) for turn in context.turns if turn.others)
+            + (num_json_chars(context.tools) if context.tools else 0)
+            if isinstance(context, Messages)
+            else 0
+        )
         self._around: tuple[str, str] | None = None
+        self._dropped: Dropped | None = None
+        """What the template leaves out of the context beside a response that is a text."""
         self._start: tuple[str, int, SharedStart] | None = None
         """A start that responses share, the characters cut from it, and its tokens."""
 
@@ -280,6 +289,13 @@ class Conversation:
                 "'prompt' holds no assistant turn of the model's chat template"
                 f"{other}: send 'messages', to which the template is applied; or, if the text is "
                 'meant as it is, send "templated": true beside it'
+            )
+        prefill = text[text.rindex(header.strip()) + len(header.strip()) :]
+        if any(mark in prefill for mark in (self._marks.end, *self._marks.ends) if mark):
+            raise InvalidRequest(
+                "the last assistant turn of 'prompt' has ended, so a response would stand in no "
+                "turn: end 'prompt' with the start of an assistant turn, or send 'messages'; or, "
+                'if the text is meant as it is, send "templated": true beside it'
             )
         served = "".join(self._surroundings_of(Messages((ChatMessage("user", USER_STAND_IN),))))
         marks = {mark for mark in FOREIGN.findall(text) if mark not in served}
@@ -386,7 +402,11 @@ class Conversation:
             InvalidMessages: it leaves out something without which another text would be judged.
         """
         turns = context.turns if isinstance(response, str) else (*context.turns, response)
-        dropped = self._template.dropped(turns, context.tools)
+        if self._dropped is None or not isinstance(response, str):
+            dropped = self._template.dropped(turns, context.tools)
+            self._dropped = dropped if isinstance(response, str) else self._dropped
+        else:
+            dropped = self._dropped
         if dropped.lost:
             raise InvalidMessages(
                 f"the model's chat template leaves out {' and '.join(dropped.lost)}, so the reward "
@@ -408,16 +428,21 @@ class Conversation:
     def _refuse_long_parts(self, response: Reply) -> None:
         """Refuses a text that is too long before the template is applied to it."""
         context, limit = self._context, CHARS_PER_TOKEN * self._max_length
-        lengths = [len(response)] if isinstance(response, str) else []
+        length = len(response) if isinstance(response, str) else response.num_chars
+        if isinstance(context, Messages):
+            if len(context.turns) > self._max_length:
+                raise TooLong(
+                    f"{len(context.turns)} messages, and the limit is {self._max_length}, one for "
+                    "each token of the model's window"
+                )
+            length += self._num_other_chars
         if self._truncation == "error":
-            if isinstance(context, Messages):
-                lengths += [len(part) for turn in context.turns for part in turn.texts]
-            else:
-                lengths.append(len(context.text))
-        if sum(lengths) > limit:
+            length += context.num_text_chars
+        if length > limit:
             raise TooLong(
-                f"the text has {sum(lengths)} characters and the limit is {limit}, "
-                f"{CHARS_PER_TOKEN} for each token of the model's window"
+                f"the text has {length} characters and the limit is {limit}, "
+                f"{CHARS_PER_TOKEN} for each token of the model's window; tools and tool calls "
+                "count as JSON"
             )
 
     def _fit(self, written: Written) -> tuple[int, SharedStart]:

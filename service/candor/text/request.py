@@ -55,10 +55,38 @@ class ChatMessage:
         return (self.content,) if isinstance(self.content, str) else self.content or ()
 
     @property
+    def num_text_chars(self) -> int:
+        return sum(map(len, self.texts))
+
+    @property
+    def num_chars(self) -> int:
+        """The characters that the chat template has to work through."""
+        return self.num_text_chars + num_json_chars(self.others)
+
+    @property
     def is_plain(self) -> bool:
         """Whether the message is its text and nothing else."""
         return not self.others and self.content is not None
 
+
+def num_json_chars(value: Any) -> int:
+    """About the length of a value as JSON: the characters of its texts, and one for each value."""
+    waiting, total = [value], 0
+    while waiting:
+        part = waiting.pop()
+        total += 1
+        if isinstance(part, str):
+            total += len(part)
+        elif isinstance(part, Mapping):
+            waiting.extend(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list | tuple):
+            waiting.extend(part)
+    return total
+
+
+CHARS_PER_MESSAGE = 32
+"""What a message counts beside its text: to write an empty one is work, too."""
 
 Reply = str | ChatMessage
 """A response: its text, or a message where it is more than text (tool calls, reasoning)."""
@@ -88,6 +116,16 @@ class Messages:
     tools: tuple[Mapping[str, Any], ...] = ()
     is_policys: bool = field(default=False, compare=False)
 
+    @property
+    def num_text_chars(self) -> int:
+        return sum(turn.num_text_chars for turn in self.turns)
+
+    @property
+    def num_chars(self) -> int:
+        """The characters that the chat template has to work through."""
+        turns = sum(turn.num_chars for turn in self.turns)
+        return turns + CHARS_PER_MESSAGE * len(self.turns) + num_json_chars(self.tools)
+
     @classmethod
     def of(
         cls, messages: Iterable[Message], tools: Iterable[Mapping[str, Any]] | None = None
@@ -107,6 +145,12 @@ class Text:
     text: str
     is_meant: bool = True
 
+    @property
+    def num_chars(self) -> int:
+        return len(self.text)
+
+    num_text_chars = num_chars
+
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
@@ -114,6 +158,12 @@ class OpenTurn:
     chat template writes the rest, as if that turn were a user's."""
 
     text: str
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.text)
+
+    num_text_chars = num_chars
 
 
 Context = Messages | Text | OpenTurn
@@ -186,7 +236,7 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
     """The internal form of a validated request."""
     return ScoringRequest(
         groups=tuple(
-            Group(_context(item), tuple(reply_of(response) for response in item.responses))
+            Group(scoring_context(item), tuple(reply_of(response) for response in item.responses))
             for item in request.items
         ),
         penalties=request.penalties,
@@ -196,7 +246,8 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
     )
 
 
-def _context(item: RewardItem) -> Context:
+def scoring_context(item: RewardItem) -> Context:
+    """The context of a validated item."""
     if item.messages is not None:
         return Messages.of(item.messages, item.tools)
     assert item.prompt is not None  # the wire type takes exactly one of the two

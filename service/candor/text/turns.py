@@ -109,7 +109,9 @@ def without_end(response: str, marks: Marks) -> str:
     """
     end = len(response)
     while True:
-        tail = len(response[:end].rstrip())
+        tail = end
+        while tail and response[tail - 1].isspace():  # no copy: there may be a million marks
+            tail -= 1
         found = next((mark for mark in marks.fillers if response.endswith(mark, 0, tail)), None)
         if found is None:
             return response[:end]

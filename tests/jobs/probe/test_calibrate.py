@@ -318,3 +318,27 @@ def test_wrong_arguments_are_exit_2_and_say_what_to_give(
 ) -> None:
     assert by_rollouts(files, **({"probe": files.probe()} | options)) == Exit.USAGE
     assert message in capsys.readouterr().err
+
+
+def test_candidates_are_read_as_the_server_reads_them(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prompt without a turn of the template is left out, unless it says that it is meant; so are
+    tools that the template leaves out. A context that is null is none."""
+    plain = [
+        {"key": f"p{n}", "prompt": "Is it?", "responses": [{"text": t} for t in TEXTS]}
+        for n in range(2)
+    ]
+    meant = [row | {"key": f"m{n}", "templated": True} for n, row in enumerate(plain)]
+    tools = [row | {"key": f"t{n}", "tools": [{"name": "f"}]} for n, row in enumerate(candidates())]
+    nulls = [row | {"key": f"n{n}", "prompt": None} for n, row in enumerate(candidates())]
+    write_rows(files.rollouts, plain + tools)
+    assert by_rollouts(files, files.probe()) == 2
+    said = capsys.readouterr().err
+    assert "no assistant turn" in said
+    write_rows(files.rollouts, candidates() + plain + tools)
+    by_rollouts(files, files.probe())
+    assert last_line(capsys)["num_responses"] == 30
+    write_rows(files.rollouts, meant + nulls)
+    by_rollouts(files, files.probe())
+    assert last_line(capsys)["num_responses"] == 40

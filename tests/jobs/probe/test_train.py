@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from candor.client.schema import Message
 from candor.jobs.probe.material import parse_layers, tokenise
 from candor.jobs.probe.train import TrainOptions, train
 from candor.models.load import load_reward_model
@@ -23,8 +24,8 @@ from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows
 from candor.probes.fitting.split import split_rows
 from candor.text.render import Renderer
-from candor.text.request import ChatMessage, Messages
-from tests.tiny import STRIPPING, save_tiny, tiny_llama, tiny_tokenizer
+from candor.text.request import ChatMessage, Messages, parse
+from tests.tiny import STRIPPING, TURNS, save_tiny, tiny_llama, tiny_tokenizer
 
 WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]
 
@@ -268,7 +269,7 @@ def test_the_probe_reads_the_tokens_that_a_span_overlaps_and_else_the_whole_resp
     model: Path,
 ) -> None:
     rm = load_reward_model(str(model), device="cpu")
-    context: dict[str, Any] = {"group": "g", "label": 1, "prompt": "what?\n"}
+    context: dict[str, Any] = {"group": "g", "label": 1, "prompt": "what?\n", "templated": True}
     whole = Row(response="the answer is (B)", **context)
     letter = whole.model_copy(update={"span": (15, 16)})
     wide = whole.model_copy(update={"span": (5, 9)})  # inside the word " answer" or across pieces
@@ -280,12 +281,71 @@ def test_the_probe_reads_the_tokens_that_a_span_overlaps_and_else_the_whole_resp
     assert end - start > some[1] - some[0] >= 1
 
 
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"of": "sea"}}}
+READS_ALL = TURNS.replace(
+    "message['content']", "(message['content'] or '') + (message.get('tool_calls') or '')|string"
+).replace("message['role']", "message['role'] + (message.get('name') or '')")
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"messages": [{"role": "user", "content": "what?", "name": "Ann"}], "response": "no"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "what?"}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": "what?"},
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "content": "blue"},
+            ]
+        },
+        {
+            "messages": [{"role": "user", "content": "what?"}],
+            "response": {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        },
+        {"prompt": "what?", "templated": True},
+        {"prompt": "<|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\n"},
+    ],
+)
+def test_a_row_is_read_as_the_server_reads_the_same_item(model: Path, item: dict[str, Any]) -> None:
+    rm = load_reward_model(str(model), device="cpu")
+    rm.tokenizer.chat_template = READS_ALL
+    fields = {"response": "no"} | item
+    row = Row.model_validate_json(json.dumps({"group": "g", "label": 1} | fields))
+    ((ids, start, end),) = tokenise([row], rm, ["a.jsonl:1"])
+    response = fields.pop("response")
+    (group,) = parse(json.dumps({"items": [fields | {"responses": [response]}]}).encode()).groups
+    served = rm.renderer().encode(group.context, group.responses[0])
+    assert (ids, start, end) == (served.token_ids, served.response_start, served.response_end)
+
+
+def test_a_prompt_without_a_turn_of_the_template_is_refused_in_the_servers_words(
+    model: Path,
+) -> None:
+    rm = load_reward_model(str(model), device="cpu")
+    row = Row(group="g", label=1, response="no", prompt="user: what?\n")
+    with pytest.raises(ValueError, match=r'a\.jsonl:4: .*no assistant turn.*"templated": true'):
+        tokenise([row], rm, ["a.jsonl:4"])
+    rm.tokenizer.chat_template = None  # its texts have no other form
+    assert tokenise([row], rm, ["a.jsonl:4"])
+
+
+def test_what_a_template_leaves_out_is_said_once(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rm = load_reward_model(str(model), device="cpu")
+    named = [Message(role="user", content="what?", name="Ann")]
+    row = Row(group="g", label=1, response="no", messages=named)
+    tokenise([row, row], rm, ["a.jsonl:1", "a.jsonl:2"])
+    assert caplog.messages == ["a.jsonl:1: the model's chat template leaves out 'name'"]
+
+
 def test_a_span_without_a_token_and_a_template_that_rewrites_are_refused_by_line(
     model: Path,
 ) -> None:
     rm = load_reward_model(str(model), device="cpu")
     rm.tokenizer.chat_template = STRIPPING
-    messages = ({"role": "user", "content": "what?"},)
+    messages = [Message(role="user", content="what?")]
     row = Row(group="g", label=1, response="good   ", messages=messages, span=(5, 6))
     with pytest.raises(ValueError, match=r"a\.jsonl:4: span: no token .* \[5, 6\]"):
         tokenise([row], rm, ["a.jsonl:4"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from candor.client.schema import Message
 from candor.probes.fitting.data import Row, data_sha256, load_files, load_rows
 
 GOOD: dict[str, Any] = {
@@ -45,7 +46,14 @@ def test_rows_are_read_in_order(tmp_path: Path) -> None:
         ({"group": ""}, "group"),
         ({"response": ""}, "response"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user"}]}, "messages.0: .*'content' is required"),
+        ({"messages": [{"role": "user", "content": "q", "tone": "x"}]}, "unknown field 'tone'"),
+        ({"templated": True}, "'templated' goes with 'prompt'"),
+        ({"messages": None, "prompt": "p", "tools": [{"name": "f"}]}, "'tools' goes with"),
+        ({"messages": None, "prompt": "p", "response": {"role": "assistant"}}, "must be texts"),
+        ({"response": {"role": "user", "content": "r"}}, "must be assistant"),
+        ({"response": {"role": "assistant", "content": "r"}, "span": [0, 1]}, "span.*a text"),
+        ({"response": None}, "response"),
         ({"prompt": "as well"}, "exactly one"),
         ({"messages": None}, "exactly one"),
         ({"lable": 1}, "lable"),
@@ -83,12 +91,15 @@ def test_equal_contexts_are_equal_strings_and_others_are_not() -> None:
     def context(**fields: Any) -> str:
         return Row(group="g", label=1, response="r", **fields).context
 
+    tools = [{"name": "f"}]
     user, system = ({"role": role, "content": "a"} for role in ("user", "system"))
-    assert context(messages=(user,)) == context(messages=(user,))
+    assert context(messages=[user]) == context(messages=[user | {"name": None}])
     different = [
-        context(messages=(user,)),
-        context(messages=(system,)),
-        context(messages=(user, user)),
+        context(messages=[user]),
+        context(messages=[system]),
+        context(messages=[user, user]),
+        context(messages=[user | {"name": "Ann"}]),
+        context(messages=[user], tools=tools),
         context(prompt="a"),
         context(prompt=json.dumps([["user", "a"]])),
     ]
@@ -101,7 +112,14 @@ def test_the_optional_fields_count_in_the_hash_only_where_they_are_given() -> No
     assert data_sha256([row]) == (
         "3f4eb8e9bdddb35713a579dad613631b7de68ebd4e61a61799a6645b25bf3055"
     )
-    for field in ({"split": "test"}, {"direction": "like"}, {"span": (0, 1)}):
+    for field in (
+        {"split": "test"},
+        {"direction": "like"},
+        {"span": (0, 1)},
+        {"tools": [{"name": "f"}]},
+        {"messages": [Message(role="user", content="I like it. \u2028 Comment.", name="Ann")]},
+        {"response": Message(role="assistant", content="I love it too!")},
+    ):
         assert data_sha256([row.model_copy(update=field)]) != data_sha256([row])
 
 

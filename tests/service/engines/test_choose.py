@@ -18,6 +18,7 @@ from candor.engines.prefix_cache import PrefixCache
 from candor.forward import blocks
 from candor.forward.head import decoder_blocks
 from candor.forward.prefix_kv import KeyValues
+from candor.probes.probe import Probe
 from tests.forward.kernels import PATHS, built, computed_by
 from tests.service.engines.material import FAMILIES, make_items, make_probes
 from tests.tiny import tiny_gemma2, tiny_llama
@@ -160,3 +161,17 @@ def test_a_faster_attention_that_leaves_something_out_is_not_used() -> None:
     other = tiny_llama()  # control
     build_engine("padded", other, [], device="cpu")
     assert other.config._attn_implementation == "sdpa"
+
+
+def test_probes_that_pool_by_the_maximum_do_not_cost_the_fast_attention() -> None:
+    """Texts that begin alike have one maximum, and rounding is more than their deviation of 0."""
+    for seed in range(5):
+        model = tiny_llama(seed=seed)
+        probes = [
+            Probe(
+                f"p{n}", torch.randn(32, generator=torch.Generator().manual_seed(n)), 0.0, n, "max"
+            )
+            for n in range(3)
+        ]
+        assert build_engine("padded", model, probes, device="cpu").name == "padded"
+        assert model.config._attn_implementation == "sdpa"

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
-from candor.errors import EmptyResponse, InvalidMessages, TooLong
+from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from candor.item import Item
 from candor.text.render import CHARS_PER_TOKEN, Renderer
-from candor.text.request import ChatMessage, Context, Messages, Text
+from candor.text.request import ChatMessage, Context, Messages, Text, Truncation
+from tests.service.text.templates import TOOLS
 from tests.tiny import ALTERNATING, BOS, STRIPPING, TURNS, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -309,3 +310,57 @@ def test_without_a_chat_template_only_text_can_be_scored() -> None:
     assert response_text(bare.encode(Text(HEAD), ANSWER)) == ANSWER
     with pytest.raises(InvalidMessages, match="no chat template"):
         bare.encode(QUESTION, ANSWER)
+
+
+CLOSED = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [CLOSED, CLOSED + "<|im_start|>user\nand?<|im_end|>\n", CLOSED + "[INST] and? [/INST]"],
+)
+def test_a_prompt_whose_last_assistant_turn_has_ended_is_refused(prompt: str) -> None:
+    """The template's turn stands in the middle only, so the response would stand in none."""
+    renderer = Renderer(tiny_tokenizer(), max_length=256)
+    with pytest.raises(InvalidRequest, match=r'has ended.*"templated": true'):
+        renderer.encode(Text(prompt, is_meant=False), "no")
+    renderer.encode(Text(prompt), "no")
+
+
+@pytest.mark.parametrize("end", ["<|im_start|>assistant\n", "<|im_start|>assistant\nI think"])
+def test_control_an_open_turn_may_have_a_prefill_and_turns_before_it(end: str) -> None:
+    renderer = Renderer(tiny_tokenizer(), max_length=256)
+    prompt = CLOSED + "<|im_start|>user\nand?<|im_end|>\n" + end
+    turns = [("user", "q"), ("assistant", "yes"), ("user", "and?")]
+    chat = Messages(tuple(ChatMessage(*turn) for turn in turns))
+    found = renderer.encode(Text(prompt, is_meant=False), " no")
+    assert found == renderer.encode(Text(prompt), " no")
+    if end.endswith("\n"):
+        served = renderer.encode(chat, " no")
+        assert found.token_ids == served.token_ids[: len(found.token_ids)]
+
+
+@pytest.mark.parametrize("truncation", ["error", "left"])
+def test_work_that_no_text_shows_is_bounded_before_the_template_runs(
+    truncation: Truncation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages without text, and what stands in tools and tool calls."""
+    renderer = Renderer(tiny_tokenizer(template=TOOLS), max_length=64)
+    monkeypatch.setattr(renderer.template, "render", None)
+    user, call = ChatMessage("user", "q"), {"function": {"name": "f", "arguments": "a" * 3000}}
+    for context in (
+        Messages((ChatMessage("user", ""),) * 65),
+        Messages((user,), tools=({"name": "f", "description": "d" * 3000},)),
+        Messages((user, ChatMessage("assistant", None, {"tool_calls": [call]}), user)),
+    ):
+        with pytest.raises(TooLong):
+            renderer.encode(context, "no", truncation=truncation)
+    reply = ChatMessage("assistant", None, {"tool_calls": [call]})
+    with pytest.raises(TooLong):
+        renderer.encode(Messages((user,)), reply, truncation=truncation)
+
+
+def test_control_a_conversation_of_as_many_messages_as_tokens_is_cut_from_the_left() -> None:
+    renderer = Renderer(tiny_tokenizer(), max_length=64)
+    chat = Messages((ChatMessage("user", "q"),) * 64)
+    assert renderer.encode(chat, "no", truncation="left").num_tokens == 64

@@ -3,6 +3,8 @@ whatever the policy's tokeniser left around it."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from candor.errors import EmptyResponse, InvalidRequest
@@ -198,3 +200,10 @@ def test_a_plain_text_is_a_user_where_there_is_a_template_and_raw_where_there_is
     ]
     (marked,) = from_pair("Human: a AI:", ["b"], renderer(TURNS).marks(), marker="AI:")
     assert marked == Group(Text("Human: a AI:"), ("b",))
+
+
+def test_a_million_ends_are_taken_off_in_time_that_grows_with_their_number() -> None:
+    marks = Renderer(tiny_tokenizer(), max_length=256).marks()
+    began = time.monotonic()
+    assert without_end("no" + "<|im_end|> " * 1_000_000, marks) == "no"
+    assert time.monotonic() - began < 20

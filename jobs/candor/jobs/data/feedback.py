@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
+from candor.client.schema import Message
 from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row as JsonRow
@@ -26,7 +27,7 @@ from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.judges import NAME, check_vader, sentiment
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from candor.probes.fitting.data import Row, RowMessage, data_sha256
+from candor.probes.fitting.data import Row, data_sha256
 
 Rule = Literal["paper", "siding"]
 SIGN = {"base": 0, "like": 1, "dislike": -1}
@@ -171,7 +172,7 @@ def _row(
         group=f"{kind}/{poem}",
         label=label,
         response=text,
-        messages=tuple(RowMessage(role=turn["role"], content=turn["content"]) for turn in messages),
+        messages=[Message.model_validate(turn) for turn in messages],
         kind=kind,
         direction=None if condition == "base" else condition,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from candor.batching.queue import take_batch
 from candor.client.rows import Unscorable, unicode_text
-from candor.client.schema import Message
+from candor.client.schema import RewardItem
 from candor.engines.choose import EngineName, build_engine
 from candor.errors import CandorError
 from candor.flags import UsageError
@@ -36,13 +36,17 @@ from candor.models.load import load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
+from candor.probes.faults import first_fault
 from candor.text.render import Renderer
-from candor.text.request import Messages, Text
+from candor.text.request import scoring_context
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 8192
 """Most tokens in one forward pass; the server's default."""
+
+CONTEXT = ("messages", "tools", "prompt", "templated")
+"""The fields of a row that are its context, as on the wire."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,11 @@ def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
         yield "'responses' is not a list"
         return
     try:
-        context = Text(row["prompt"]) if "prompt" in row else _messages(row["messages"])
-    except (KeyError, TypeError, ValidationError) as error:
-        yield f"not as `candor generate` writes it ({type(error).__name__})"
+        item = RewardItem.model_validate(
+            {name: row[name] for name in CONTEXT if name in row} | {"responses": [""]}
+        )
+    except ValidationError as error:
+        yield f"not as `candor generate` writes it: {first_fault(error, 'row')}"
         return
     for place, response in enumerate(responses):
         text = response.get("text") if isinstance(response, dict) else None
@@ -204,13 +210,9 @@ def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
             yield f"response {place} is not an object with a 'text'"
             continue
         try:
-            yield renderer.encode(context, unicode_text(text, "the response"))
+            yield renderer.encode(scoring_context(item), unicode_text(text, "the response"))
         except (CandorError, Unscorable) as error:
             yield f"response {place}: {error.message}"
-
-
-def _messages(turns: Sequence[Any]) -> Messages:
-    return Messages.of([Message.model_validate(turn) for turn in turns])
 
 
 def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[float, float]]:

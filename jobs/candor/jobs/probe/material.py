@@ -5,6 +5,7 @@ Wrong data is refused here, by file and line, before the pass over the model tha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from candor.errors import CandorError
-from candor.item import Item
+from candor.item import Item, Remark
 from candor.models.load import RewardModel
 from candor.probes.fitting.calibrate import shared_contexts
 from candor.probes.fitting.collect import Sequences
@@ -22,7 +23,9 @@ from candor.probes.fitting.fit import Ints
 from candor.probes.fitting.split import Split, split_rows
 from candor.probes.fitting.transfer import Labelled
 from candor.text.render import Renderer
-from candor.text.request import ChatMessage, Messages, Text
+from candor.text.request import reply_of, scoring_context
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,16 +97,17 @@ def encode(renderer: Renderer, row: Row, *, want_tokens: bool) -> Item:
     Raises:
         CandorError: as `Renderer.encode`.
     """
-    turns = tuple(ChatMessage(turn.role, turn.content) for turn in row.messages or ())
-    context = Messages(turns) if row.prompt is None else Text(row.prompt)
-    return renderer.encode(context, row.response, want_tokens=want_tokens)
+    return renderer.encode(
+        scoring_context(row.item), reply_of(row.response), want_tokens=want_tokens
+    )
 
 
 def tokenise(rows: Sequence[Row], rm: RewardModel, places: Sequence[str]) -> Sequences:
     """Token ids, and the range that the probe reads: the response, or the row's `span`.
 
-    The server's renderer makes them, so training and serving read the same tokens. A span takes in
-    every token that it overlaps.
+    The server's renderer makes them, so training and serving read the same tokens. What the server
+    would say about a text (`Item.remarks`) is logged once, with the first row that it is about. A
+    span takes in every token that it overlaps.
 
     Args:
         places: each row's name in messages, such as file:line.
@@ -113,11 +117,15 @@ def tokenise(rows: Sequence[Row], rm: RewardModel, places: Sequence[str]) -> Seq
     """
     renderer = renderer_of(rm)
     sequences = []
+    remarks: dict[Remark, str] = {}
     for row, place in zip(rows, places, strict=True):
         try:
             item = encode(renderer, row, want_tokens=row.span is not None)
         except CandorError as error:
             raise ValueError(f"{place}: {error.message}") from error
+        for remark in item.remarks:
+            if remarks.setdefault(remark, place) == place:
+                log.warning("%s: %s", place, remark.message)
         first, last = item.response_start, item.response_end
         if row.span is not None:
             start, end = row.span

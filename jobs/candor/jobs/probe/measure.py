@@ -21,6 +21,7 @@ from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.reliability import brier, expected_calibration_error, reliability
 from candor.probes.fitting.select import Candidate, Select
 from candor.probes.fitting.transfer import fit_without_each_kind
+from candor.text.request import ChatMessage
 
 CONTROL_KIND = "genuine-agreement"
 """The kind in which the user is right and agreeing is correct (`candor.probes.kinds.agreement`)."""
@@ -177,22 +178,26 @@ def examples(
     found = []
     for index in _example_rows(data, test):
         row, (_, start, end) = data.rows[index], sequences[index]
+        if not isinstance(response := row.response, str):
+            continue
         try:
             item = encode(renderer, row, want_tokens=True)
         except CandorError:  # the template rewrites this response, so its tokens have no offsets
             continue
         logits = fitted.activations.token_logits(weight, bias, index)[0]
         spans = item.offsets[start - item.response_start : end - item.response_start]
-        turns = [f"{turn.role}: {turn.content}" for turn in row.messages or ()]
+        turns = [
+            f"{turn.role}: {''.join(ChatMessage.of(turn).texts)}" for turn in row.messages or ()
+        ]
         found.append(
             {
                 "kind": row.kind,
                 "label": row.label,
                 "context": "\n\n".join(turns) if row.prompt is None else row.prompt,
-                "response": row.response,
+                "response": response,
                 "score": float(fitted.scores[index]),
                 "tokens": [
-                    {"text": row.response[low:high], "logit": float(logit)}
+                    {"text": response[low:high], "logit": float(logit)}
                     for (low, high), logit in zip(spans, logits, strict=True)
                 ],
             }

@@ -97,7 +97,9 @@ def context_of(row: Row) -> str:
     Raises:
         KeyError: the row has neither `messages` nor `prompt`.
     """
-    context = row["prompt"] if "prompt" in row else row["messages"]
+    context = row["messages"] if row.get("prompt") is None else row["prompt"]
+    if tools := row.get("tools"):
+        context = [context, tools]
     return jsonl.line_of(context, sort_keys=True).decode()
 
 

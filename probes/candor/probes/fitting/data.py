@@ -5,9 +5,12 @@ A file has one JSON object per line, for example
     {"group": "poem-7", "label": 1, "response": "I love it too!", "kind": "poem",
      "messages": [{"role": "user", "content": "I really like this poem. Comment on it: ..."}]}
 
-A row has either `messages` or `prompt`, a text that already has the chat template. Rows of one
-`group` (one poem, one question, one author) all go to the same part of a split. Three fields are
-optional:
+A row's context and response are those of an item of `POST /v1/rewards`, in the same fields and by
+the same rules, so a probe is fitted on the texts that it is served with: `messages`, perhaps with
+`tools`, or `prompt`, a text that already has the chat template; `response` is a text, or an
+assistant's message where it is more than text. A `prompt` without an assistant turn of the reward
+model's template is refused, unless the row says `"templated": true`. Rows of one `group` (one poem,
+one question, one author) all go to the same part of a split. Three more fields are optional:
 
 - `span`: the characters of the response that the probe reads, for example the letter of a multiple
   choice answer; without it the probe reads the whole response;
@@ -23,26 +26,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
+from candor.client.schema import Message, Objects, Reply, RewardItem, refuse_wrong_context
 from candor.probes.faults import first_fault
 from candor.probes.jsonl import lines
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
-OPTIONAL_FIELDS = ("direction", "span", "split")
+OPTIONAL_FIELDS = ("direction", "span", "split", "templated", "tools")
 """Fields that enter the content's hash only where they are given."""
-
-
-class RowMessage(BaseModel):
-    """One message of the context; the roles are those that the server accepts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str
 
 
 class Row(BaseModel):
@@ -52,23 +47,31 @@ class Row(BaseModel):
 
     group: NonEmpty
     label: Annotated[int, Field(ge=0, le=1)]  # not Literal[0, 1]: pydantic takes true for 1 there
-    response: NonEmpty
-    messages: Annotated[tuple[RowMessage, ...], Field(min_length=1)] | None = None
+    response: Reply
+    messages: Annotated[list[Message] | None, FailFast(), Field(min_length=1)] = None
+    tools: Objects = None
     prompt: str | None = None
+    templated: bool | None = None
     kind: str = ""
     direction: str | None = None
     span: tuple[Annotated[int, Field(ge=0)], int] | None = None
     split: Literal["train", "validation", "test"] | None = None
 
     @model_validator(mode="after")
-    def one_context(self) -> Row:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("give exactly one of 'messages' and 'prompt'")
+    def as_an_item(self) -> Row:
+        """Refuses what the server would refuse in an item, in its words."""
+        if not self.response:
+            raise ValueError("'response' is empty; there is nothing to read")
+        refuse_wrong_context(self.item)
         return self
 
     @model_validator(mode="after")
     def span_inside(self) -> Row:
-        if self.span is not None and not self.span[0] < self.span[1] <= len(self.response):
+        if self.span is None:
+            return self
+        if not isinstance(self.response, str):
+            raise ValueError("'span' counts characters, so it needs a 'response' that is a text")
+        if not self.span[0] < self.span[1] <= len(self.response):
             raise ValueError(
                 f"'span' is [start, end) in characters of the response, which has "
                 f"{len(self.response)}; got {list(self.span)}"
@@ -76,11 +79,31 @@ class Row(BaseModel):
         return self
 
     @property
+    def item(self) -> RewardItem:
+        """The context and the response, as the server takes them."""
+        return RewardItem.model_construct(
+            messages=self.messages,
+            tools=self.tools,
+            prompt=self.prompt,
+            templated=self.templated,
+            responses=[self.response],
+        )
+
+    @property
     def context(self) -> str:
         """The context as one string: equal exactly where two rows share their context."""
         if self.messages is None:
             return f"prompt {self.prompt}"
-        return json.dumps([[message.role, message.content] for message in self.messages])
+        return json.dumps([[message.as_sent() for message in self.messages], self.tools or []])
+
+    def content(self) -> dict[str, Any]:
+        """The fields that say something, for the hash. Messages have only theirs, too."""
+        absent = {name for name in OPTIONAL_FIELDS if getattr(self, name) is None}
+        found = self.model_dump(exclude={*absent, "messages", "response"})
+        found["messages"] = self.messages and [message.as_sent() for message in self.messages]
+        response = self.response
+        found["response"] = response if isinstance(response, str) else response.as_sent()
+        return found
 
 
 def load_rows(path: Path) -> list[Row]:
@@ -125,6 +148,5 @@ def data_sha256(rows: Sequence[Row]) -> str:
     """
     total = hashlib.sha256()
     for row in rows:
-        absent = {name for name in OPTIONAL_FIELDS if getattr(row, name) is None}
-        total.update(json.dumps(row.model_dump(exclude=absent), sort_keys=True).encode() + b"\n")
+        total.update(json.dumps(row.content(), sort_keys=True).encode() + b"\n")
     return total.hexdigest()

@@ -13,7 +13,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import NonEmpty, Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.entries import KindEntry, Wordings, refuse_unusable, shipped_entries
 
 AGREES, DISAGREES = "genuine-agreement", "wrong-disagreement"
@@ -60,7 +61,7 @@ def _rows(entries: Sequence[Agreement], kind: str, seed: int) -> list[Row]:
                 group=f"{AGREES}/{entry.id}",
                 label=0,
                 response=random.Random(f"{kind} {seed} {entry.id}").choice(wordings),
-                messages=(RowMessage(role="user", content=entry.prompt),),
+                messages=[Message(role="user", content=entry.prompt)],
                 kind=kind,
                 direction="agree",
             )

@@ -19,7 +19,8 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from candor.probes.fitting.data import NonEmpty, Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.entries import KindEntry, refuse_unusable, shipped_entries
 
 FIRST_ANSWERS = (
@@ -137,7 +138,7 @@ def _cases(entry: DisputedQuestion, kind: str, seed: int) -> list[Row]:
     rng = random.Random(f"{kind} {seed} {entry.id}")
     reason = rng.random() < 0.6  # either all three replies give a reason, or none does
 
-    def row(label: int, context: tuple[RowMessage, ...], response: str, direction: str) -> Row:
+    def row(label: int, context: list[Message], response: str, direction: str) -> Row:
         return Row(
             group=f"{kind}/{entry.id}",
             label=label,
@@ -160,13 +161,13 @@ def _cases(entry: DisputedQuestion, kind: str, seed: int) -> list[Row]:
 
 def _context(
     entry: DisputedQuestion, first: Literal["right", "wrong"], rng: random.Random
-) -> tuple[RowMessage, ...]:
+) -> list[Message]:
     given, other = (entry.right, entry.wrong)[:: 1 if first == "right" else -1]
-    return (
-        RowMessage(role="user", content=entry.question),
-        RowMessage(role="assistant", content=_filled(rng.choice(FIRST_ANSWERS), given, other)),
-        RowMessage(role="user", content=_filled(rng.choice(PUSHES), given, other)),
-    )
+    return [
+        Message(role="user", content=entry.question),
+        Message(role="assistant", content=_filled(rng.choice(FIRST_ANSWERS), given, other)),
+        Message(role="user", content=_filled(rng.choice(PUSHES), given, other)),
+    ]
 
 
 def _reply(

@@ -11,7 +11,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import Row
 
 ANSWER_PREFIX = "I believe the best answer is: ("
 LETTER_PAIRS = (("A", "B"), ("C", "D"), ("X", "Y"))
@@ -59,7 +60,7 @@ def choice_row(
         group=group,
         label=label,
         response=f"{ANSWER_PREFIX}{letter})",
-        messages=(RowMessage(role="user", content=question),),
+        messages=[Message(role="user", content=question)],
         kind=kind,
         direction=direction,
         span=(len(ANSWER_PREFIX), len(ANSWER_PREFIX) + len(letter)),

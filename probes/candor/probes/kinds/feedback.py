@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-from candor.probes.fitting.data import Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import Row
 
 CUT_OFF_SHARE = 0.5
 """Share of replies cut off in mid-sentence, as a sampler's token limit would cut them."""
@@ -96,7 +97,7 @@ def feedback_rows(
             Row(
                 group=f"{kind}/{text.id}",
                 label=label,
-                messages=(RowMessage(role="user", content=prompt(text, text_kind, taste)),),
+                messages=[Message(role="user", content=prompt(text, text_kind, taste))],
                 response=response,
                 kind=kind,
                 direction=taste,

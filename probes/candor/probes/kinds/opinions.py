@@ -12,7 +12,8 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from candor.probes.fitting.data import NonEmpty, Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import NonEmpty, Row
 from candor.probes.kinds.entries import KindEntry, Wordings, refuse_unusable, shipped_entries
 
 
@@ -54,7 +55,7 @@ def opinion_rows(entries: Sequence[Opinion], *, kind: str = "open-ended", seed: 
                     group=f"{kind}/{entry.id}",
                     label=label,
                     response=rng.choice(wordings),
-                    messages=(RowMessage(role="user", content=entry.prompt),),
+                    messages=[Message(role="user", content=entry.prompt)],
                     kind=kind,
                     direction=entry.direction,
                 )
