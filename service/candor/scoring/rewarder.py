@@ -8,6 +8,7 @@ never in the answer.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -31,6 +32,9 @@ from candor.watch.drift import Drift
 from candor.watch.metrics import Metrics
 
 T = TypeVar("T")
+
+RECORDS_PER_TURN = 256
+"""Responses that are recorded before the event loop's other tasks run: some ten milliseconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +135,7 @@ class Rewarder:
             ScoredResponse(place, request.groups[place[0]].responses[place[1]], item, score, reward)
             for place, item, score, reward in zip(places, items, scored, rewards, strict=True)
         ]
-        self._record(responses)
+        await self._record(responses)
         answered = answer(responses, self._model_info(penalties))
         self._warn(answered["warnings"])
         return answered
@@ -169,7 +173,15 @@ class Rewarder:
                 except CandorError as error:
                     raise error.at(number) from None
 
-        return await self._lanes.run(decode_each(), max(map(len, token_ids), default=0))
+        return await self.in_steps(decode_each(), max(map(len, token_ids), default=0))
+
+    async def in_steps(self, steps: Iterator[T], longest: int) -> list[T]:
+        """The outcomes of `steps`, made in another thread in turns with other requests.
+
+        Args:
+            longest: characters (or tokens) of the longest text that one step works on.
+        """
+        return await self._lanes.run(steps, longest)
 
     async def read(self, body: bytes, parse: Callable[[bytes], T]) -> T:
         """`parse(body)`. A large body is parsed in another thread, so that the loop stays free."""
@@ -265,8 +277,11 @@ class Rewarder:
                 self._warned.add(kind)
                 log.warning("scored_with_a_warning", type=kind, message=warning["message"])
 
-    def _record(self, responses: Sequence[ScoredResponse]) -> None:
-        for response in responses:
+    async def _record(self, responses: Sequence[ScoredResponse]) -> None:
+        """Records the responses for metrics and drift, and lets other callers in between."""
+        for number, response in enumerate(responses, start=1):
+            if number % RECORDS_PER_TURN == 0:
+                await asyncio.sleep(0)
             score, item = response.scored.score, response.item
             if item.is_empty:
                 score = Score(score.base_reward)

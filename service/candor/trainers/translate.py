@@ -110,9 +110,10 @@ async def score_responses(
     groups: list[Group] = []
     sources: list[tuple[int, int]] = []
     """For each group: the number of its text, and the number of its first response there."""
-    for number, text in enumerate(texts):
+    found = await groups_of(texts, rewarder, settings, spans_needed=spans_needed)
+    for number, of_text in enumerate(found):
         first = 0
-        for group in to_groups(text, number, rewarder, settings, spans_needed=spans_needed):
+        for group in of_text:
             groups.append(group)
             sources.append((number, first))
             first += len(group.responses)
@@ -142,11 +143,8 @@ async def tokens_of(
         CandorError: as `score_responses`.
     """
     check_expectations(rewarder, call)
-    groups = [
-        group
-        for number, text in enumerate(call.texts)
-        for group in to_groups(text, number, rewarder, settings, spans_needed=False)
-    ]
+    found = await groups_of(call.texts, rewarder, settings, spans_needed=False)
+    groups = [group for of_text in found for group in of_text]
     truncation = call.truncation or settings.truncation
     request = ScoringRequest(
         tuple(groups), truncation=truncation, empty_response=settings.empty_response
@@ -201,6 +199,29 @@ async def decode_token_ids(rewarder: Rewarder, texts: Sequence[Flat | Pair]) -> 
         else text
         for text in texts
     ]
+
+
+async def groups_of(
+    texts: Sequence[Flat | Pair],
+    rewarder: Rewarder,
+    settings: TrainerRoutes,
+    *,
+    spans_needed: bool,
+) -> list[list[Group]]:
+    """`to_groups` of each text, off the event loop: megabytes of end marks take seconds to read."""
+    steps = (
+        to_groups(text, number, rewarder, settings, spans_needed=spans_needed)
+        for number, text in enumerate(texts)
+    )
+    return await rewarder.in_steps(steps, max(map(num_characters, texts), default=0))
+
+
+def num_characters(text: Flat | Pair) -> int:
+    """Characters that `to_groups` reads: a context of plain text is read with every response."""
+    if isinstance(text, Flat):
+        return len(text.text)
+    context = len(text.context) if isinstance(text.context, str) else 0
+    return sum(context + len(response) for response in text.responses if isinstance(response, str))
 
 
 def to_groups(
