@@ -81,8 +81,8 @@ contracts: install  ## every trainer's bodies, version by version, against a liv
 
 PYTEST_PARALLEL := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-test: install assets  ## the tests that need none of TRL, Ray and vLLM (under 10 minutes on 2 cores, installation included)
-	$(PYTEST_PARALLEL) -m 'not trl and not ray and not vllm'
+test: install assets  ## the tests but the longest and those that need TRL, Ray or vLLM (about 10 minutes on 2 cores, installation included)
+	$(PYTEST_PARALLEL) -m 'not long and not trl and not ray and not vllm'
 
 test-all: install-all assets  ## every test; those with vLLM only where it installs
 	-@$(MAKE) --no-print-directory vllm
@@ -90,7 +90,7 @@ test-all: install-all assets  ## every test; those with vLLM only where it insta
 	$(PY) -m pytest -m vllm
 
 test-quick: install  ## the tests that need no SmolLM2 either and take no more than ten seconds each
-	$(PYTEST_PARALLEL) -m 'not smollm2 and not slow and not trl and not ray and not vllm'
+	$(PYTEST_PARALLEL) -m 'not smollm2 and not slow and not long and not trl and not ray and not vllm'
 
 lint: install  ## ruff, and the Dockerfiles, compose files and workflow
 	$(PY) -m ruff check .

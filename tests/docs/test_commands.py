@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -203,7 +204,9 @@ def test_the_first_commands_answer_what_the_pages_say(tmp_path: Path) -> None:
     words, readme = shlex.split(serve), shlex.split(lines[0])
     assert Path(words[0]).name == "candor"
     assert words[1:] == readme[1:]
-    made = subprocess.run(["make", "-n", "serve"], cwd=ROOT, capture_output=True, text=True)
+    quiet = ["make", "-n", "--no-print-directory", "serve"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(quiet, cwd=ROOT, env=outside, capture_output=True, text=True)
     assert shlex.split(made.stdout.splitlines()[-1])[: len(readme)] == readme
     assert "-m webbrowser -t file:///" in page
 
@@ -221,7 +224,7 @@ def write_prompts(path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_of_ones_own_goes_through_every_command_of_the_readme(tmp_path: Path) -> None:
     if not ports_are_free(8000, 8001):
         pytest.skip("ports 8000 and 8001, which the pages use, are taken on this machine")
@@ -235,7 +238,7 @@ def test_a_model_of_ones_own_goes_through_every_command_of_the_readme(tmp_path: 
     assert list((clone / "probes" / "sycophancy").glob("*.html"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_on_evaluation_runs(tmp_path: Path) -> None:
     if not ports_are_free(8000, 8001):
         pytest.skip("ports 8000 and 8001, which the pages use, are taken on this machine")
