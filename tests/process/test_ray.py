@@ -108,8 +108,10 @@ def test_the_edge_holds_behind_rays_proxy(cluster: Cluster) -> None:
     blamed = error_of(httpx2.post(rewards, json=empty, headers=key, timeout=60))
     assert (blamed.status, blamed.type) == (422, "empty_response")
     assert (blamed.item, blamed.response) == (0, 1)
-    foreign = error_of(httpx2.get(rewards, headers=key | {"host": "elsewhere.example"}, timeout=60))
-    assert (foreign.status, foreign.type) == (400, "invalid_request")
+    named = httpx2.get(
+        f"{cluster.url}/v1/models", headers=key | {"host": "elsewhere.example"}, timeout=60
+    )
+    assert named.status_code == 200  # a key protects from DNS rebinding, so any name will do
     # Too large by its own word: refused before the body is read.
     large = httpx2.post(rewards, content=bytes(65 * 2**20), headers=key | JSON, timeout=60)
     assert (large.status_code, error_of(large).type) == (413, "body_too_large")
