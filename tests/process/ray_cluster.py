@@ -123,7 +123,7 @@ class Cluster:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        _, left = psutil.wait_procs(descendants, 20)
+        _, left = psutil.wait_procs(descendants, 60)
         for process in left:
             process.kill()
         return left
