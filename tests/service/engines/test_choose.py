@@ -175,3 +175,12 @@ def test_probes_that_pool_by_the_maximum_do_not_cost_the_fast_attention() -> Non
         ]
         assert build_engine("padded", model, probes, device="cpu").name == "padded"
         assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("softcap", [0.05, None])
+def test_in_bfloat16_rounding_alone_does_not_count_as_something_left_out(
+    softcap: float | None,
+) -> None:
+    model = tiny_gemma2(attn_logit_softcapping=softcap).to(torch.bfloat16)
+    build_engine("padded", model, [], device="cpu")
+    assert model.config._attn_implementation == ("sdpa" if softcap is None else "eager")
