@@ -25,10 +25,10 @@ async def longest_pause(work: asyncio.Task[object]) -> float:
     return longest
 
 
-def test_two_million_characters_of_end_marks_leave_the_loop_free() -> None:
+def test_six_million_characters_of_end_marks_leave_the_loop_free() -> None:
     rewarder = load_tiny(Metrics())
     marks = rewarder.marks
-    text = Flat(f"Is it good?{marks.header}Yes." + marks.end * (2_000_000 // len(marks.end)))
+    text = Flat(f"Is it good?{marks.header}Yes." + marks.end * (6_000_000 // len(marks.end)))
 
     async def in_the_loop() -> None:  # the control
         to_groups(text, 0, rewarder, SETTINGS, spans_needed=True)
