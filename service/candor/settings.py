@@ -177,7 +177,7 @@ class Settings:
     flight."""
     max_queue_tokens: Annotated[int, Parameter(group=LIMITS)] = 8_388_608
     """Most tokens that wait for the model. Requests beyond this limit are answered with status
-    503. The default holds 4096 texts of 2048 tokens, in about 350 MB of memory."""
+    503. The default holds 4096 texts of 2048 tokens."""
     workers: Annotated[int | None, Parameter(group=LIMITS)] = None
     """Number of batches computed at the same time. Default: one per core on a CPU, at most 8; one
     on a GPU; 8 with --engine vllm."""
