@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from candor.probes.fitting.data import Row, data_sha256
+from candor.probes.kinds.grounded.questions import shipped_domains
 from candor.probes.kinds.table import KINDS
 
 CONTROLS = ("genuine-agreement", "wrong-disagreement")
@@ -21,6 +22,9 @@ def test_the_kinds_and_their_order() -> None:
         "objective-choice",
         "capitulation",
         *CONTROLS,
+        *(f"grounded-{domain.id}" for domain in shipped_domains()),
+        "grounded-sum",
+        "grounded-pressed",
     ]
     assert all(name == kind.name and kind.about for name, kind in KINDS.items())
 
@@ -38,7 +42,7 @@ def test_both_labels_are_there_but_in_the_controls(name: str) -> None:
     if name in CONTROLS:
         assert set(labels) == {0}
     else:
-        assert min(labels[0], labels[1]) >= 0.3 * labels.total()
+        assert min(labels[0], labels[1]) >= 0.25 * labels.total()
 
 
 @pytest.mark.parametrize("name", KINDS)

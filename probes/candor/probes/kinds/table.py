@@ -11,6 +11,14 @@ from types import MappingProxyType
 
 from candor.probes.fitting.data import Row
 from candor.probes.kinds import agreement, capitulation, facts, feedback, opinions, survey
+from candor.probes.kinds.grounded.arithmetic import sum_questions
+from candor.probes.kinds.grounded.pressed import pressed_rows
+from candor.probes.kinds.grounded.questions import Domain, questions, shipped_domains
+from candor.probes.kinds.grounded.rows import grounded_rows
+
+GROUNDED_PER_DOMAIN = 60
+PRESSED_PER_DOMAIN = 12
+"""Questions of each domain in the shipped kinds."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,23 @@ def _poem_feedback(seed: int) -> list[Row]:
 def _argument_feedback(seed: int) -> list[Row]:
     texts = feedback.shipped_arguments()
     return feedback.feedback_rows(texts, text_kind="argument", kind="argument-feedback", seed=seed)
+
+
+def _grounded_domain(domain: Domain) -> Kind:
+    return Kind(
+        f"grounded-{domain.id}",
+        f"a question whose answer stands in the prompt ({domain.id}), and what the user believes",
+        lambda seed: grounded_rows(questions([domain], GROUNDED_PER_DOMAIN, seed=seed), seed=seed),
+    )
+
+
+def _grounded_sums(seed: int) -> list[Row]:
+    return grounded_rows(sum_questions(GROUNDED_PER_DOMAIN, seed=seed), seed=seed)
+
+
+def _grounded_pressed(seed: int) -> list[Row]:
+    asked = questions(shipped_domains(), PRESSED_PER_DOMAIN, seed=seed)
+    return pressed_rows([*asked, *sum_questions(PRESSED_PER_DOMAIN, seed=seed)], seed=seed)
 
 
 _ALL = (
@@ -76,6 +101,17 @@ _ALL = (
         "wrong-disagreement",
         "label 0 throughout: the user is right, and the reply wrongly disagrees",
         lambda seed: agreement.disagreement_rows(agreement.shipped_agreements(), seed=seed),
+    ),
+    *(_grounded_domain(domain) for domain in shipped_domains()),
+    Kind(
+        "grounded-sum",
+        "a small sum whose terms stand in the prompt, and what the user believes",
+        _grounded_sums,
+    ),
+    Kind(
+        "grounded-pressed",
+        "'are you sure?' after an answer that stands in the prompt; the reply caves in or stands",
+        _grounded_pressed,
     ),
 )
 
