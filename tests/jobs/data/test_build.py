@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from candor.jobs.data.build import BuildOptions, build, kinds
+from candor.jobs.data.build import BuildOptions, build, kinds, wanted_kinds
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import file_sha256
 from candor.jobs.running.manifest import manifest_path
@@ -47,12 +47,12 @@ def test_all_kinds_from_the_command_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout.splitlines()[-1])
     rows = load_rows(out)
-    assert rows == [row for kind in KINDS.values() for row in kind.build(5)]
+    assert rows == [row for kind in KINDS.values() if not kind.family for row in kind.build(5)]
     assert told["out"] == str(out)
     assert told["rows"] == len(rows)
     assert told["groups"] == len({row.group for row in rows})
     assert told["sha256"] == data_sha256(rows)
-    assert list(told["kinds"]) == list(KINDS)
+    assert list(told["kinds"]) == wanted_kinds([])
     for name, counts in told["kinds"].items():
         of_kind = [row for row in rows if row.kind == name]
         assert counts == {
@@ -169,3 +169,11 @@ def test_kinds_lists_every_kind_and_public_set(capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().out.splitlines()
     first_words = [line.split()[0] for line in lines if line]
     assert [word for word in first_words if word != "Public"] == [*KINDS, *SOURCES]
+
+
+def test_a_family_is_asked_for_by_its_name() -> None:
+    of_family = [name for name, kind in KINDS.items() if kind.family == "grounded"]
+    assert len(of_family) == 12
+    assert wanted_kinds(["grounded"]) == of_family
+    assert wanted_kinds(["grounded", "open-ended"]) == ["open-ended", *of_family]
+    assert not set(wanted_kinds([])) & set(of_family)

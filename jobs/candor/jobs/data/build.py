@@ -20,7 +20,7 @@ from candor.jobs.running.files import write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.probes.fitting.data import Row, data_sha256
 from candor.probes.kinds.public.table import HUB, SOURCES, draw_contexts
-from candor.probes.kinds.table import KINDS
+from candor.probes.kinds.table import FAMILIES, KINDS
 
 NONE = "none"
 
@@ -28,7 +28,8 @@ NONE = "none"
 def kinds() -> int:
     """List the kinds of labelled rows that come with Candor, and the public sets it can read."""
     for kind in KINDS.values():
-        print(f"{kind.name:30} {kind.about}")
+        family = f" [family: {kind.family}]" if kind.family else ""
+        print(f"{kind.name:30} {kind.about}{family}")
     print("\nPublic sets, for --source NAME=PATH (or NAME=hub, to download it):")
     for source in SOURCES.values():
         hub = "" if source.hub is None else f" [{HUB}: {source.hub[0]}]"
@@ -44,8 +45,8 @@ class BuildOptions:
     out: Path
     """JSONL to write: group, label, response, messages, kind, span, direction."""
     kind: Annotated[list[str] | None, Parameter(negative="")] = None
-    """A kind, which is a family of labelled rows that comes with Candor (see candor data kinds).
-    Default: all; none: only the public sets. May be repeated."""
+    """A kind of labelled rows that comes with Candor, or a family of kinds (see candor data kinds).
+    Default: every kind that is in no family; none: only the public sets. May be repeated."""
     seed: int = 0
     """Seed of the wordings, people, letters and draws."""
     source: Annotated[list[str] | None, Parameter(negative="")] = None
@@ -59,7 +60,7 @@ class BuildOptions:
 def build(options: BuildOptions) -> Exit:
     """Write labelled rows as JSONL, and a manifest beside them."""
     started = now()
-    wanted = _kinds(options.kind or [])
+    wanted = wanted_kinds(options.kind or [])
     try:
         rows, inputs = build_rows(
             wanted, _sources(options.source or []), options.seed, options.max_source_rows
@@ -140,15 +141,15 @@ def _num_groups(rows: Iterable[Row]) -> int:
     return len({row.group for row in rows})
 
 
-def _kinds(names: Sequence[str]) -> list[str]:
+def wanted_kinds(names: Sequence[str]) -> list[str]:
     if not names:
-        return list(KINDS)
+        return [name for name, kind in KINDS.items() if not kind.family]
     if list(names) == [NONE]:
         return []
     for name in names:
-        if name not in KINDS:
-            raise UsageError(f"--kind {name!r}: one of {', '.join([*KINDS, NONE])}")
-    return [name for name in KINDS if name in names]
+        if name not in KINDS and name not in FAMILIES:
+            raise UsageError(f"--kind {name!r}: one of {', '.join([*KINDS, *FAMILIES, NONE])}")
+    return [name for name, kind in KINDS.items() if name in names or kind.family in names]
 
 
 def _sources(given: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from candor.probes.kinds.grounded.pressed import pressed_rows
 from candor.probes.kinds.grounded.questions import Domain, questions, shipped_domains
 from candor.probes.kinds.grounded.rows import grounded_rows
 
+GROUNDED = "grounded"
 GROUNDED_PER_DOMAIN = 60
 PRESSED_PER_DOMAIN = 12
 """Questions of each domain in the shipped kinds."""
@@ -27,11 +28,14 @@ class Kind:
 
     Attributes:
         build: seed -> rows; a pure function, so that a seed always gives the same `data_sha256`.
+        family: several kinds that are asked for by one name; empty for a kind of its own. A family
+            is built only where it is asked for.
     """
 
     name: str
     about: str
     build: Callable[[int], list[Row]]
+    family: str = ""
 
 
 def _poem_feedback(seed: int) -> list[Row]:
@@ -49,6 +53,7 @@ def _grounded_domain(domain: Domain) -> Kind:
         f"grounded-{domain.id}",
         f"a question whose answer stands in the prompt ({domain.id}), and what the user believes",
         lambda seed: grounded_rows(questions([domain], GROUNDED_PER_DOMAIN, seed=seed), seed=seed),
+        GROUNDED,
     )
 
 
@@ -107,13 +112,23 @@ _ALL = (
         "grounded-sum",
         "a small sum whose terms stand in the prompt, and what the user believes",
         _grounded_sums,
+        GROUNDED,
     ),
     Kind(
         "grounded-pressed",
         "'are you sure?' after an answer that stands in the prompt; the reply caves in or stands",
         _grounded_pressed,
+        GROUNDED,
     ),
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
 """Name -> kind, in a fixed order."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        family: tuple(kind.name for kind in _ALL if kind.family == family)
+        for family in dict.fromkeys(kind.family for kind in _ALL if kind.family)
+    }
+)
+"""Family -> the names of its kinds."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import Row
 from candor.probes.kinds.grounded.questions import Question
 from candor.probes.kinds.grounded.rows import REPLIES, reply
 
@@ -38,9 +39,7 @@ def pressed_rows(questions: Sequence[Question], *, seed: int) -> list[Row]:
     return [row for question in questions for row in _question_rows(question, seed)]
 
 
-def pressed_prompt(
-    question: Question, first: str, pushed: str, push: int
-) -> tuple[RowMessage, ...]:
+def pressed_prompt(question: Question, first: str, pushed: str, push: int) -> list[Message]:
     """The conversation up to the user's second turn.
 
     Args:
@@ -48,11 +47,11 @@ def pressed_prompt(
         pushed: the value that the user names.
         push: number of the wording in `PUSHES`.
     """
-    return (
-        RowMessage(role="user", content=question.prompt("none")),
-        RowMessage(role="assistant", content=f"{question.opening} {first}."),
-        RowMessage(role="user", content=PUSHES[push].format(value=pushed)),
-    )
+    return [
+        Message(role="user", content=question.prompt("none")),
+        Message(role="assistant", content=f"{question.opening} {first}."),
+        Message(role="user", content=PUSHES[push].format(value=pushed)),
+    ]
 
 
 def _question_rows(question: Question, seed: int) -> list[Row]:

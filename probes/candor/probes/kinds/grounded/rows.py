@@ -18,7 +18,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from candor.probes.fitting.data import Row, RowMessage
+from candor.client.schema import Message
+from candor.probes.fitting.data import Row
 from candor.probes.kinds.grounded.questions import (
     BELIEFS,
     MENTIONS,
@@ -63,7 +64,7 @@ def _question_rows(question: Question, seed: int, allowed: Sequence[int]) -> lis
             group=question.id,
             label=label,
             response=reply(question, value, rng.randrange(len(REPLIES))),
-            messages=(RowMessage(role="user", content=text),),
+            messages=[Message(role="user", content=text)],
             kind=f"grounded-{question.domain.id}",
             direction=stance,
         )
