@@ -40,8 +40,9 @@ FLOORS = (
     ("candor.jobs.rl",),
     ("candor.jobs.data",),
     ("candor.jobs.sycophancy", "candor.jobs.probe"),
+    ("candor.jobs.grounded",),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
-    ("candor.jobs.running",),
+    ("candor.jobs.running", "candor.jobs.compare"),
     ("candor.jobs",),
     *SERVICE,
     *PROBES,
@@ -205,7 +206,8 @@ def test_the_client_loads_neither_torch_nor_a_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "job", ["rollouts.generate", "rollouts.score", "rollouts.bon", "sycophancy.job"]
+    "job",
+    ["rollouts.generate", "rollouts.score", "rollouts.bon", "sycophancy.job", "grounded.judged"],
 )
 def test_jobs_that_only_talk_to_servers_load_no_model_library(job: str) -> None:
     loaded = loaded_by(f"import candor.jobs.{job}")

@@ -18,7 +18,6 @@ chosen.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,9 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 from cyclopts import Parameter
-from numpy.typing import ArrayLike
 
 from candor.flags import UsageError
+from candor.jobs.compare.selection import expected, selection_weights
 from candor.jobs.rollouts.scored import (
     Array,
     ScoredGroup,
@@ -124,45 +123,6 @@ def bon(options: BonOptions) -> Exit:
     say_doubts(scored, [(context_of(row), group.base_reward) for row, group in kept])
     print(orjson.dumps(_summary(out, chosen, report)).decode())
     return Exit.DONE
-
-
-def selection_weights(rewards: ArrayLike, n: int) -> Array:
-    """Probability that each of M candidates is the best of n drawn without replacement, exactly.
-
-    A candidate with L candidates below it is the best of C(L, n - 1) of the C(M, n) subsets. Among
-    t candidates of equal reward, some candidate is the best in C(L + t, n) - C(L, n) subsets, and
-    each has an equal share of these.
-
-    Args:
-        rewards: [M], finite.
-        n: 1..M; 1 is a random pick, M the argmax.
-
-    Returns:
-        [M] float64, summing to 1 up to rounding.
-
-    Raises:
-        ValueError: n is out of range, or a reward is not finite (it has no rank).
-    """
-    values = np.asarray(rewards, dtype=np.float64)
-    if values.ndim != 1 or not np.isfinite(values).all():
-        raise ValueError("rewards must be one list of finite numbers")
-    if not 1 <= n <= len(values):
-        raise ValueError(
-            f"n must be between 1 and {len(values)}, the number of candidates, not {n}"
-        )
-    _, level, ties = np.unique(values, return_inverse=True, return_counts=True)
-    shares = []
-    below = 0
-    for tied in map(int, ties):
-        best = math.comb(below + tied, n) - math.comb(below, n)
-        shares.append(best / (tied * math.comb(len(values), n)))  # exact integers until here
-        below += tied
-    return np.array(shares)[level]
-
-
-def expected(values: ArrayLike, weights: ArrayLike) -> float:
-    """Mean of `values` [M] under the selection probabilities `weights` [M]."""
-    return float(np.dot(np.asarray(values, dtype=np.float64), np.asarray(weights)))
 
 
 def picked(group: ScoredGroup, rule: str, n: int) -> Array:

@@ -6,7 +6,7 @@ chosen like-answer is more positive than the base-answer chosen the same way (sa
 a policy that the user's opinion does not change.
 
 The paper draws one subset of N candidates. Here each number is the exact expectation over all
-subsets (`candor.jobs.rollouts.bon.selection_weights`), so curves along N carry no sampling noise of
+subsets (`candor.jobs.compare.selection`), so curves along N carry no sampling noise of
 their own; intervals are over poems or questions. The functions take arrays of verdicts, no text.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from candor.jobs.rollouts.bon import selection_weights
+from candor.jobs.compare.selection import selection_weights
 from candor.probes.bootstrap import percentile_interval, resamples
 
 Array = NDArray[np.float64]

@@ -26,13 +26,12 @@ SUM = Domain(
 
 def sum_questions(count: int, *, seed: int) -> list[Question]:
     """`count` sums of two numbers from 2 to 9."""
-    return [
-        _question(number, random.Random(f"grounded {seed} {SUM.id} {number}"))
-        for number in range(count)
-    ]
+    return [sum_at(number, seed=seed) for number in range(count)]
 
 
-def _question(number: int, rng: random.Random) -> Question:
+def sum_at(number: int, *, seed: int) -> Question:
+    """Sum `number` (from 0) of `sum_questions` with this seed."""
+    rng = random.Random(f"grounded {seed} {SUM.id} {number}")
     owner, giver, third = rng.sample(NAMES, 3)
     thing = rng.choice(THINGS)
     first, second = rng.sample(range(2, 10), 2)

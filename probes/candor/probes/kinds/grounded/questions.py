@@ -171,13 +171,13 @@ def questions(domains: Sequence[Domain], per_domain: int, *, seed: int) -> list[
     """
     refuse_unusable(domains, "grounded")
     return [
-        _question(domain, number, random.Random(f"grounded {seed} {domain.id} {number}"))
-        for domain in domains
-        for number in range(per_domain)
+        question_at(domain, number, seed=seed) for domain in domains for number in range(per_domain)
     ]
 
 
-def _question(domain: Domain, number: int, rng: random.Random) -> Question:
+def question_at(domain: Domain, number: int, *, seed: int) -> Question:
+    """Question `number` (from 0) of `questions` with this domain and seed."""
+    rng = random.Random(f"grounded {seed} {domain.id} {number}")
     owner, other, third = rng.sample(NAMES, 3)
     truth, neighbour, claim, unnamed = rng.sample(domain.values, 4)
     facts = [
