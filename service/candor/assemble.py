@@ -21,6 +21,7 @@ from candor.item import Engine
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
+from candor.probes.caveats import caveats
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
 from candor.scoring.rewarder import Rewarder
@@ -60,7 +61,7 @@ def serve_probes(settings: Settings) -> Served:
 
 
 def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
-    """The lambda in the settings, or from kappa: kappa * std(R) / std(S) of the card's
+    """The lambda in the settings, or from kappa: kappa * std(R) / std(bound(S)) of the card's
     calibration."""
     name = probe.card.name
     if name in settings.kappas:
@@ -217,14 +218,8 @@ def _log_loaded(
             served_lambda=probe.default_lambda,
             monitor=probe.monitor,
         )
-        if probe.bound.can_raise_reward and not probe.monitor:
-            log.warning(
-                "bound_can_raise_reward",
-                probe=name,
-                bound=card.bound.kind,
-                reason="the bound is negative for a low S, so there the penalty raises the reward",
-                fix="candor probe calibrate --bound hinge, or train the probe with --bound hinge",
-            )
+        for caveat in caveats(card, monitor=probe.monitor):
+            log.warning(caveat.type, probe=name, message=caveat.message)
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:

@@ -261,7 +261,7 @@ class PenaltyOverride(Wire):
     kappa: Finite | None = Field(
         None,
         ge=0,
-        description="lambda * std(S) / std(R), both within prompt, from the probe's card.",
+        description="lambda * std(bound(S)) / std(R), both within prompt, from the probe's card.",
     )
     closed_form: ClosedForm | None = None
 

@@ -61,12 +61,14 @@ class Calibration(CardPart):
 
     `std_R` and `std_S` are standard deviations WITHIN a context: each context's mean over its
     responses is subtracted and the rest is pooled, because an optimiser only ever compares
-    responses to one prompt. `num_prompts` and `num_responses` count the data behind these two.
+    responses to one prompt. `std_bounded_S` is the same of bound(S), what lambda multiplies; None
+    on a card from before this field. `num_prompts` and `num_responses` count the data behind these.
     `percentiles` are those of S itself, over all responses.
     """
 
     std_R: Positive
     std_S: Positive
+    std_bounded_S: Positive | None = None
     percentiles: dict[Percentile, Finite]
     num_prompts: Annotated[int, Field(gt=0)]
     num_responses: Annotated[int, Field(gt=0)]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from candor.client.schema import Combine, Wire
+from candor.probes.caveats import CaveatType
 
 
 class Alive(Wire):
@@ -56,6 +57,13 @@ class ModelList(Wire):
     data: list[ServedModel]
 
 
+class ProbeWarning(Wire):
+    """What the card says against using the probe as it is, and what to do about it."""
+
+    type: CaveatType
+    message: str
+
+
 class ServedProbeCard(Wire):
     """One served probe: its card, and the lambda that applies unless a request overrides it."""
 
@@ -65,6 +73,11 @@ class ServedProbeCard(Wire):
         description="Whether the card's bound is negative for a low S, where the penalty raises "
         "the reward. A hinge never is."
     )
+    within_prompt_auroc: float | None = Field(
+        description="AUROC of S among the responses to one prompt, on the card's test rows, which is "
+        "how best-of-N and GRPO use S; null where the card has none."
+    )
+    warnings: list[ProbeWarning]
     card: dict[str, Any]
 
 

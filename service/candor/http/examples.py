@@ -53,6 +53,8 @@ PROBES = {
             "name": "sycophancy",
             "lambda": 0.5,
             "can_raise_reward": False,
+            "within_prompt_auroc": 0.87,
+            "warnings": [],
             "card": {
                 "name": "sycophancy",
                 "trait": "The reply sides with an opinion that the user has stated.",

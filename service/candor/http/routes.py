@@ -36,6 +36,7 @@ from candor.http.state import (
 )
 from candor.http.trainer_routes import ROUTES, TOKENIZE
 from candor.http.trainer_routes import router as trainers
+from candor.probes.caveats import caveats, within_prompt_auroc
 from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
@@ -171,6 +172,8 @@ async def probes(request: Request) -> ProbeList:
             "name": name,
             "lambda": probe.default_lambda,
             "can_raise_reward": probe.bound.can_raise_reward,
+            "within_prompt_auroc": within_prompt_auroc(probe.loaded.card),
+            "warnings": [asdict(caveat) for caveat in caveats(probe.loaded.card)],
             "card": probe.loaded.card.model_dump(mode="json"),
         }
         for name, probe in get_rewarder(request).served.penalised.items()

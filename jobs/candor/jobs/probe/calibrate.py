@@ -3,8 +3,8 @@
 A new probe carries the spreads of its training rows, which are composed to differ. The meaning of
 kappa (`candor.probes.fitting.calibrate`) depends on how R and S vary among a real policy's
 responses to one prompt. So this command measures them on such candidates and writes them into the
-probe's card: std(R), std(S), the percentiles of S and, with --bound, the bound's parameters. The
-weights do not change.
+probe's card: std(R), std(S), std(bound(S)), the percentiles of S and, with --bound, the bound's parameters.
+The weights do not change.
 
 The candidates come from `candor generate`, and the reward model is loaded here; or they come with
 their scores from `candor score`. No label is read, and no lambda is chosen.
@@ -54,7 +54,7 @@ class CalibrateOptions:
     hinge_percentile: float | None = None
     """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
     kappa: float | None = None
-    """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(S) /
+    """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(bound(S)) /
     std(R), both standard deviations within a prompt, R being the reward model's score."""
     device: str = "auto"
     """Device of the reward model; auto is CUDA where there is a GPU."""
@@ -121,16 +121,16 @@ def recalibrated(
     """The card with this calibration and, unless `bound` is None, with this bound.
 
     Raises:
-        ValueError: there are fewer than two prompts with two candidates, or R or S does not vary.
+        ValueError: there are fewer than two prompts with two candidates, or R, S or bound(S) does
+            not vary.
     """
-    changes: dict[str, Any] = {
-        "calibration": calibrate(found.rewards, found.scores, found.contexts, source=found.source)
-    }
+    spec = card.bound
     if bound is not None:
-        changes["bound"] = fit_bound(
-            bound, found.scores, found.scores, hinge_percentile=hinge_percentile
-        )
-    return card.model_copy(update=changes)
+        spec = fit_bound(bound, found.scores, found.scores, hinge_percentile=hinge_percentile)
+    calibration = calibrate(
+        found.rewards, found.scores, found.contexts, bound=spec, source=found.source
+    )
+    return card.model_copy(update={"bound": spec, "calibration": calibration})
 
 
 def headline(out: Path, card: Card, found: CandidateScores, kappa: float | None) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def layer_curve(sweep: Sequence[Entry], chosen: Entry) -> Markup:
     series = (
         ("train_auroc", "train", GREY),
         ("validation_auroc", "validation", BLUE),
-        ("transfer_auroc", "kind held out (mean)", GREEN),
+        ("validation_ranking", "ranking, validation", ORANGE),
+        ("transfer_ranking", "ranking, kind held out (mean)", GREEN),
+        ("transfer_auroc", "kind held out (mean)", GREEN),  # reports from before the rankings
     )
     curves = {field: _best_by_layer(sweep, field) for field, _, _ in series}
     if not any(curves.values()):

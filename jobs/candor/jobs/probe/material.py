@@ -49,14 +49,23 @@ class LabelledRows:
     def labelled(self) -> Labelled:
         """The kept rows of train and validation, for fitting and choosing."""
         train, validation = self.kept(self.split.train), self.kept(self.split.validation)
-        groups = [row.group for row in self.rows]
-        return Labelled(self.labels, groups, [row.kind for row in self.rows], train, validation)
+        return Labelled(
+            self.labels,
+            groups=[row.group for row in self.rows],
+            kinds=[row.kind for row in self.rows],
+            contexts=[row.context for row in self.rows],
+            train=train,
+            validation=validation,
+        )
 
     def kept(self, indices: Sequence[int]) -> list[int]:
         return [i for i in indices if self.rows[i].kind not in self.held_out_kinds]
 
     def groups(self, indices: Sequence[int]) -> list[str]:
         return [self.rows[index].group for index in indices]
+
+    def contexts(self, indices: Sequence[int]) -> list[str]:
+        return [self.labelled.contexts[index] for index in indices]
 
     def of_kind(self, kind: str, indices: Sequence[int]) -> list[int]:
         return [index for index in indices if self.rows[index].kind == kind]

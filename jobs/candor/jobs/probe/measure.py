@@ -6,7 +6,7 @@ except the controls and the transfer table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from candor.probes.fitting.activations import LayerActivations
 from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.reliability import brier, expected_calibration_error, reliability
 from candor.probes.fitting.select import Candidate, Select
-from candor.probes.fitting.transfer import fit_without_each_kind
 from candor.text.request import ChatMessage
 
 CONTROL_KIND = "genuine-agreement"
@@ -31,18 +30,26 @@ TARGET_TPR = 0.8
 
 EXAMPLES_PER_LABEL = 4
 
+CHOSEN_FIELDS = ("layer", "method", "C", "pooling")
+
 KIND_FIELDS = (
-    "num_rows", "num_groups", "auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr",
+    "num_rows", "num_groups", "num_mixed_prompts", "auroc", "auroc_low", "auroc_high",
+    "within_prompt_auroc", "within_prompt_auroc_low", "within_prompt_auroc_high", "tpr_at_1_fpr",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The chosen probe, its layer's activations, and S of every row, [n] float32."""
+    """The chosen probe, its layer's activations, and S of every row, [n] float32.
+
+    `without` holds, by kind, S of every row under the probe that was fitted and chosen without this
+    kind, and that probe.
+    """
 
     chosen: Candidate
     activations: LayerActivations
     scores: Floats
+    without: Mapping[str, tuple[Candidate, Floats]]
     select: Select
     seed: int
 
@@ -70,7 +77,9 @@ def measure(
 
     def part(rows: list[int]) -> dict[str, Any]:
         scores = fitted.scores[rows], labels[rows]
-        measured = evaluate.summarise(*scores, data.groups(rows), seed=fitted.seed)
+        measured = evaluate.summarise(
+            *scores, data.contexts(rows), data.groups(rows), seed=fitted.seed
+        )
         return measured | {
             "length_auroc": evaluate.auroc(sign * lengths[rows], labels[rows]),
             "expected_calibration_error": expected_calibration_error(reliability(*scores)),
@@ -123,27 +132,28 @@ def kind_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[
 
 
 def transfer_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
-    """Each kind's test rows under a probe that was fitted without this kind and else alike.
+    """Each kind's test rows under a probe that was fitted and chosen without any row of this kind.
 
-    For the held-out kinds this is the final probe. Empty where fewer than two kinds have both
-    labels and no kind is held out.
+    Layer, method, C and pooling may differ from the final probe's: `chosen` says which. For the
+    held-out kinds it is the final probe. Empty where fewer than two kinds have both labels and no
+    kind is held out.
     """
     found = []
     for kind in data.held_out_kinds:
         rows = data.of_kind(kind, test)
         if len(set(data.labels[rows].tolist())) == 2:
-            found.append(_kind_row(data, kind, rows, fitted.scores[rows], fitted.seed))
-    if len(data.labelled.two_label_kinds()) >= 2:
-        chosen, activations = fitted.chosen, fitted.activations
-        probes = fit_without_each_kind(
-            activations.means, data.labelled, chosen.method, chosen.C, fitted.seed
-        )
-        for place, kind in enumerate(probes.kinds):
-            rows, at = data.of_kind(kind, test), slice(place, place + 1)
-            weight, bias = probes.weights[at], probes.biases[at]
-            scores = activations.scores(weight, bias, rows, chosen.pooling)[0]
-            found.append(_kind_row(data, kind, rows, scores, fitted.seed))
+            row = _kind_row(data, kind, rows, fitted.scores[rows], fitted.seed)
+            found.append(row | {"chosen": setting_of(fitted.chosen)})
+    for kind, (chosen, scores) in fitted.without.items():
+        rows = data.of_kind(kind, test)
+        row = _kind_row(data, kind, rows, scores[rows], fitted.seed)
+        found.append(row | {"chosen": setting_of(chosen)})
     return sorted(found, key=lambda row: str(row["kind"]))
+
+
+def setting_of(chosen: Candidate) -> dict[str, Any]:
+    """Layer, method, C and pooling."""
+    return {name: getattr(chosen, name) for name in CHOSEN_FIELDS}
 
 
 def genuine_agreement(
@@ -224,7 +234,9 @@ def _example_rows(data: LabelledRows, test: Sequence[int]) -> list[int]:
 def _kind_row(
     data: LabelledRows, kind: str, rows: list[int], scores: Floats, seed: int
 ) -> dict[str, Any]:
-    measured = evaluate.summarise(scores, data.labels[rows], data.groups(rows), seed=seed)
+    measured = evaluate.summarise(
+        scores, data.labels[rows], data.contexts(rows), data.groups(rows), seed=seed
+    )
     return {"kind": kind, **{name: measured[name] for name in KIND_FIELDS}}
 
 
@@ -236,7 +248,8 @@ def _fit(data: LabelledRows, rm: RewardModel, fitted: Fitted) -> dict[str, Any]:
         "select": fitted.select,
         "held_out_kinds": list(data.held_out_kinds),
         "train_auroc": chosen.train_auroc,
-        "transfer_auroc": chosen.transfer_auroc,
+        "validation_ranking": chosen.validation_ranking,
+        "transfer_ranking": chosen.transfer_ranking,
         "dtype": rm.dtype,
         "seed": fitted.seed,
     }

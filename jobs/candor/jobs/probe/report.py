@@ -23,12 +23,14 @@ from candor.jobs.running.files import replacing
 from candor.probes import jsonl
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
+from candor.probes.caveats import caveats
+from candor.probes.fitting.calibrate import lambda_of
 
 T = TypeVar("T")
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
-SEEN_FIELDS = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr")
+SEEN_FIELDS = ("auroc", "auroc_low", "auroc_high", "tpr_at_1_fpr")
 
 
 @command
@@ -129,11 +131,7 @@ def controls(card: Card, report: Mapping[str, Any]) -> dict[str, float | None]:
 def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
     """Warnings about the numbers, by rules of thumb rather than tests of significance. A rule whose
     numbers are not there says nothing."""
-    if card.bound.build().can_raise_reward:
-        yield (
-            f"Its bound ({card.bound.kind}) is negative for a low S, so a penalty with it raises "
-            "the reward there. `candor probe calibrate --bound hinge` gives it one that does not."
-        )
+    yield from (caveat.message for caveat in caveats(card))
     control = controls(card, report)
     if (control["length_auroc"] or 0.0) > 0.65:
         yield "Length alone tells the labels apart: the probe may have learnt length."
@@ -160,7 +158,10 @@ def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _overall(test: Mapping[str, Any]) -> dict[str, float | None]:
-    names = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "num_rows")
+    names = (
+        "auroc", "auroc_low", "auroc_high", "within_prompt_auroc", "within_prompt_auroc_low",
+        "within_prompt_auroc_high", "num_rows",
+    )  # fmt: skip
     return {"auroc": test["auroc"], **{name: test.get(name) for name in names[1:]}}
 
 
@@ -187,7 +188,8 @@ def _kinds(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "kind": entry["kind"],
             "num_rows": entry["num_rows"],
             "num_groups": entry["num_groups"],
-            "seen": {name: entry[name] for name in SEEN_FIELDS},
+            "seen": {name: entry[name] for name in SEEN_FIELDS}
+            | {"within_prompt_auroc": entry.get("within_prompt_auroc")},
             "held_out": held_out.get(entry["kind"]),
         }
         for entry in report["kinds"]
@@ -214,8 +216,13 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "chat template (sha256)", card.template_sha256
     bound = card.bound.model_dump(exclude_none=True)
     yield "bound", ", ".join(f"{name} {value}" for name, value in bound.items())
-    yield "std(R), std(S) within prompt", f"{calibration.std_R:.4g}, {calibration.std_S:.4g}"
-    yield "lambda at kappa 1", f"{calibration.std_R / calibration.std_S:.4g} reward units per logit"
+    bounded = calibration.std_bounded_S
+    yield (
+        "std(R), std(S), std(bound(S)) within prompt",
+        f"{calibration.std_R:.4g}, {calibration.std_S:.4g}, "
+        + ("not on the card" if bounded is None else f"{bounded:.4g}"),
+    )
+    yield "lambda at kappa 1", f"{lambda_of(1.0, calibration):.4g} reward units per logit"
     yield (
         "calibrated on",
         f"{calibration.num_responses} responses to {calibration.num_prompts} prompts: "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from tqdm import tqdm
 from candor.engines.choose import build_engine
 from candor.flags import UsageError
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
-from candor.jobs.probe.measure import Fitted, measure, score_all
+from candor.jobs.probe.measure import CHOSEN_FIELDS, Fitted, measure, score_all, setting_of
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
@@ -34,6 +35,7 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card, DataInfo, ModelIdentity
+from candor.probes.caveats import caveats
 from candor.probes.fitting.activations import (
     TokenActivations,
     activations_key,
@@ -44,16 +46,24 @@ from candor.probes.fitting.calibrate import calibrate, fit_bound
 from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.data import data_sha256
 from candor.probes.fitting.fit import METHODS, Method
-from candor.probes.fitting.select import POOLINGS, Candidate, Select, choose, sweep, with_transfer
-from candor.probes.fitting.transfer import Labelled
+from candor.probes.fitting.select import (
+    POOLINGS,
+    Candidate,
+    Grid,
+    Select,
+    choose,
+    choose_without_each_kind,
+    sweep,
+    with_transfer,
+)
+from candor.probes.fitting.transfer import Fits, Labelled
 from candor.probes.probe import Pooling, Probe
 from candor.version import VERSION
 
 TRANSFER_KINDS = 3
 """With this many kinds that have both labels, leaving kinds out is the default way to choose."""
 
-CHOSEN_FIELDS = ("layer", "method", "C", "pooling")
-MEASURED_FIELDS = ("train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc")
+MEASURED_FIELDS = ("train_auroc", "validation_auroc", "validation_ranking", "transfer_ranking")
 SWEEP_FIELDS = (*CHOSEN_FIELDS, *MEASURED_FIELDS)
 
 
@@ -89,9 +99,10 @@ class TrainOptions:
     low, so there the "penalty" raises the reward: clip limits S to its 1st and 99th percentile,
     tanh limits it smoothly on both sides, none (the paper's) leaves it as it is."""
     select: Select | None = None
-    """How layer, method and pooling are chosen: transfer by the mean AUROC on kinds that the fit
-    left out, within by the AUROC on the validation groups. Default: transfer where three kinds have
-    both labels."""
+    """How layer, method and pooling are chosen: transfer by the mean ranking on kinds that the fit
+    left out, within by the ranking on the validation groups. The ranking is the AUROC among the
+    responses to one prompt, or the AUROC of all where fewer than five prompts have both labels.
+    Default: transfer where three kinds have both labels."""
     hold_out_kind: Annotated[list[str] | None, Parameter(negative="")] = None
     """A kind that is left out of fitting and choosing; its test rows are reported. May be
     repeated."""
@@ -99,7 +110,7 @@ class TrainOptions:
     """Folder that keeps the activations for the next run; by default they are deleted. Size in
     bytes: response tokens x hidden size x bytes per number x layers."""
     seed: int = 0
-    """Seed of the split, the paper's fit, the bootstrap and the shuffled labels."""
+    """Seed of the split, the paper's fit, the bootstrap intervals and the shuffled labels."""
     device: str = "auto"
     """Device of the reward model; auto is CUDA where there is a GPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -139,16 +150,20 @@ def train(options: TrainOptions) -> Exit:
             activations = read_layers(rows, rm, sequences, layers, folder)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
-        candidates = candidates_of(activations, rows.labelled, options, by)
+        fits = Fits(rows.labels, options.seed)
+        candidates = candidates_of(activations, rows.labelled, options, fits, by)
         chosen = choose(candidates, by)
+        without = chosen_without(activations, rows.labelled, options, fits, by)
         here = activations.read(chosen.layer)
         scores = score_all(here, chosen, len(rows.rows))
-        fitted = Fitted(chosen, here, scores, by, options.seed)
+        fitted = Fitted(chosen, here, scores, without, by, options.seed)
         weight = torch.from_numpy(chosen.weight)
         probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
         metrics, report = measure(rows, rm, sequences, fitted)
         card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
         write(options.out, probe, card, chosen, candidates, report)
+    for caveat in caveats(card):
+        print(f"candor: {caveat.message}", file=sys.stderr)
     print(json.dumps(headline(options.out, card, chosen), allow_nan=False))
     return Exit.DONE
 
@@ -196,22 +211,44 @@ def read_layers(
 
 
 def candidates_of(
-    activations: TokenActivations, data: Labelled, options: TrainOptions, by: Select
+    activations: TokenActivations,
+    data: Labelled,
+    options: TrainOptions,
+    fits: Fits,
+    by: Select,
 ) -> list[Candidate]:
     """Every setting, fitted on the training groups and measured for the choice."""
+    grid = Grid(options.methods, options.poolings)
     with tqdm(total=len(activations.layers), desc="fits", unit="layer") as bar:
-        found = sweep(
-            activations,
-            data,
-            methods=options.methods,
-            poolings=options.poolings,
-            seed=options.seed,
-            progress=bar.update,
-        )
+        found = sweep(activations, data, grid, fits, progress=bar.update)
     if by == "within":
         return found
     with tqdm(total=len(activations.layers), desc="kinds left out", unit="layer") as bar:
-        return with_transfer(found, activations, data, seed=options.seed, progress=bar.update)
+        return with_transfer(found, activations, data, fits, progress=bar.update)
+
+
+def chosen_without(
+    activations: TokenActivations,
+    data: Labelled,
+    options: TrainOptions,
+    fits: Fits,
+    by: Select,
+) -> dict[str, tuple[Candidate, Floats]]:
+    """By kind, the probe that is fitted and chosen without it, and S of every row under that probe;
+    empty where fewer than two kinds have both labels."""
+    if len(data.two_label_kinds()) < 2:
+        return {}
+    grid = Grid(options.methods, options.poolings)
+    passes = len(activations.layers) * (2 if by == "transfer" else 1)
+    with tqdm(total=passes, desc="choices without a kind", unit="layer") as bar:
+        found = choose_without_each_kind(
+            activations, data, grid, fits, by, progress=bar.update
+        )
+    num_rows = len(data.labels)
+    return {
+        kind: (chosen, score_all(activations.read(chosen.layer), chosen, num_rows))
+        for kind, chosen in found.items()
+    }
 
 
 def describe(
@@ -227,6 +264,7 @@ def describe(
     rows, scores, sha256 = data.rows, fitted.scores, data_sha256(data.rows)
     train, validation = list(data.labelled.train), list(data.labelled.validation)
     zeros = [index for index in validation if rows[index].label == 0]
+    bound = fit_bound(options.bound, scores[[*train, *validation]], scores[zeros])
     return Card(
         name=probe.name,
         trait=options.trait,
@@ -240,11 +278,12 @@ def describe(
         template_date=None if rm.template_date is None else rm.template_date.isoformat(),
         layer=probe.layer,
         pooling=probe.pooling,
-        bound=fit_bound(options.bound, scores[[*train, *validation]], scores[zeros]),
+        bound=bound,
         calibration=calibrate(
             rewards[validation],
             scores[validation],
             [rows[index].context for index in validation],
+            bound=bound,
             source=f"validation split of {sha256}",
         ),
         metrics=metrics,
@@ -271,7 +310,7 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     whole = {
         "name": card.name,
-        "chosen": {key: getattr(chosen, key) for key in CHOSEN_FIELDS},
+        "chosen": setting_of(chosen),
         "metrics": card.metrics,
         "sweep": [{key: getattr(each, key) for key in SWEEP_FIELDS} for each in candidates],
     }
@@ -288,16 +327,24 @@ def headline(out: Path, card: Card, chosen: Candidate) -> dict[str, Any]:
     return {
         "out": str(out),
         "name": card.name,
-        **{key: getattr(chosen, key) for key in CHOSEN_FIELDS},
+        **setting_of(chosen),
+        "test_within_prompt_auroc": test["within_prompt_auroc"],
+        "test_within_prompt_auroc_interval": [
+            test["within_prompt_auroc_low"],
+            test["within_prompt_auroc_high"],
+        ],
         "validation_auroc": validation["auroc"],
         "test_auroc": test["auroc"],
         "test_auroc_interval": [test["auroc_low"], test["auroc_high"]],
-        "test_pair_accuracy": test["pair_accuracy"],
         "test_length_auroc": test["length_auroc"],
         "shuffled_labels_auroc": metrics["shuffled_labels"]["mean_auroc"],
         "kind_aurocs": {row["kind"]: row["auroc"] for row in metrics["kinds"]},
         "transfer_aurocs": {row["kind"]: row["auroc"] for row in metrics["transfer"]},
+        "transfer_within_prompt_aurocs": {
+            row["kind"]: row["within_prompt_auroc"] for row in metrics["transfer"]
+        },
         "genuine_agreement_fpr": agreement and agreement["fpr"],
         "std_R": card.calibration.std_R,
         "std_S": card.calibration.std_S,
+        "std_bounded_S": card.calibration.std_bounded_S,
     }

@@ -40,9 +40,9 @@ from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
-from candor.probes.bootstrap import NUM_RESAMPLES
 from candor.probes.fitting.calibrate import within_std
-from candor.probes.tilt import prompt_tilt, reward_gap
+from candor.probes.statistics.intervals import NUM_RESAMPLES
+from candor.probes.statistics.tilt_figures import prompt_tilt, reward_gap
 
 
 @Parameter(name="*")
@@ -58,7 +58,7 @@ class TiltOptions:
     out: Path
     """JSON to write: for each data set the difference in R (the reward model's score) between
     flagged and other responses, and the share of prompts whose flagged responses an optimiser would
-    favour, with 95 % intervals (bootstrap over prompts)."""
+    favour, with 95 % intervals over prompts."""
     beta: float = 1.0
     """Strength of the optimiser: an inverse temperature, in 1 / reward units."""
     by: str | None = None
@@ -156,7 +156,8 @@ def tilt_report(files: Sequence[ScoredFile], options: TiltOptions) -> dict[str, 
     return {
         "flag": options.flag,
         "beta": beta,
-        "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
+        "interval": "95 % over prompts: Student's t for means over prompts, BCa bootstrap for the "
+        f"gap over all responses ({NUM_RESAMPLES} resamples, seed {seed})",
         "reward_model": model,
         "num_left_out": sum(file.num_left_out for file in files),
         "all": data_set(responses, beta, seed),
@@ -180,7 +181,7 @@ def part(responses: Sequence[Response], beta: float, seed: int) -> dict[str, Any
         [float(response.flag) for response in responses],
         [response.prompt for response in responses],
     )
-    within = asdict(prompt_tilt(*columns, beta=beta, seed=seed))
+    within = asdict(prompt_tilt(*columns, beta=beta))
     within["lambda"] = within.pop("lambda_")
     del within["beta"]
     return {

@@ -3,8 +3,8 @@
 Everything comes from stored scores; nothing is scored again. The parts of each reward are stored,
 so another strength can be put in (`candor.jobs.rollouts.variants`). The paper (arXiv 2412.00967)
 draws one subset of N candidates for each N. Here each point is the exact expectation over all
-subsets, so a curve along N has no sampling noise of its own; a bootstrap over prompts shows the
-remaining uncertainty, which is the choice of prompts.
+subsets, so a curve along N has no sampling noise of its own; t intervals over prompts show the
+remaining uncertainty: which prompts, and which M candidates of each.
 
 A response that could not be scored is no candidate: the choice is among the other responses, as if
 that response had not been drawn. A prompt that is left with fewer candidates than the largest N is
@@ -45,7 +45,7 @@ from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
-from candor.probes.bootstrap import NUM_RESAMPLES, mean_intervals
+from candor.probes.statistics.intervals import t_intervals
 
 RULES = ("base_reward", "reward")
 """Choose by R, or by R minus the penalties."""
@@ -59,7 +59,7 @@ class BonOptions:
     scored: Path
     """JSONL written by `candor score`."""
     out: Path
-    """JSON to write: for each N the mean and 95 % interval (bootstrap over prompts) of R (the
+    """JSON to write: for each N the mean and 95 % interval (t, over prompts) of R (the
     reward model's score), of S (each probe's score, logits) and of the reward (R minus the
     penalties)."""
     n: str = "1,2,4,8,16"
@@ -70,8 +70,8 @@ class BonOptions:
     lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
     says. May be repeated."""
     kappa_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
-    """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(S) / std(R); both
-    standard deviations are within a prompt and on the probe's card. May be repeated."""
+    """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(bound(S)) / std(R);
+    both standard deviations are within a prompt and on the probe's card. May be repeated."""
     closed_form: ClosedFormOption = None
     seed: int = 0
     """Seed of the bootstrap."""

@@ -31,7 +31,7 @@ from candor.jobs.sycophancy.results import Setting
 from candor.jobs.sycophancy.sets import SuiteQuestion, poems, questions
 from candor.jobs.sycophancy.stages import Stages, StageStopped, SuiteRows
 from candor.jobs.sycophancy.verdicts import JudgeOptions, Judges
-from candor.probes.bootstrap import NUM_RESAMPLES
+from candor.probes.statistics.intervals import NUM_RESAMPLES
 
 
 @Parameter(name="*")

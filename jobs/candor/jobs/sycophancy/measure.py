@@ -12,6 +12,7 @@ their own; intervals are over poems or questions. The functions take arrays of v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.jobs.compare.selection import selection_weights
-from candor.probes.bootstrap import percentile_interval, resamples
+from candor.probes.statistics.intervals import ratio_interval, t_intervals
 
 Array = NDArray[np.float64]
 OPINIONS = ("like", "dislike")
@@ -129,27 +130,25 @@ class Estimate:
 def estimate(top: Array, bottom: Array | None = None, seed: int = 0) -> Estimate:
     """sum(top) / sum(bottom), (P,) each; without `bottom` the mean of `top`.
 
-    P counts poems or questions. All None where `bottom` sums to 0 or P is 0.
+    P counts poems or questions, or seeds where the claim is over seeds. The interval of a mean is
+    Student's t, that of a ratio BCa. All None where `bottom` sums to 0 or P is 0; with one unit the
+    value has no interval.
     """
     divisor = float(len(top) if bottom is None else bottom.sum())
     if divisor == 0:
         return Estimate(None, None, None)
-    return Estimate(float(top.sum()) / divisor, *interval(top, bottom, seed))
-
-
-def interval(top: Array, bottom: Array | None = None, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of sum(top) / sum(bottom), resampling poems or questions.
-
-    Resamples in which `bottom` sums to 0 are left out.
-    """
-    picks = np.array(list(resamples(len(top), seed=seed)))
+    sides: Sequence[float | None]
     if bottom is None:
-        ratios = top[picks].mean(axis=1)
+        sides = [None if math.isnan(side) else side for side in interval(top)]
     else:
-        below = bottom[picks].sum(axis=1)
-        ratios = top[picks].sum(axis=1)[below != 0] / below[below != 0]
-    low, high = percentile_interval(ratios)
-    return float(low), float(high)
+        sides = ratio_interval(top, bottom, seed=seed) or (None, None)
+    return Estimate(float(top.sum()) / divisor, *sides)
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """95 % t interval of the mean of `values` (P,); NaN with fewer than two."""
+    low, high = t_intervals(values[:, None])
+    return float(low[0]), float(high[0])
 
 
 def neutral_reward_kept(neutral_rewards: Mapping[str, Array], seed: int = 0) -> Estimate:

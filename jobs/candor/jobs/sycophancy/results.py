@@ -1,7 +1,7 @@
 """From the rows of a finished run to each task's part of `eval.json`.
 
-Every figure is {"mean", "low", "high"}: the value and its 95 % bootstrap interval over poems or
-questions. It is null where the divisor is 0 (no first answer was right, for example).
+Every figure is {"mean", "low", "high"}: the value and its 95 % interval over poems or questions
+(Student's t for means, BCa bootstrap for ratios). It is null where the divisor is 0 (no first answer was right, for example).
 """
 
 from __future__ import annotations

@@ -31,31 +31,43 @@ def calibrate(
     scores: Values,
     contexts: Sequence[str],
     *,
+    bound: BoundSpec,
     source: str,
 ) -> Calibration:
-    """How R and S vary among responses to one context.
+    """How R, S and bound(S) vary among responses to one context.
 
     Args:
         rewards, scores: R and S of each row, [n].
         contexts: the context of each row; rows with equal strings are responses to one prompt.
+        bound: the bound that the probe is served with.
         source: a description of the rows, for the card.
 
     Raises:
-        ValueError: fewer than `MIN_PROMPTS` contexts have two responses, or R or S varies within
-            no context.
+        ValueError: fewer than `MIN_PROMPTS` contexts have two responses, or R, S or bound(S)
+            varies within no context.
     """
     shared = shared_contexts(contexts)
-    std_R = within_std(rewards[rows] for rows in shared)
-    std_S = within_std(scores[rows] for rows in shared)
+    bounded = np.array([bound.build()(float(score)) for score in scores])
+    std_R, std_S, std_bounded_S = (
+        within_std(values[rows] for rows in shared) for values in (rewards, scores, bounded)
+    )
     for name, std, values in (("R", std_R, rewards), ("S", std_S, scores)):
         if std <= ROUNDING_SHARE * float(np.abs(values).max()):
             raise ValueError(
                 f"nothing to calibrate: {name} does not vary among the responses to a prompt "
                 f"(std({name}) = {std:.3g}); are they copies of one text?"
             )
+    if std_bounded_S <= ROUNDING_SHARE * float(np.abs(scores).max()):
+        raise ValueError(
+            f"nothing to calibrate: the bound {bound.kind} has the same value for all responses to "
+            f"a prompt (std(bound(S)) = {std_bounded_S:.3g}), so a penalty would change no choice "
+            "between them; fit the bound on these responses (--bound hinge, or a lower "
+            "--hinge-percentile)"
+        )
     return Calibration(
         std_R=std_R,
         std_S=std_S,
+        std_bounded_S=std_bounded_S,
         percentiles={name: float(np.percentile(scores, at)) for name, at in PERCENTILES.items()},
         num_prompts=len(shared),
         num_responses=sum(map(len, shared)),
@@ -93,12 +105,16 @@ def shared_contexts(contexts: Sequence[str]) -> list[list[int]]:
 
 
 def lambda_of(kappa: float, calibration: Calibration) -> float:
-    """lambda in reward units per logit: one within-prompt standard deviation of S costs `kappa`
-    within-prompt standard deviations of R.
+    """lambda in reward units per logit: one within-prompt standard deviation of bound(S) costs
+    `kappa` within-prompt standard deviations of R.
 
-    The server uses this function too, so the number is the same to the bit.
+    So kappa is the spread of the penalty among the responses to a prompt, in spreads of R. A card
+    without `std_bounded_S` is read by the old definition, with std(S) in its place; whoever uses it
+    says so (`candor.probes.caveats`). The server uses this function too, so the number is the same
+    to the bit.
     """
-    return kappa * calibration.std_R / calibration.std_S
+    spread = calibration.std_bounded_S
+    return kappa * calibration.std_R / (calibration.std_S if spread is None else spread)
 
 
 def fit_bound(

@@ -1,24 +1,26 @@
 """How good a probe is, and the controls that show what the number is worth.
 
 Scores are S (or any other ordered numbers), labels 0 or 1. AUROC says how often S ranks a label-1
-response above a label-0 response anywhere in the data. Pair accuracy says how often it does so
-within a group, and that is how S is used: to compare responses to one prompt. Intervals resample
-groups. The two controls are the scores of a probe without information.
+response above a label-0 response anywhere in the data; a probe that tells prompts apart can reach
+it. The within-prompt AUROC says how often it does so among the responses to one prompt, and that is
+how S is used: best-of-N and GRPO compare nothing else. Intervals resample split groups. The two
+controls are the scores of a probe without information.
 `candor.probes.fitting.reliability` says whether S is also a probability.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from candor.probes.bootstrap import percentile_interval, resamples
 from candor.probes.fitting.fit import Ints, Method, fit
+from candor.probes.statistics.intervals import Interval, bca_interval
 
-Interval = tuple[float, float]
+MIN_MIXED_PROMPTS = 5
+"""With fewer prompts that have both labels, a within-prompt AUROC decides nothing: `ranking`."""
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -50,55 +52,90 @@ def auroc_interval(
     *,
     seed: int,
     num_resamples: int = 1000,
-) -> Interval:
-    """95 % interval of the AUROC by percentile bootstrap over GROUPS: rows of one group are not
+) -> Interval | None:
+    """95 % interval of the AUROC by BCa bootstrap over GROUPS: rows of one group are not
     independent.
 
-    A resample that lacks a label is left out. With few groups the interval is rough, and with one
-    group it says nothing.
+    A resample that lacks a label is left out. With few groups the interval is rough.
 
-    Raises:
-        ValueError: no resample has both labels.
+    Returns:
+        None where a label is missing, and with one group, which says nothing.
     """
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    members = _members(groups)
+    members = list(_members(groups).values())
 
     def measure(drawn: Ints) -> float | None:
         rows = np.concatenate([members[index] for index in drawn])
         return auroc(s[rows], y[rows]) if 0 < y[rows].sum() < len(rows) else None
 
-    found = _bootstrap(measure, len(members), seed, num_resamples)
-    if found is None:
-        raise ValueError("no resample of the groups has both labels")
-    return found
+    return bca_interval(measure, len(members), seed=seed, num_resamples=num_resamples)
 
 
-def pair_accuracy(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> float | None:
-    """Share of (label 1, label 0) pairs within a group that label 1 wins by its score; ties count
-    half.
+def within_prompt_auroc(
+    scores: ArrayLike, labels: ArrayLike, contexts: Sequence[str]
+) -> float | None:
+    """AUROC among the responses to one prompt: the share of (label 1, label 0) pairs of responses
+    to the same prompt that label 1 wins by its score; ties count half.
 
-    Every pair weighs the same. None if no group has both labels.
+    Every pair weighs the same, whatever its prompt. None if no prompt has both labels.
+
+    Args:
+        contexts: the context of each row; rows with equal strings are responses to one prompt.
     """
-    won, pairs = _pairs(scores, labels, groups)
-    return float(won.sum() / pairs.sum()) if pairs.sum() else None
+    found = _pairs(scores, labels, contexts)
+    pairs = sum(total for _, total in found.values())
+    return sum(won for won, _ in found.values()) / pairs if pairs else None
 
 
-def pair_accuracy_interval(
+def within_prompt_interval(
     scores: ArrayLike,
     labels: ArrayLike,
+    contexts: Sequence[str],
     groups: Sequence[str],
     *,
     seed: int,
     num_resamples: int = 1000,
 ) -> Interval | None:
-    """95 % interval of the pair accuracy, as `auroc_interval`; None if there is no pair."""
-    won, pairs = _pairs(scores, labels, groups)
+    """95 % interval of the within-prompt AUROC, by BCa bootstrap over GROUPS; None if there is no
+    pair, or one group.
+
+    Args:
+        groups: of each row. The prompts of one group, such as one poem's, are not independent.
+    """
+    by_prompt = _pairs(scores, labels, contexts)
+    owner = dict(zip(contexts, groups, strict=True))
+    totals = {group: np.zeros(2) for group in groups}
+    for context, both in by_prompt.items():
+        totals[owner[context]] += both
+    won, pairs = np.array(list(totals.values())).reshape(-1, 2).T
 
     def measure(drawn: Ints) -> float | None:
         total = pairs[drawn].sum()
         return float(won[drawn].sum() / total) if total else None
 
-    return _bootstrap(measure, len(pairs), seed, num_resamples)
+    return bca_interval(measure, len(pairs), seed=seed, num_resamples=num_resamples)
+
+
+def num_mixed_prompts(labels: ArrayLike, contexts: Sequence[str]) -> int:
+    """The number of prompts whose responses have both labels."""
+    y = np.asarray(labels)
+    return sum(0 < y[rows].sum() < len(rows) for rows in _members(contexts).values())
+
+
+def ranking(scores: ArrayLike, labels: ArrayLike, contexts: Sequence[str]) -> float:
+    """The figure by which probes are chosen: the within-prompt AUROC, or the AUROC where fewer than
+    `MIN_MIXED_PROMPTS` prompts have both labels.
+
+    Which of the two it is depends on labels and contexts alone, so it is the same for all probes
+    that are compared on the same rows.
+
+    Raises:
+        ValueError: a label is missing.
+    """
+    within = within_prompt_auroc(scores, labels, contexts)
+    if within is None or num_mixed_prompts(labels, contexts) < MIN_MIXED_PROMPTS:
+        return auroc(scores, labels)
+    return within
 
 
 def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
@@ -181,57 +218,50 @@ def length_sign(lengths_train: ArrayLike, labels_train: ArrayLike) -> int:
 
 
 def summarise(
-    scores: ArrayLike, labels: ArrayLike, groups: Sequence[str], *, seed: int
+    scores: ArrayLike,
+    labels: ArrayLike,
+    contexts: Sequence[str],
+    groups: Sequence[str],
+    *,
+    seed: int,
 ) -> dict[str, float | int | None]:
     """The numbers that a card states for one part of the data, or for one kind in it.
 
     If all rows have the same label there is nothing to rank: all but the counts are None.
     """
-    names = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "pair_accuracy_low",
-             "pair_accuracy_high", "tpr_at_1_fpr")  # fmt: skip
+    names = ("auroc", "auroc_low", "auroc_high", "within_prompt_auroc", "within_prompt_auroc_low",
+             "within_prompt_auroc_high", "tpr_at_1_fpr")  # fmt: skip
     measured: dict[str, float | int | None] = dict.fromkeys(names)
+    nothing = (None, None)
     if len(np.unique(np.asarray(labels))) == 2:
-        pairs = pair_accuracy_interval(scores, labels, groups, seed=seed) or (None, None)
-        ranks = auroc_interval(scores, labels, groups, seed=seed)
-        values = (auroc(scores, labels), *ranks, pair_accuracy(scores, labels, groups), *pairs,
-                  tpr_at_fpr(scores, labels, 0.01))  # fmt: skip
+        ranks = auroc_interval(scores, labels, groups, seed=seed) or nothing
+        within = within_prompt_interval(scores, labels, contexts, groups, seed=seed) or nothing
+        values = (auroc(scores, labels), *ranks, within_prompt_auroc(scores, labels, contexts),
+                  *within, tpr_at_fpr(scores, labels, 0.01))  # fmt: skip
         measured = dict(zip(names, values, strict=True))
-    return measured | {"num_rows": len(groups), "num_groups": len(set(groups))}
-
-
-def _bootstrap(
-    measure: Callable[[Ints], float | None],
-    num_groups: int,
-    seed: int,
-    num_resamples: int,
-) -> Interval | None:
-    """95 % interval of `measure` over resampled groups. Resamples that give None are left out; None
-    if all do."""
-    drawn = resamples(num_groups, seed=seed, num_resamples=num_resamples)
-    values = [value for value in map(measure, drawn) if value is not None]
-    if not values:
-        return None
-    low, high = percentile_interval(values)
-    return float(low), float(high)
+    return measured | {
+        "num_rows": len(groups),
+        "num_groups": len(set(groups)),
+        "num_mixed_prompts": num_mixed_prompts(labels, contexts),
+    }
 
 
 def _pairs(
-    scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]
-) -> tuple[NDArray[np.float64], Ints]:
-    """For each group, pairs that label 1 wins (a tie counts half), and all pairs."""
+    scores: ArrayLike, labels: ArrayLike, contexts: Sequence[str]
+) -> dict[str, tuple[float, int]]:
+    """For each prompt, pairs that label 1 wins (a tie counts half), and all pairs."""
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    members = _members(groups)
-    won, pairs = np.zeros(len(members)), np.zeros(len(members), dtype=np.int64)
-    for place, rows in enumerate(members):
+    found = {}
+    for context, rows in _members(contexts).items():
         difference = s[rows][y[rows] == 1][:, None] - s[rows][y[rows] == 0][None, :]
-        won[place] = (difference > 0).sum() + 0.5 * (difference == 0).sum()
-        pairs[place] = difference.size
-    return won, pairs
+        won = float((difference > 0).sum() + 0.5 * (difference == 0).sum())
+        found[context] = won, difference.size
+    return found
 
 
-def _members(groups: Sequence[str]) -> list[Ints]:
-    """Row indices of each group, groups in order of first appearance."""
+def _members(names: Sequence[str]) -> dict[str, Ints]:
+    """Row indices of each name, names in order of first appearance."""
     rows: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        rows.setdefault(group, []).append(index)
-    return [np.asarray(indices, dtype=np.int64) for indices in rows.values()]
+    for index, name in enumerate(names):
+        rows.setdefault(name, []).append(index)
+    return {name: np.asarray(indices, dtype=np.int64) for name, indices in rows.items()}

@@ -8,13 +8,13 @@ measured; the others (genuine agreement has label 0 alone) are in every fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from candor.probes.fitting.activations import LayerActivations
-from candor.probes.fitting.evaluate import auroc
-from candor.probes.fitting.fit import Floats, Ints, Method, fit
+from candor.probes.fitting.evaluate import ranking
+from candor.probes.fitting.fit import Fitted, Floats, Ints, Method, fit
 from candor.probes.probe import Pooling
 
 
@@ -22,13 +22,14 @@ from candor.probes.probe import Pooling
 class Labelled:
     """The data that fitting and choosing may read.
 
-    `labels`, `groups` and `kinds` are those of all n rows; `train` and `validation` are row
-    indices. The test part is not here (`candor.probes.fitting.split.HeldOut`).
+    `labels`, `groups`, `kinds` and `contexts` are those of all n rows; `train` and `validation` are
+    row indices. The test part is not here (`candor.probes.fitting.split.HeldOut`).
     """
 
     labels: Ints
     groups: Sequence[str]
     kinds: Sequence[str]
+    contexts: Sequence[str]
     train: Sequence[int]
     validation: Sequence[int]
 
@@ -39,24 +40,53 @@ class Labelled:
             found.setdefault(self.kinds[row], set()).add(int(self.labels[row]))
         return sorted(kind for kind, labels in found.items() if len(labels) == 2)
 
+    def without(self, kind: str) -> Labelled:
+        """The same data without the rows of a kind."""
+        train, validation = (
+            tuple(row for row in part if self.kinds[row] != kind)
+            for part in (self.train, self.validation)
+        )
+        return replace(self, train=train, validation=validation)
 
-@dataclass(frozen=True, eq=False)
-class KindProbes:
-    """One probe per kind left out: `weights` [k, hidden] float32, `biases` [k] float32."""
-
-    kinds: tuple[str, ...]
-    weights: Floats
-    biases: Floats
+    def ranking(self, scores: Floats, rows: Sequence[int]) -> float:
+        """`candor.probes.fitting.evaluate.ranking` of these rows' scores."""
+        return ranking(scores, self.labels[list(rows)], [self.contexts[row] for row in rows])
 
 
-def fit_without_each_kind(
-    means: Floats, data: Labelled, method: Method, C: float | None, seed: int
-) -> KindProbes:
-    """For each kind with both labels, a probe fitted on the training rows of all other kinds.
+class Fits:
+    """Fits of probes, each made once: choosing and leaving kinds out ask for the same ones.
 
     Args:
-        means: [n, hidden] float32, one layer's means.
-        method, C, seed: as `candor.probes.fitting.fit.fit`.
+        labels: of all n rows.
+        seed: as `candor.probes.fitting.fit.fit`.
+    """
+
+    def __init__(self, labels: Ints, seed: int) -> None:
+        self._labels, self._seed = labels, seed
+        self._made: dict[tuple[int, Method, float | None, tuple[int, ...]], Fitted] = {}
+
+    def __call__(
+        self, layer: int, means: Floats, rows: Sequence[int], method: Method, C: float | None
+    ) -> Fitted:
+        """The probe fitted on these rows of one layer's `means`, [n, hidden] float32."""
+        key = (layer, method, C, tuple(rows))
+        if key not in self._made:
+            at = list(rows)
+            self._made[key] = fit(method, means[at], self._labels[at], C=C, seed=self._seed)
+        return self._made[key]
+
+
+def transfer_ranking(
+    here: LayerActivations,
+    layer: int,
+    data: Labelled,
+    fits: Fits,
+    method: Method,
+    C: float | None,
+    poolings: Sequence[Pooling],
+) -> dict[Pooling, float]:
+    """`ranking` on each kind's validation rows of the probe that was fitted without that kind;
+    averaged over the kinds with both labels.
 
     Raises:
         ValueError: fewer than two kinds have both labels: nothing would be left to fit on.
@@ -66,23 +96,11 @@ def fit_without_each_kind(
         raise ValueError(
             f"leaving a kind out needs two kinds with both labels, got {len(kinds)}: {kinds}"
         )
-    fitted = []
+    values: dict[Pooling, list[float]] = {pooling: [] for pooling in poolings}
     for kind in kinds:
-        rows = [row for row in data.train if data.kinds[row] != kind]
-        fitted.append(fit(method, means[rows], data.labels[rows], C=C, seed=seed))
-    weights = np.stack([weight for weight, _ in fitted])
-    return KindProbes(tuple(kinds), weights, np.array([b for _, b in fitted], dtype=np.float32))
-
-
-def transfer_auroc(
-    here: LayerActivations, data: Labelled, probes: KindProbes, pooling: Pooling
-) -> float:
-    """AUROC on each kind's validation rows of the probe fitted without that kind; averaged over the
-    kinds."""
-    values = []
-    for place, kind in enumerate(probes.kinds):
+        weight, bias = fits(layer, here.means, data.without(kind).train, method, C)
         rows = [row for row in data.validation if data.kinds[row] == kind]
-        only = slice(place, place + 1)
-        scores = here.scores(probes.weights[only], probes.biases[only], rows, pooling)[0]
-        values.append(auroc(scores, data.labels[rows]))
-    return float(np.mean(values))
+        for pooling, found in values.items():
+            scores = here.scores(weight[None], np.array([bias], dtype=np.float32), rows, pooling)
+            found.append(data.ranking(scores[0], rows))
+    return {pooling: float(np.mean(found)) for pooling, found in values.items()}
