@@ -1,8 +1,10 @@
-"""`make demo-seeds`: several runs of the demo pooled into one table on stdout.
+"""`make demo-seeds`: the candidates of several runs in one pool, as one table on stdout.
 
 In a single run over 24 poems, the gap at N = 16 has an interval of about 0.2 on each side, because
 one candidate per prompt decides. Runs with other seeds sample other candidates for the same poems.
-Here each poem's figures are averaged over the runs first; intervals are over poems.
+Their candidates of a prompt are put together here, and best-of-N is exact over all subsets of the
+pool: a mean of the runs' figures would have as many terms as there are runs, where the pool has
+all subsets that cross the runs too. Intervals are over poems.
 """
 
 from __future__ import annotations
@@ -11,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import App, Parameter
 
-from candor.jobs.running.files import read_rows
-from candor.jobs.sycophancy.measure import RULES, Array, Curve, Poem, interval
+from candor.jobs.running.files import Row, read_rows
+from candor.jobs.sycophancy.measure import RULES, Array, interval
 from demo import summary
 from demo.run import NS
 
@@ -27,41 +28,65 @@ app = App(name="python -m demo.pool")
 
 @app.default
 def pool(*runs: Annotated[Path, Parameter(required=True)]) -> None:
-    """Pool runs of the demo into one table.
+    """Pool the candidates of runs of the demo into one table.
 
     Parameters
     ----------
     runs
-        Folders of `python -m demo.run`, of one split.
+        Folders of `python -m demo.run`, of one split and with different seeds.
     """
-    gathered = [read(folder) for folder in runs]
-    if any(list(poems) != list(gathered[0]) for poems in gathered):
-        raise SystemExit("the runs are not about the same poems; pool runs of one split")
-    measured = [summary.measure(list(poems.values()), NS) for poems in gathered]
+    poems = summary.gather(pooled([read_rows(folder / "scored.jsonl") for folder in runs]))
+    best = summary.measure(list(poems.values()), NS)
     print(HEADER + "\n" + "| --- " * 7 + "|")
     for column, n in enumerate(NS):
-        print(row([run.curve for run in measured], column, n))
-    kept = ", ".join(f"{run.kept:.3f}" for run in measured)
-    print(f"\nneutral R kept at N = {NS[-1]}, run by run: {kept}")
+        print(row(best, column, n))
+    kept = ", ".join(
+        f"{summary.CONDITION_NAMES[name]} {summary.span(found)}"
+        for name, found in best.kept.items()
+    )
+    sizes = [found.candidates["base"].num_candidates for found in poems.values()]
+    print(f"\n{len(poems)} poems, {min(sizes)} to {max(sizes)} candidates per neutral prompt")
+    print(f"share of R's gain kept at N = {NS[-1]}, by prompt: {kept}")
 
 
-def read(folder: Path) -> dict[str, Poem]:
-    """A run's candidates by poem, in the order of the prompts."""
-    return summary.gather(read_rows(folder / "scored.jsonl"))
+def pooled(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of the first run, each with the responses and scores of all runs to its prompt.
+
+    Raises:
+        SystemExit: the runs are not about the same prompts, were scored differently, or two of them
+            have the same responses.
+    """
+    first = {row["key"]: row for row in runs[0]}
+    found = {key: {**row, "responses": [], "scores": []} for key, row in first.items()}
+    seen: set[str] = set()
+    for rows in runs:
+        by_key = {row["key"]: row for row in rows}
+        if by_key.keys() != first.keys():
+            raise SystemExit("the runs are not about the same poems; pool runs of one split")
+        drawn = str([[row.get("responses"), row.get("scores")] for row in rows])
+        if drawn in seen:
+            raise SystemExit("two runs have the same candidates; pool runs of different seeds")
+        seen.add(drawn)
+        for key, row in by_key.items():
+            if row.get("messages") != first[key].get("messages"):
+                raise SystemExit(f"key {key!r}: the runs have different prompts")
+            if "scores" not in row:
+                continue  # the row failed; the other runs have candidates of this prompt
+            if row.get("reward_model") != first[key].get("reward_model", row.get("reward_model")):
+                raise SystemExit(f"key {key!r}: the runs were scored by different servers")
+            found[key]["responses"] += row["responses"]
+            found[key]["scores"] += row["scores"]
+            found[key].pop("error", None)
+    return list(found.values())
 
 
-def row(runs: Sequence[dict[str, Curve]], column: int, n: int) -> str:
+def row(best: summary.BestOfN, column: int, n: int) -> str:
     """The row for one N: gap of each rule and difference of two gaps, with 95 % intervals; then
     like and dislike positivity."""
-
-    def pooled(rule: str, name: str) -> Array:
-        values = [getattr(run[rule], name)[:, column] for run in runs]
-        return np.asarray(np.mean(values, axis=0), dtype=np.float64)
-
-    gaps = [pooled(rule, "gap") for rule in RULES]
+    gaps = [best.curve[rule].gap[:, column] for rule in RULES]
     cells = [with_interval(values) for values in (*gaps, gaps[1] - gaps[2])]
     for name in ("like", "dislike"):
-        base, penalised = (pooled(rule, name).mean() for rule in RULES[1:])
+        base, penalised = (getattr(best.curve[rule], name)[:, column].mean() for rule in RULES[1:])
         cells.append(f"{base:.3f} / {penalised:.3f}")
     return f"| {n} | " + " | ".join(cells) + " |"
 

@@ -19,15 +19,18 @@ from candor.jobs.sycophancy.measure import (
     RULES,
     Array,
     Curve,
+    Estimate,
     Poem,
     curves,
     interval,
-    neutral_reward_kept,
-    neutral_rewards,
+    reward_kept,
+    rewards_along,
 )
+from candor.jobs.sycophancy.prompts import CONDITIONS
 from demo import report
 
 PROBE = "sycophancy"
+CONDITION_NAMES = {"base": "neutral", "like": "like", "dislike": "dislike"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,8 @@ class BestOfN:
     curve: dict[str, Curve]
     neutral: dict[str, Array]
     """Expected R of the answer chosen on neutral prompts, by rule: (P, N)."""
-    kept: float
-    """Share of the gain in R on neutral prompts that survives the penalty, at the largest N."""
-    kept_interval: tuple[float, float]
+    kept: dict[str, Estimate]
+    """Share of the gain in R that survives the penalty, at the largest N, by condition."""
 
 
 def gather(scored: Sequence[Row]) -> dict[str, Poem]:
@@ -56,11 +58,11 @@ def measure(poems: Sequence[Poem], ns: Sequence[int]) -> BestOfN:
     Raises:
         SystemExit: choosing by R gains nothing on neutral prompts, so no share of it can be kept.
     """
-    neutral = neutral_rewards(poems, ns)
-    kept = neutral_reward_kept(neutral)
-    if kept.mean is None or kept.low is None or kept.high is None:
+    rewards = {condition: rewards_along(poems, ns, condition) for condition in CONDITIONS}
+    kept = {condition: reward_kept(found) for condition, found in rewards.items()}
+    if kept["base"].mean is None:
         raise SystemExit(f"best of {ns[-1]} by R has the R of a random pick on neutral prompts")
-    return BestOfN(ns, curves(poems, ns), neutral, kept.mean, (kept.low, kept.high))
+    return BestOfN(ns, curves(poems, ns), rewards["base"], kept)
 
 
 def num_candidates(scored: Sequence[Row]) -> int:
@@ -83,7 +85,10 @@ def as_json(best: BestOfN, scored: Sequence[Row], page: Path) -> dict[str, Any]:
         "gap": by_rule("gap"),
         "like": by_rule("like"),
         "dislike": by_rule("dislike"),
-        "neutral_reward_kept": round(best.kept, 4),
+        "reward_kept": {
+            CONDITION_NAMES[name]: None if kept.mean is None else round(kept.mean, 4)
+            for name, kept in best.kept.items()
+        },
         "report": str(page),
     }
 
@@ -99,8 +104,17 @@ def print_table(best: BestOfN) -> None:
             low, high = interval(values)
             cells += f"{values.mean():>8.3f} ({low:5.2f}..{high:5.2f})".rjust(22)
         print(f"{report.LABELS[rule]:<28}{cells}", file=sys.stderr)
-    low, high = best.kept_interval
-    print(f"neutral reward kept {best.kept:.3f} ({low:.2f}..{high:.2f})\n", file=sys.stderr)
+    kept = ", ".join(f"{CONDITION_NAMES[name]} {span(one)}" for name, one in best.kept.items())
+    print(f"share of R's gain kept, by prompt: {kept}\n", file=sys.stderr)
+
+
+def span(found: Estimate) -> str:
+    """A figure with its interval, as in `0.962 (0.90..1.02)`; without one where there is none."""
+    if found.mean is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.mean:.3f} (no interval)"
+    return f"{found.mean:.3f} ({found.low:.2f}..{found.high:.2f})"
 
 
 def choices(scored: Sequence[Row], titles: Mapping[str, str], most: int) -> list[report.Choice]:
@@ -152,7 +166,6 @@ def write_page(
         model: `id` and `formula` as the reward server states them.
         provenance: rows of the last table.
     """
-    low, high = best.kept_interval
     report.write_report(
         path,
         n=best.ns[-1],
@@ -164,7 +177,7 @@ def write_page(
         formula=model["formula"],
         judge=judges.NAME,
         table=_table(best),
-        kept={"value": best.kept, "low": low, "high": high},
+        kept={CONDITION_NAMES[name]: span(one) for name, one in best.kept.items()},
         gap_plot=report.gap_plot(best.ns, best.curve),
         positivity_plot=report.positivity_plot(best.ns, best.curve),
         reward_plot=report.reward_plot(best.ns, best.neutral),

@@ -30,7 +30,12 @@ SERVICE = (
     ("candor.flags",),
     ("candor.errors", "candor.version"),
 )
-PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
+PROBES = (
+    ("candor.probes.kinds.public",),
+    ("candor.probes.kinds",),
+    ("candor.probes.fitting",),
+    ("candor.probes.statistics",),
+)
 FLOORS = (
     ("demo.rl", "demo.replicate"),
     ("demo", "bench"),

@@ -25,10 +25,11 @@ from candor.jobs.sycophancy.measure import (
     along,
     curves,
     estimate,
-    neutral_reward_kept,
+    reward_kept,
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
 from candor.probes.artifact import load
+from candor.probes.fitting.calibrate import lambda_of
 
 NS = (1, 2, 4, 8, 16)
 KAPPAS = (0.5, 1.0, 1.33, 2.0, 3.0, 4.0)
@@ -49,8 +50,9 @@ def summarise(
     """
     reports = {name: _report(folder) for name, folder in probes.items()}
     rows = [row for row in read_rows(scored) if "scores" in row and candidates(row)]
-    spread = {name: load(folder).card.calibration for name, folder in probes.items()}
-    per_kappa = {name: scale.std_R / scale.std_S for name, scale in spread.items()}
+    per_kappa = {
+        name: lambda_of(1.0, load(folder).card.calibration) for name, folder in probes.items()
+    }
     best = best_of_n(rows, {name: kappas[name] * per_kappa[name] for name in probes})
     sweep = {
         name: [
@@ -156,7 +158,7 @@ def _against(curve: Curve, base: Curve) -> dict[str, Any]:
 def _kept(neutral: Mapping[str, Any], rule: str) -> dict[str, Any]:
     """Share of the gain in neutral R that this rule keeps, at the largest N."""
     named = {"random": neutral["random"], "base": neutral["base"], "penalised": neutral[rule]}
-    return neutral_reward_kept(named).as_json()
+    return reward_kept(named).as_json()
 
 
 def _largest(best: Mapping[str, Any], rule: str) -> dict[str, Any]:
@@ -193,14 +195,14 @@ def print_tables(summary: Mapping[str, Any]) -> None:
     for name, report in summary["probes"].items():
         chosen = report["chosen"]
         title = f"\n{name}: {chosen['method']}, layer {chosen['layer']}, {chosen['pooling']}-pooled"
-        _print(f"{title:<42}{'seen':>22}{'kind held out':>24}{'pairs':>8}{'TPR@1%':>8}")
+        _print(f"{title:<42}{'seen':>22}{'kind held out':>24}{'within':>8}{'TPR@1%':>8}")
         held_out = {kind["kind"]: kind for kind in report["held_out"]}
         for kind in report["kinds"]:
             if kind["auroc"] is None:
                 continue
             _print(
                 f"  {kind['kind']:<39}{_span(kind):>22}{_span(held_out.get(kind['kind'])):>24}"
-                f"{kind['pair_accuracy']:>8.3f}{kind['tpr_at_1_fpr']:>8.3f}"
+                f"{_or_dash(kind['within_prompt_auroc']):>8}{kind['tpr_at_1_fpr']:>8.3f}"
             )
         if report["genuine_agreement"]:
             _print(f"  genuine agreement flagged: {report['genuine_agreement']['fpr']:.3f}")
@@ -213,9 +215,15 @@ def print_tables(summary: Mapping[str, Any]) -> None:
         _print(f"  {rule:<23}{cells}{'' if kept is None else format(kept['mean'], '.3f'):>16}")
 
 
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _span(entry: Mapping[str, Any] | None) -> str:
     if entry is None or entry["auroc"] is None:
         return "-"
+    if entry["auroc_low"] is None:  # one group
+        return f"{entry['auroc']:.3f}"
     return f"{entry['auroc']:.3f} ({entry['auroc_low']:.2f}..{entry['auroc_high']:.2f})"
 
 

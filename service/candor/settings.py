@@ -112,8 +112,8 @@ class Settings:
     flag for more probes. A probe with neither --penalty nor --kappa has lambda 0."""
     kappas: Annotated[Mapping[str, float], KAPPA] = field(default_factory=dict)
     """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(bound(S)), with
-    both standard deviations within prompt, from the calibration on the probe's card. Repeat the flag for
-    more probes."""
+    both standard deviations within prompt, from the calibration on the probe's card. Repeat the
+    flag for more probes."""
     monitors: Annotated[tuple[str, ...], repeatable("--monitor", MODEL)] = ()
     """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
     A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more

@@ -82,7 +82,7 @@ def test_the_summary_has_every_figure_the_readme_documents() -> None:
         "gap",
         "like",
         "dislike",
-        "neutral_reward_kept",
+        "reward_kept",
         "report",
     }
     assert (line["n"], line["prompts"], line["candidates"]) == (4, 9, 36)
@@ -109,7 +109,8 @@ def test_the_figures_are_at_the_largest_n_by_hand() -> None:
     # Penalised, the first text of each is chosen: they are one text, and ties count half.
     assert line["like"]["penalised"] == line["dislike"]["penalised"] == 0.5
     # Mean R is 1.5, chosen by R 3, chosen penalised 0.
-    assert line["neutral_reward_kept"] == -1.0
+    # By R the same is gained after an opinion, and the penalty loses the same.
+    assert line["reward_kept"] == {"neutral": -1.0, "like": -1.0, "dislike": -1.0}
 
 
 def test_what_a_lost_response_or_poem_does_to_the_counts() -> None:
@@ -184,7 +185,8 @@ def test_the_page_says_the_numbers_of_the_summary(tmp_path: Path) -> None:
     for rule in RULES:
         assert f"{best_of(scored).curve[rule].gap[:, -1].mean():+.3f}" in seen
         assert f"{best_of(scored).curve[rule].like[:, -1].mean():.3f}" in seen
-    assert f"{100 * line['neutral_reward_kept']:.0f}" in seen
+    for share in line["reward_kept"].values():
+        assert f"{share:.3f}" in seen
     assert "9 prompts about 3 poems, with 36 candidates" in seen
     assert '"I really like the poem"' in seen
 

@@ -34,12 +34,13 @@ def a_card(**changes: Any) -> Card:
         "calibration": Calibration(
             std_R=0.5,
             std_S=2.0,
+            std_bounded_S=0.8,
             percentiles={"p1": -2.0, "p5": -1.0, "p50": 0.0, "p95": 1.0, "p99": 2.0},
             num_prompts=3,
             num_responses=6,
             source="validation split",
         ),
-        "metrics": {"test": {"auroc": 0.9, "pair_accuracy": None}},
+        "metrics": {"test": {"auroc": 0.9, "within_prompt_auroc": None}},
         "data": DataInfo(sha256="c" * 64, num_rows=6, num_groups=3, kinds={"": 6}),
         "versions": {"torch": "2"},
         "created": "2026-01-01T00:00:00+00:00",
@@ -75,8 +76,9 @@ TRAIN, VALIDATION = range(0, 200), range(200, 300)
 
 
 def labelled(y: np.ndarray, kinds: list[str] | None = None) -> Labelled:
+    """Rows 2 n and 2 n + 1 are one group and answer one prompt."""
     groups = [str(row // 2) for row in range(len(y))]
-    return Labelled(y, groups, kinds or [""] * len(y), TRAIN, VALIDATION)
+    return Labelled(y, groups, kinds or [""] * len(y), groups, TRAIN, VALIDATION)
 
 
 KINDS = ["a", "b", "c"]

@@ -136,8 +136,13 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
     ]
     # A clip below zero pays for a low S; the monitor has no penalty, so nothing is said of it.
     warned = [line for line in serving.lines() if line["event"] == "bound_can_raise_reward"]
-    assert [(line["probe"], line["bound"], line["level"]) for line in warned] == [
-        ("sycophancy", "clip", "warning")
+    assert [(line["probe"], line["level"]) for line in warned] == [("sycophancy", "warning")]
+    assert "The bound (clip)" in warned[0]["message"]
+    # Neither card says how the probe ranks the responses to one prompt.
+    unknown = [line for line in serving.lines() if line["event"] == "within_prompt_auroc_unknown"]
+    assert [(line["probe"], line["level"]) for line in unknown] == [
+        ("sycophancy", "warning"),
+        ("watched", "warning"),
     ]
     assert "poem" not in serving.log.read_text()
 

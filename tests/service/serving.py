@@ -71,6 +71,7 @@ def loaded_probe(
         calibration=Calibration(
             std_R=2.0,
             std_S=0.5,
+            std_bounded_S=0.25,
             percentiles={"p1": -3.0, "p5": -2.0, "p50": 0.0, "p95": 2.0, "p99": 3.0},
             num_prompts=10,
             num_responses=20,

@@ -122,10 +122,10 @@ def test_lambda_comes_from_the_flag_from_kappa_or_is_zero(tmp_path: Path) -> Non
     served = assemble.serve_probes(
         made(probes=tuple(folders), monitors=(monitor,), penalties={"a": 0.5}, kappas={"b": 0.25})
     )
-    # The cards say std_R 2.0 and std_S 0.5.
+    # The cards say std_R 2.0 and std_bounded_S 0.25.
     assert {name: one.default_lambda for name, one in served.everything.items()} == {
         "a": 0.5,
-        "b": 1.0,
+        "b": 2.0,
         "c": 0.0,
         "m": 0.0,
     }

@@ -74,8 +74,8 @@ class ServedProbeCard(Wire):
         "the reward. A hinge never is."
     )
     within_prompt_auroc: float | None = Field(
-        description="AUROC of S among the responses to one prompt, on the card's test rows, which is "
-        "how best-of-N and GRPO use S; null where the card has none."
+        description="AUROC of S among the responses to one prompt, on the card's test rows: "
+        "best-of-N and GRPO use nothing else of S. Null where the card has none."
     )
     warnings: list[ProbeWarning]
     card: dict[str, Any]

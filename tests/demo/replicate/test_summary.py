@@ -94,7 +94,7 @@ def kind(name: str, auroc: float | None) -> dict[str, Any]:
         "auroc": auroc,
         "auroc_low": auroc,
         "auroc_high": auroc,
-        "pair_accuracy": auroc,
+        "within_prompt_auroc": auroc,
         "tpr_at_1_fpr": auroc,
     }
 

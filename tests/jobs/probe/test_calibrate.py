@@ -92,8 +92,8 @@ def scored_file(files: Files, url: str) -> Path:
     return out
 
 
-def by_hand(files: Files, rows: list[Row]) -> tuple[float, float]:
-    """std(R) and std(S) within prompts, each text scored alone."""
+def by_hand(files: Files, rows: list[Row]) -> tuple[float, float, float]:
+    """std(R), std(S) and std of S clipped to [-3, 3] within prompts, each text scored alone."""
     rm = load_reward_model(str(files.model), device="cpu")
     renderer = Renderer(rm.tokenizer, max_length=rm.max_length, ending=rm.ending)
     engine = PaddedEngine(rm.model, [loaded_probe("sycophancy", seed=1).probe], device="cpu")
@@ -103,9 +103,10 @@ def by_hand(files: Files, rows: list[Row]) -> tuple[float, float]:
         items = [renderer.encode(context, one["text"]) for one in row["responses"]]
         scores = [engine.score([item]).scores[0] for item in items]
         values = np.array([[s.base_reward, s.readings["sycophancy"].score] for s in scores])
+        values = np.column_stack([values, values[:, 1].clip(-3.0, 3.0)])
         centred.append(values - values.mean(axis=0))
-    std_R, std_S = np.concatenate(centred).std(axis=0)
-    return float(std_R), float(std_S)
+    std_R, std_S, std_clipped = np.concatenate(centred).std(axis=0).tolist()
+    return std_R, std_S, std_clipped
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -120,14 +121,18 @@ def test_rollouts_give_the_spreads_within_prompts_and_the_card_is_replaced(
     before = load(probe)
     assert by_rollouts(files, probe, kappa=2.0) == Exit.DONE
     told, after = last_line(capsys), load(probe)
-    std_R, std_S = by_hand(files, candidates())
+    std_R, std_S, std_clipped = by_hand(files, candidates())
     found = after.card.calibration
     assert (found.std_R, found.std_S) == (pytest.approx(std_R), pytest.approx(std_S))
     assert (found.num_prompts, found.num_responses) == (6, 30)
     assert found.source.startswith("candidates in rollouts.jsonl, sha256 ")
     assert (told["probe"], told["std_R"], told["num_left_out"]) == ("sycophancy", found.std_R, 0)
-    assert told["lambda_per_kappa"] == found.std_R / found.std_S
-    assert told["lambda"] == 2.0 * found.std_R / found.std_S
+    # The probe's clip from -3 to 3 cuts off some scores, so the two spreads differ.
+    assert found.std_bounded_S == pytest.approx(std_clipped)
+    assert found.std_bounded_S != pytest.approx(found.std_S, rel=0.01)
+    assert told["std_bounded_S"] == found.std_bounded_S
+    assert told["lambda_per_kappa"] == found.std_R / found.std_bounded_S
+    assert told["lambda"] == 2.0 * found.std_R / found.std_bounded_S
     assert told["percentiles"] == found.percentiles
     unchanged = {"calibration"}
     assert after.card.model_dump(exclude=unchanged) == before.card.model_dump(exclude=unchanged)
@@ -148,7 +153,7 @@ def test_both_engines_and_both_ways_in_agree(
     )
     served = last_line(capsys)
     for other in (padded, served):
-        for name in ("std_R", "std_S", "lambda_per_kappa"):
+        for name in ("std_R", "std_S", "std_bounded_S", "lambda_per_kappa"):
             assert other[name] == pytest.approx(packed[name], rel=1e-4)
         assert other["percentiles"] == pytest.approx(packed["percentiles"], abs=1e-4)
         assert other["num_responses"] == packed["num_responses"]

@@ -18,7 +18,10 @@ from tests.paths import ROOT
 from tests.service.serving import loaded_probe
 
 HINGED = loaded_probe("sycophancy").card.model_copy(
-    update={"bound": BoundSpec(kind="hinge", reference=0.5)}
+    update={
+        "bound": BoundSpec(kind="hinge", reference=0.5),
+        "metrics": {"test": {"auroc": 0.87, "within_prompt_auroc": 0.81}},
+    }
 )
 
 
@@ -31,7 +34,7 @@ def entry(kind: str, auroc: float | None, **more: Any) -> dict[str, Any]:
         "auroc": auroc,
         "auroc_low": sides[0],
         "auroc_high": sides[1],
-        "pair_accuracy": auroc,
+        "within_prompt_auroc": auroc,
         "tpr_at_1_fpr": None if auroc is None else 0.31,
         **more,
     }
@@ -46,8 +49,8 @@ def make_report() -> dict[str, Any]:
             "pooling": "mean",
             "train_auroc": 0.99,
             "validation_auroc": 0.6 + 0.1 * layer,
-            "validation_pair_accuracy": 0.7,
-            "transfer_auroc": 0.55 + 0.1 * layer if method == "logistic" else None,
+            "validation_ranking": 0.7,
+            "transfer_ranking": 0.55 + 0.1 * layer if method == "logistic" else None,
         }
         for layer in range(3)
         for method in ("logistic", "lda")
@@ -190,15 +193,25 @@ def test_parts_of_another_form_are_no_stack_trace(value: Any) -> None:
 
 def test_a_bound_that_can_raise_the_reward_is_warned_of() -> None:
     clipped = loaded_probe("sycophancy").card
+    clipped = clipped.model_copy(update={"metrics": HINGED.metrics})
     (said,) = set(warnings(clipped, make_report())) - set(warnings(HINGED, make_report()))
-    assert "Its bound (clip) is negative for a low S" in said
+    assert "The bound (clip) is negative for a low S" in said
+
+
+def test_how_the_probe_ranks_within_a_prompt_leads_the_page_and_a_low_one_is_warned_of() -> None:
+    assert "AUROC <b>0.810</b>" in page(HINGED, make_report())
+    low = HINGED.model_copy(
+        update={"metrics": {"test": {"auroc": 0.9, "within_prompt_auroc": 0.6}}}
+    )
+    (said,) = set(warnings(low, make_report())) - set(warnings(HINGED, make_report()))
+    assert "AUROC of 0.600" in said
 
 
 def test_the_shipped_probe_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shipped, out = ROOT / "demo" / "artefacts" / "sycophancy", tmp_path / "page.html"
     assert report(shipped, out=out) == Exit.DONE
     html, card = out.read_text(), load(shipped).card
-    for number in ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "length_auroc"):
+    for number in ("auroc", "auroc_low", "auroc_high", "length_auroc"):
         assert f"{card.metrics['test'][number]:.3f}" in html
     assert html.count("<svg") >= 1  # the layers' curve is in its report
     assert json.loads(capsys.readouterr().out)["report"] == str(out)

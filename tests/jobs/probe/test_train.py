@@ -76,7 +76,7 @@ def test_the_planted_trait_is_found_and_the_controls_are_reported(trained: Path)
     assert metrics == load(trained / "probe").card.metrics
     assert metrics["test"]["auroc"] > 0.95
     assert metrics["test"]["auroc_low"] <= metrics["test"]["auroc"] <= metrics["test"]["auroc_high"]
-    assert metrics["test"]["pair_accuracy"] > 0.9
+    assert metrics["test"]["within_prompt_auroc"] > 0.9
     assert (metrics["test"]["num_groups"], metrics["test"]["num_rows"]) == (6, 48)
     assert abs(metrics["shuffled_labels"]["mean_auroc"] - 0.5) < 0.2
     assert metrics["test"]["length_auroc"] < 0.75
@@ -86,8 +86,8 @@ def test_the_report_has_the_whole_curve_row_by_row(trained: Path) -> None:
     report = json.loads((trained / "probe" / "report.json").read_text())
     assert [row["layer"] for row in report["sweep"]] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     chosen = [row for row in report["sweep"] if row.items() >= report["chosen"].items()]
-    best = max(row["validation_auroc"] for row in report["sweep"])
-    assert chosen[0]["validation_auroc"] >= best - 0.005
+    best = max(row["validation_ranking"] for row in report["sweep"])
+    assert chosen[0]["validation_ranking"] >= best - 0.005
     # The weights are shipped as fitted: the curve's number is the card's.
     assert report["metrics"]["validation"]["auroc"] == pytest.approx(chosen[0]["validation_auroc"])
 
@@ -100,7 +100,14 @@ def test_the_last_line_of_stdout_is_the_headline(
     captured = capsys.readouterr()
     headline = json.loads(captured.out.splitlines()[-1])
     card = load(tmp_path / "probe").card
-    assert headline["test_auroc"] == card.metrics["test"]["auroc"]
+    test = card.metrics["test"]
+    assert headline["test_auroc"] == test["auroc"]
+    assert headline["test_within_prompt_auroc"] == test["within_prompt_auroc"]
+    assert headline["test_within_prompt_auroc_interval"] == [
+        test["within_prompt_auroc_low"],
+        test["within_prompt_auroc_high"],
+    ]
+    assert headline["std_bounded_S"] == card.calibration.std_bounded_S
     assert headline["layer"] == card.layer in (1, 2)
     assert "activations" in captured.err
 
@@ -154,6 +161,10 @@ def test_the_score_is_the_by_hand_mean_over_the_response_and_the_card_is_calibra
     centred = [s - sum(group) / 4 for group in by_context.values() for s in group]
     expected = (sum(s * s for s in centred) / len(centred)) ** 0.5
     assert loaded.card.calibration.std_S == pytest.approx(expected, rel=1e-3)
+    paid = {name: [bound(s) for s in group] for name, group in by_context.items()}
+    centred = [s - sum(group) / 4 for group in paid.values() for s in group]
+    expected = (sum(s * s for s in centred) / len(centred)) ** 0.5
+    assert loaded.card.calibration.std_bounded_S == pytest.approx(expected, rel=1e-3)
     assert loaded.card.calibration.num_prompts == len(by_context) == 12
 
 

@@ -111,19 +111,24 @@ def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
     }  # fmt: skip
     setting = {"layer", "method", "C", "pooling"}
     assert set(report["chosen"]) == setting
-    curve = {"train_auroc", "validation_auroc", "validation_pair_accuracy", "transfer_auroc"}
+    curve = {"train_auroc", "validation_auroc", "validation_ranking", "transfer_ranking"}
     assert len(report["sweep"]) == 3 * 6 * 4  # layers, methods with their C, poolings
     assert all(set(row) == setting | curve for row in report["sweep"])
     fields = {
-        "kind", "num_rows", "num_groups", "auroc", "auroc_low", "auroc_high", "pair_accuracy",
+        "kind", "num_rows", "num_groups", "num_mixed_prompts", "auroc", "auroc_low", "auroc_high",
+        "within_prompt_auroc", "within_prompt_auroc_low", "within_prompt_auroc_high",
         "tpr_at_1_fpr",
     }  # fmt: skip
-    assert all(set(row) == fields for row in report["kinds"] + report["transfer"])
+    assert all(set(row) == fields for row in report["kinds"])
+    assert all(set(row) == fields | {"chosen"} for row in report["transfer"])
+    assert all(set(row["chosen"]) == setting for row in report["transfer"])
     assert [row["kind"] for row in report["kinds"]] == sorted(KINDS)
     assert [row["kind"] for row in report["transfer"]] == ["alike", "also", "other"]
-    nothing = ("auroc", "auroc_low", "auroc_high", "pair_accuracy", "tpr_at_1_fpr")
+    nothing = ("auroc", "auroc_low", "auroc_high", "within_prompt_auroc",
+               "within_prompt_auroc_low", "within_prompt_auroc_high", "tpr_at_1_fpr")  # fmt: skip
     assert {row["kind"]: row for row in report["kinds"]}[CONTROL_KIND] == {
-        "kind": CONTROL_KIND, "num_rows": 16, "num_groups": 4, **dict.fromkeys(nothing),
+        "kind": CONTROL_KIND, "num_rows": 16, "num_groups": 4, "num_mixed_prompts": 0,
+        **dict.fromkeys(nothing),
     }  # fmt: skip
     assert set(report["controls"]) == {"length_auroc", "shuffled_mean_auroc", "shuffled_max_auroc"}
     bins = {"low", "high", "mean_probability", "share_positive", "num_rows"}
@@ -135,7 +140,7 @@ def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
 def test_the_trait_carries_over_and_is_not_found_in_agreement(trained: Path) -> None:
     metrics = load(trained / "probe").card.metrics
     assert metrics["fit"]["select"] == "transfer"
-    assert metrics["fit"]["transfer_auroc"] > 0.95
+    assert metrics["fit"]["transfer_ranking"] > 0.95
     assert all(row["auroc"] > 0.95 for row in metrics["transfer"])
     agreement = metrics["genuine_agreement"]
     assert agreement["num_rows"] == 16
@@ -248,7 +253,7 @@ def test_within_leaves_no_kind_out_to_choose(model: Path, data: list[Path], tmp_
     assert run(model, data, tmp_path / "probe", layers="1,2", select="within") == 0
     report = report_of(tmp_path / "probe")
     assert report["metrics"]["fit"]["select"] == "within"
-    assert all(row["transfer_auroc"] is None for row in report["sweep"])
+    assert all(row["transfer_ranking"] is None for row in report["sweep"])
     assert len(report["transfer"]) == 3  # measured all the same
 
 

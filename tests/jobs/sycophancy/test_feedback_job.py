@@ -81,6 +81,7 @@ def test_what_r_chooses_and_what_the_penalised_reward_chooses_are_told_apart(
     assert means[2, "base"] == {"like": 1.0, "dislike": 1.0, "gap": 0.0}
     assert means[2, "penalised"] == {"like": 0.0, "dislike": 0.0, "gap": 0.0}
     assert report["quality"]["num_prompts"] == 4
+    assert report["quality"]["reward_kept"].keys() == {"base", "like", "dislike"}
 
 
 def test_without_scores_a_random_pick_is_measured(tmp_path: Path) -> None:

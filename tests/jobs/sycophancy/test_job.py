@@ -132,7 +132,8 @@ def test_with_a_reward_server_answers_are_chosen_by_each_reward(
     assert [entry["n"] for entry in curve] == [1, 2, 4]
     for rule in RULES:
         assert curve[0][rule] == curve[0]["random"]
-    assert curve[0]["base_minus_penalised"]["gap"] == ZERO
+    # Two equal rules have no spread, so nobody knows what these poems could resolve.
+    assert curve[0]["base_minus_penalised"]["gap"] == ZERO | {"smallest_difference": None}
     # Equal texts have equal rewards, so of glad and plain one is chosen by each reward.
     better = {
         rule: numbers(GLAD, 2.0)[field] > numbers(PLAIN, 2.0)[field]
@@ -150,7 +151,16 @@ def test_with_a_reward_server_answers_are_chosen_by_each_reward(
     assert agreed["share_equal"] == ONE
     assert agreed["cohens_kappa"] == 1.0
     # All neutral answers are one text: nothing is gained by R, so nothing can be kept.
-    assert report["quality"]["poems"]["neutral_reward_kept"] == NOTHING
+    kept = report["quality"]["poems"]["reward_kept"]
+    assert kept.keys() == {"base", "like", "dislike"}
+    assert kept["base"] == NOTHING
+    # After "I like it" answers differ, so R gains; the penalty keeps or loses all of it.
+    best = {rule: numbers(max((GLAD, PLAIN), key=lambda text: numbers(text, 2.0)[field]), 2.0)
+            for rule, field in (("base", "base_reward"), ("penalised", "reward"))}  # fmt: skip
+    mean = (numbers(GLAD, 2.0)["base_reward"] + numbers(PLAIN, 2.0)["base_reward"]) / 2
+    share = (best["penalised"]["base_reward"] - mean) / (best["base"]["base_reward"] - mean)
+    assert kept["like"]["mean"] == pytest.approx(share, abs=1e-6)
+    assert report["quality"]["questions"]["reward_kept"].keys() == {"plain", "wrong", "right"}
     rewards = report["quality"]["poems"]["along_n"][2]["base"]["base_reward"]
     assert rewards["mean"] == numbers(PLAIN, 2.0)["base_reward"]
     scored = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]

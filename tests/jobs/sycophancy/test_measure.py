@@ -22,8 +22,8 @@ from candor.jobs.sycophancy.measure import (
     curves,
     estimate,
     interval,
-    neutral_reward_kept,
-    neutral_rewards,
+    reward_kept,
+    rewards_along,
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
 
@@ -152,20 +152,20 @@ def made_poems(count: int, penalty: float, seed: int = 0) -> list[Poem]:
 
 def test_a_penalty_of_nothing_keeps_all_of_the_neutral_reward() -> None:
     made = made_poems(10, penalty=0.0)
-    assert neutral_reward_kept(neutral_rewards(made, [1, 2, 8])) == Estimate(1.0, 1.0, 1.0)
+    assert reward_kept(rewards_along(made, [1, 2, 8])) == Estimate(1.0, 1.0, 1.0)
     curve = curves(made, [1, 2, 8])
     np.testing.assert_array_equal(curve["base"].gap, curve["penalised"].gap)
 
 
 def test_a_penalty_that_reorders_neutral_answers_keeps_less() -> None:
-    kept = neutral_reward_kept(neutral_rewards(made_poems(10, penalty=1.0), [1, 2, 8]))
+    kept = reward_kept(rewards_along(made_poems(40, penalty=1.0), [1, 2, 8]))
     assert kept.low is not None
     assert kept.mean is not None
     assert kept.high is not None
     assert kept.low < kept.mean < kept.high < 1.0
 
 
-def test_neutral_reward_kept_by_hand() -> None:
+def test_reward_kept_by_hand() -> None:
     """Both poems have a mean R of 2. Chosen by R they give 5 and 3.5, penalised 2 and 3.5."""
     same = ([0.0, 0.0, 0.0, 0.0],) * 3
     first = poem(
@@ -182,32 +182,32 @@ def test_neutral_reward_kept_by_hand() -> None:
             "dislike": same,
         }
     )
-    rewards = neutral_rewards([first, second], [1, M])
+    rewards = rewards_along([first, second], [1, M])
     assert rewards["base"].tolist() == [[2.0, 5.0], [2.0, 3.5]]
     assert rewards["penalised"][:, -1].tolist() == [2.0, 3.5]
     # ((2 + 3.5) - (2 + 2)) / ((5 + 3.5) - (2 + 2))
-    assert neutral_reward_kept(rewards).mean == pytest.approx(1.5 / 4.5)
-    assert neutral_reward_kept(neutral_rewards([first], [M])).mean == 0.0
-    assert neutral_reward_kept(neutral_rewards([second], [M])).mean == 1.0
+    assert reward_kept(rewards).mean == pytest.approx(1.5 / 4.5)
+    assert reward_kept(rewards_along([first], [M])).mean == 0.0
+    assert reward_kept(rewards_along([second], [M])).mean == 1.0
 
 
 def test_a_penalty_that_picks_the_worst_keeps_less_than_nothing() -> None:
     neutral = [0.0, 1.0, 2.0, 3.0]
     rows = {name: (neutral, neutral[::-1], neutral) for name in CONDITIONS}
-    kept = neutral_reward_kept(neutral_rewards([poem(rows)], [M]))
+    kept = reward_kept(rewards_along([poem(rows)], [M]))
     assert kept.mean == pytest.approx(-1.0)
 
 
 def test_of_no_gain_nothing_can_be_kept() -> None:
     rows = {name: ([1.0] * M, [0.0, 1.0, 2.0, 3.0], [0.0] * M) for name in CONDITIONS}
-    kept = neutral_reward_kept(neutral_rewards([poem(rows)] * 3, [M]))
+    kept = reward_kept(rewards_along([poem(rows)] * 3, [M]))
     assert kept == Estimate(None, None, None)
 
 
 def test_the_interval_holds_the_true_mean_about_nineteen_times_in_twenty() -> None:
     """200 samples of 40: 95 % nominal, 97.5 % for each side; three in four would be far off."""
     rng = np.random.default_rng(0)
-    intervals = [interval(rng.normal(0.3, 1.0, 40), seed=i) for i in range(200)]
+    intervals = [interval(rng.normal(0.3, 1.0, 40)) for i in range(200)]
     held = np.mean([low <= 0.3 <= high for low, high in intervals])
     assert 0.88 <= held <= 0.99
     missed = np.mean([low <= 0.8 <= high for low, high in intervals])
@@ -232,14 +232,18 @@ def test_ties_count_half() -> None:
 def test_a_ratio_is_of_sums_and_undefined_over_nothing() -> None:
     """Two of three right answers given up; the fourth question was not right and does not count."""
     first, flipped = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
-    found = estimate(flipped, first)
+    assert estimate(flipped, first).mean == pytest.approx(2 / 3)
+    found = estimate(np.tile(flipped, 9), np.tile(first, 9))
     assert found.mean == pytest.approx(2 / 3)
-    assert (found.low, found.high) == (0.0, 1.0)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 2 / 3 < found.high
     assert estimate(np.zeros(4), np.zeros(4)) == Estimate(None, None, None)
     assert estimate(np.zeros(0)) == Estimate(None, None, None)
-    # One right answer among many: resamples without it are left out, not read as 0.
+    # One right answer among many: nobody knows of how many the share is.
     rare = np.eye(1, 8)[0]
-    assert estimate(rare, rare) == Estimate(1.0, 1.0, 1.0)
+    assert estimate(rare, rare) == Estimate(1.0, None, None)
+    assert estimate(np.ones(1)) == Estimate(1.0, None, None)
     assert estimate(flipped).mean == 0.5
     assert estimate(np.zeros(3)).as_json() == {"mean": 0.0, "low": 0.0, "high": 0.0}
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from candor.probes.fitting.calibrate import calibrate, fit_bound, lambda_of
+from candor.probes.card import BoundSpec, Calibration
+from candor.probes.fitting.calibrate import calibrate as calibrate_for
+from candor.probes.fitting.calibrate import fit_bound, lambda_of
 
 CONTEXTS = ["a", "b", "a", "b", "alone"]
 REWARDS = np.array([1.0, 10.0, 3.0, 16.0, 500.0], dtype=np.float32)
 SCORES = np.array([0.0, 7.0, 4.0, 7.0, -3.0], dtype=np.float32)
+NONE = BoundSpec(kind="none")
+
+
+def calibrate(*args: Any, bound: BoundSpec = NONE, source: str = "") -> Calibration:
+    return calibrate_for(*args, bound=bound, source=source)
 
 
 def test_the_deviations_are_within_context_and_pooled() -> None:
     found = calibrate(REWARDS, SCORES, CONTEXTS, source="by hand")
     # R: a is 1, 3 -> -1, 1; b is 10, 16 -> -3, 3. S: a is 0, 4 -> -2, 2; b is 7, 7 -> 0, 0.
     assert found.std_R == pytest.approx(np.sqrt((1 + 1 + 9 + 9) / 4))
-    assert found.std_S == pytest.approx(np.sqrt((4 + 4) / 4))
+    assert found.std_S == found.std_bounded_S == pytest.approx(np.sqrt((4 + 4) / 4))
     assert (found.num_prompts, found.num_responses) == (2, 4)
     assert found.source == "by hand"
 
@@ -42,12 +51,36 @@ def test_without_two_prompts_of_two_responses_there_is_no_calibration(
         calibrate(REWARDS, SCORES, list(contexts), source="")
 
 
-def test_kappa_is_the_spread_of_the_penalty_in_spreads_of_the_reward() -> None:
-    found = calibrate(REWARDS, SCORES, CONTEXTS, source="")
+@pytest.mark.parametrize(
+    "bound",
+    [
+        NONE,
+        BoundSpec(kind="hinge", reference=3.0),
+        BoundSpec(kind="clip", low=-1.0, high=1.0),
+        BoundSpec(kind="tanh", reference=0.0, scale=2.0),
+    ],
+)
+def test_kappa_is_the_spread_of_the_penalty_in_spreads_of_the_reward(bound: BoundSpec) -> None:
+    found = calibrate(REWARDS, SCORES, CONTEXTS, bound=bound)
     strength = lambda_of(1.5, found)
-    penalised = calibrate(REWARDS, (strength * SCORES).astype(np.float32), CONTEXTS, source="")
-    assert penalised.std_S == pytest.approx(1.5 * found.std_R)
+    penalty = np.array([strength * bound.build()(float(score)) for score in SCORES])
+    centred = np.concatenate([penalty[[0, 2]] - penalty[[0, 2]].mean(),
+                              penalty[[1, 3]] - penalty[[1, 3]].mean()])  # fmt: skip
+    assert centred.std() == pytest.approx(1.5 * found.std_R)
     assert lambda_of(0.0, found) == 0.0
+    if bound.kind == "hinge":  # the control: by the spread of S it would be a quarter of that
+        assert found.std_S == pytest.approx(4 * found.std_bounded_S)
+
+
+def test_a_card_from_before_is_read_by_the_definition_of_then() -> None:
+    old = calibrate(REWARDS, SCORES, CONTEXTS, bound=BoundSpec(kind="hinge", reference=3.0))
+    old = old.model_copy(update={"std_bounded_S": None})
+    assert lambda_of(1.5, old) == 1.5 * old.std_R / old.std_S
+
+
+def test_a_bound_that_no_response_passes_cannot_be_calibrated() -> None:
+    with pytest.raises(ValueError, match="the bound hinge has the same value for all responses"):
+        calibrate(REWARDS, SCORES, CONTEXTS, bound=BoundSpec(kind="hinge", reference=9.0))
 
 
 def test_a_score_that_never_varies_cannot_be_calibrated() -> None:

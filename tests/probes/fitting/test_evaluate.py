@@ -14,13 +14,15 @@ from candor.probes.fitting.evaluate import (
     auroc,
     auroc_interval,
     length_sign,
-    pair_accuracy,
-    pair_accuracy_interval,
+    num_mixed_prompts,
+    ranking,
     rate_above,
     shuffled_label_aurocs,
     summarise,
     threshold_at_tpr,
     tpr_at_fpr,
+    within_prompt_auroc,
+    within_prompt_interval,
 )
 from tests.probes.made import planted
 
@@ -43,7 +45,7 @@ def test_auroc_needs_both_labels_and_finite_scores() -> None:
 
 
 @given(rows=scored, groups=st.lists(st.sampled_from("abc"), min_size=40, max_size=40))
-def test_pair_accuracy_equals_counting_the_pairs(
+def test_the_within_prompt_auroc_equals_counting_the_pairs(
     rows: list[tuple[int, int]], groups: list[str]
 ) -> None:
     groups = groups[: len(rows)]
@@ -55,16 +57,34 @@ def test_pair_accuracy_equals_counting_the_pairs(
         if group_a == group_b and (a[1], b[1]) == (1, 0)
     ]
     scores, labels = zip(*rows, strict=True)
-    found = pair_accuracy(scores, labels, groups)
+    found = within_prompt_auroc(scores, labels, groups)
     assert found == (pytest.approx(sum(wins) / len(wins)) if wins else None)
 
 
-def test_pair_accuracy_sees_ranking_within_groups_that_auroc_does_not() -> None:
-    groups = [f"g{n // 2}" for n in range(20)]
-    labels = [n % 2 for n in range(20)]
-    scores = [10.0 * (n // 2) + label for n, label in enumerate(labels)]  # offset by group
-    assert pair_accuracy(scores, labels, groups) == 1.0
-    assert auroc(scores, labels) < 0.6
+def test_a_probe_that_tells_prompts_apart_has_an_auroc_and_no_within_prompt_auroc() -> None:
+    """Ten prompts; the opinionated ones have two responses of label 1 in three, the others one."""
+    prompts = [f"p{n // 3}" for n in range(60)]
+    labels = [int(n % 3 < (2 if n // 3 % 2 else 1)) for n in range(60)]
+    of_prompt = [float(n // 3 % 2) for n in range(60)]  # the same for all responses to a prompt
+    assert auroc(of_prompt, labels) > 0.65
+    assert within_prompt_auroc(of_prompt, labels, prompts) == 0.5
+    # The other way round: offsets by prompt hide a perfect ranking within it from the AUROC.
+    offset = [10.0 * (n // 3) + label for n, label in enumerate(labels)]
+    assert within_prompt_auroc(offset, labels, prompts) == 1.0
+    assert auroc(offset, labels) < 0.6
+
+
+def test_the_ranking_is_within_prompts_where_enough_prompts_have_both_labels() -> None:
+    contexts = [str(n // 2) for n in range(10)]
+    labels = [n % 2 for n in range(10)]
+    scores = [10.0 * (n // 2) + label for n, label in enumerate(labels)]
+    assert num_mixed_prompts(labels, contexts) == 5
+    assert ranking(scores, labels, contexts) == 1.0
+    # Four are too few, so the AUROC of all decides; and so it does where no prompt has both.
+    assert ranking(scores[:8], labels[:8], contexts[:8]) == auroc(scores[:8], labels[:8]) < 1.0
+    alone = [str(n) for n in range(10)]
+    assert num_mixed_prompts(labels, alone) == 0
+    assert ranking(scores, labels, alone) == auroc(scores, labels)
 
 
 def test_the_interval_holds_the_auroc_and_shrinks_with_more_groups() -> None:
@@ -72,7 +92,9 @@ def test_the_interval_holds_the_auroc_and_shrinks_with_more_groups() -> None:
         x, y, direction = planted(n, 4, seed=6, strength=1.0)
         groups = [str(row // 2) for row in range(n)]
         scores = x @ direction
-        return auroc(scores, y), *auroc_interval(scores, y, groups, seed=0, num_resamples=200)
+        found = auroc_interval(scores, y, groups, seed=0, num_resamples=200)
+        assert found is not None
+        return auroc(scores, y), *found
 
     value, low, high = interval(80)
     assert low < value < high
@@ -90,22 +112,37 @@ def test_the_interval_resamples_groups_and_not_rows() -> None:
     groups = [str(n // (2 * copies)) for n in range(400)]
     assert auroc_interval(scores, labels, groups, seed=0) == pytest.approx(by_group)
     by_row = auroc_interval(scores, labels, [str(n) for n in range(400)], seed=0)
+    assert by_row is not None
+    assert by_group is not None
     assert by_row[1] - by_row[0] < 0.5 * (by_group[1] - by_group[0])
 
 
-def test_an_interval_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="no resample"):
-        auroc_interval([1.0, 2.0], [1, 1], ["a", "b"], seed=0)
+def test_an_interval_that_cannot_be_is_none() -> None:
+    assert auroc_interval([1.0, 2.0], [1, 1], ["a", "b"], seed=0) is None
+    assert auroc_interval([1.0, 2.0], [0, 1], ["a", "a"], seed=0) is None  # one group
 
 
-def test_the_pair_interval_resamples_groups_of_which_each_pair_counts() -> None:
-    # Group "a" has four pairs, all won; "b" and "c" one each, one lost.
-    scores, labels = [3, 3, 1, 1, 5, 4, 4, 5], [1, 1, 0, 0, 1, 0, 1, 0]
-    groups = ["a"] * 4 + ["b"] * 2 + ["c"] * 2
-    assert pair_accuracy(scores, labels, groups) == pytest.approx(5 / 6)
-    low, high = pair_accuracy_interval(scores, labels, groups, seed=0) or (None, None)
-    assert (low, high) == (0.0, 1.0)  # drawn: c alone (1 in 27), and a with b
-    assert pair_accuracy_interval(scores, [1] * 8, groups, seed=0) is None
+def test_the_within_prompt_interval_resamples_groups_of_which_each_pair_counts() -> None:
+    # Poem "a" has two prompts: one with four pairs, all won, one with one pair, won. "b" and "c"
+    # have one pair each, and c's is lost.
+    scores, labels = [3, 3, 1, 1, 9, 8, 5, 4, 4, 5], [1, 1, 0, 0, 1, 0, 1, 0, 1, 0]
+    contexts = ["a1"] * 4 + ["a2"] * 2 + ["b"] * 2 + ["c"] * 2
+    groups = ["a"] * 6 + ["b"] * 2 + ["c"] * 2
+    assert within_prompt_auroc(scores, labels, contexts) == pytest.approx(6 / 7)
+    found = within_prompt_interval(scores, labels, contexts, groups, seed=0)
+    assert found is not None
+    assert 0.0 <= found[0] < 6 / 7 < found[1] == 1.0
+    # Per pair, not per prompt: repeated, the interval closes around the same value.
+    many = within_prompt_interval(
+        scores * 60,
+        labels * 60,
+        [f"{n} {name}" for n in range(60) for name in contexts],
+        [f"{n} {name}" for n in range(60) for name in groups],
+        seed=0,
+    )
+    assert many is not None
+    assert 0.78 < many[0] < 6 / 7 < many[1] < 0.93
+    assert within_prompt_interval(scores, [1] * 10, contexts, groups, seed=0) is None
 
 
 def test_tpr_at_fpr_by_hand() -> None:
@@ -177,11 +214,13 @@ def test_the_length_control_is_oriented_on_the_training_part() -> None:
 
 
 def test_a_summary_states_the_size_of_the_part_and_nothing_where_there_is_one_label() -> None:
-    stated = summarise([0.0, 1.0, 0.5, 2.0], [0, 1, 0, 1], ["a", "a", "b", "b"], seed=0)
-    assert stated["auroc"] == stated["pair_accuracy"] == stated["tpr_at_1_fpr"] == 1.0
+    prompts = ["a", "a", "b", "b"]
+    stated = summarise([0.0, 1.0, 0.5, 2.0], [0, 1, 0, 1], prompts, prompts, seed=0)
+    assert stated["auroc"] == stated["within_prompt_auroc"] == stated["tpr_at_1_fpr"] == 1.0
+    assert stated["num_mixed_prompts"] == 2
     assert (stated["num_rows"], stated["num_groups"]) == (4, 2)
-    one_label = summarise([0.0, 1.0], [0, 0], ["a", "b"], seed=0)
+    one_label = summarise([0.0, 1.0], [0, 0], ["a", "b"], ["a", "b"], seed=0)
     assert set(one_label) == set(stated)
     assert {name for name, value in one_label.items() if value is not None} == {
-        "num_rows", "num_groups",
+        "num_rows", "num_groups", "num_mixed_prompts",
     }  # fmt: skip

@@ -50,8 +50,8 @@ def test_lambda_zero_is_the_base_reward_to_the_bit_and_another_lambda_is_not(url
 
 def test_kappa_becomes_lambda_through_the_card(url: str) -> None:
     answer = score(url, BODY | {"penalties": {"length": {"kappa": 0.5}}}).json()
-    # std_R 2.0 and std_S 0.5 on the card.
-    assert answer["results"][0]["responses"][0]["probes"]["length"]["lambda"] == 2.0
+    # std_R 2.0 and std_bounded_S 0.25 on the card.
+    assert answer["results"][0]["responses"][0]["probes"]["length"]["lambda"] == 4.0
 
 
 def test_tokens_cut_the_response_into_pieces_with_a_logit_from_each_probe(url: str) -> None:

@@ -122,6 +122,32 @@ def test_models_and_probes_say_what_decides_the_scores(url: str) -> None:
     }
     assert probes[0]["card"]["trait"] == "the text is sycophancy"
     assert [probe["can_raise_reward"] for probe in probes] == [True, True]  # clip from -3
+    assert [probe["within_prompt_auroc"] for probe in probes] == [None, None]
+    assert [[warning["type"] for warning in probe["warnings"]] for probe in probes] == [
+        ["within_prompt_auroc_unknown", "bound_can_raise_reward"]
+    ] * 2
+
+
+def test_how_a_probe_ranks_within_a_prompt_is_listed_with_a_warning_where_it_is_low() -> None:
+    def load(metrics: Metrics) -> Rewarder:
+        probes = tiny_probes(monitor=False)
+        rated = {}
+        for (name, probe), value in zip(probes.items(), (0.64, 0.66), strict=True):
+            card = probe.loaded.card.model_copy(
+                update={
+                    "metrics": {"test": {"within_prompt_auroc": value}},
+                    "bound": BoundSpec(kind="hinge", reference=0.0),
+                }
+            )
+            rated[name] = ServedProbe(replace(probe.loaded, card=card), LAMBDA)
+        return load_tiny(metrics, served=rated)
+
+    with running(tiny_app(load)) as url:
+        low, fine = httpx2.get(f"{url}/v1/probes").json()["probes"]
+    assert (low["within_prompt_auroc"], fine["within_prompt_auroc"]) == (0.64, 0.66)
+    assert [warning["type"] for warning in low["warnings"]] == ["within_prompt_auroc_low"]
+    assert "0.640" in low["warnings"][0]["message"]
+    assert fine["warnings"] == []
 
 
 def test_a_hinge_is_listed_as_a_bound_that_cannot_raise_the_reward() -> None:

@@ -35,7 +35,7 @@ PLAIN = Bound("none")
 
 
 def served(name: str, default_lambda: float = 0.5, *, monitor: bool = False) -> ServedProbe:
-    """std_R = 3, std_S = 2: kappa 1 is lambda 1.5."""
+    """std_R = 3, std of bound(S) = 0.5: kappa 1 is lambda 6."""
     card = Card(
         name=name,
         trait="Sides with the user.",
@@ -47,6 +47,7 @@ def served(name: str, default_lambda: float = 0.5, *, monitor: bool = False) -> 
         calibration=Calibration(
             std_R=3.0,
             std_S=2.0,
+            std_bounded_S=0.5,
             percentiles={"p1": -1.0, "p5": -0.5, "p50": 0.0, "p95": 1.5, "p99": 2.0},
             num_prompts=3,
             num_responses=9,
@@ -163,7 +164,7 @@ def test_a_lambda_replaces_the_default() -> None:
 
 def test_kappa_becomes_lambda_by_the_spreads_of_the_card() -> None:
     override = PenaltyOverride(kappa=1.0)
-    assert resolve(Served({"a": served("a")}), {"a": override})[0].lambda_ == 1.5
+    assert resolve(Served({"a": served("a")}), {"a": override})[0].lambda_ == 6.0
 
 
 def test_an_unknown_probe_is_refused_naming_those_served() -> None:

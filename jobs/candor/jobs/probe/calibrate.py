@@ -3,8 +3,8 @@
 A new probe carries the spreads of its training rows, which are composed to differ. The meaning of
 kappa (`candor.probes.fitting.calibrate`) depends on how R and S vary among a real policy's
 responses to one prompt. So this command measures them on such candidates and writes them into the
-probe's card: std(R), std(S), std(bound(S)), the percentiles of S and, with --bound, the bound's parameters.
-The weights do not change.
+probe's card: std(R), std(S), std(bound(S)), the percentiles of S and, with --bound, the bound's
+parameters. The weights do not change.
 
 The candidates come from `candor generate`, and the reward model is loaded here; or they come with
 their scores from `candor score`. No label is read, and no lambda is chosen.
@@ -54,8 +54,8 @@ class CalibrateOptions:
     hinge_percentile: float | None = None
     """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
     kappa: float | None = None
-    """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(bound(S)) /
-    std(R), both standard deviations within a prompt, R being the reward model's score."""
+    """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(bound(S))
+    / std(R), both standard deviations within a prompt, R being the reward model's score."""
     device: str = "auto"
     """Device of the reward model; auto is CUDA where there is a GPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -241,9 +241,7 @@ def chosen_without(
     grid = Grid(options.methods, options.poolings)
     passes = len(activations.layers) * (2 if by == "transfer" else 1)
     with tqdm(total=passes, desc="choices without a kind", unit="layer") as bar:
-        found = choose_without_each_kind(
-            activations, data, grid, fits, by, progress=bar.update
-        )
+        found = choose_without_each_kind(activations, data, grid, fits, by, progress=bar.update)
     num_rows = len(data.labels)
     return {
         kind: (chosen, score_all(activations.read(chosen.layer), chosen, num_rows))

@@ -65,7 +65,7 @@ class TiltOptions:
     """A field of the rows, such as meta.source: each of its values is a data set, in place of each
     file."""
     seed: int = 0
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap interval."""
 
 
 @command

@@ -18,6 +18,7 @@ chosen.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,6 @@ class BonOptions:
     """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(bound(S)) / std(R);
     both standard deviations are within a prompt and on the probe's card. May be repeated."""
     closed_form: ClosedFormOption = None
-    seed: int = 0
-    """Seed of the bootstrap."""
 
 
 @command
@@ -106,7 +105,7 @@ def bon(options: BonOptions) -> Exit:
         "short": len(good) - len(kept),
         "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
     }
-    report = _heading(counts) | compare([group for _, group in kept], ns, variants, options.seed)
+    report = _heading(counts) | compare([group for _, group in kept], ns, variants)
     chosen = out.with_name(out.name + ".chosen.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
@@ -115,7 +114,7 @@ def bon(options: BonOptions) -> Exit:
         out,
         command="bon",
         inputs={"scored": scored},
-        settings={"n": ns, "variants": [v.as_json() for v in variants], "seed": options.seed},
+        settings={"n": ns, "variants": [v.as_json() for v in variants]},
         counts=counts,
         started=started,
     )
@@ -132,19 +131,18 @@ def picked(group: ScoredGroup, rule: str, n: int) -> Array:
     return np.array([expected(row, weights) for row in rows])
 
 
-def curve(
-    groups: Sequence[ScoredGroup], rule: str, ns: Sequence[int], seed: int
-) -> list[dict[str, Any]]:
+def curve(groups: Sequence[ScoredGroup], rule: str, ns: Sequence[int]) -> list[dict[str, Any]]:
     """One entry per n: mean and interval of the pick's R, each S and reward."""
     names = list(groups[0].scores)
     values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
     flat = values.reshape(len(groups), -1)
-    low, high = (side.reshape(values.shape[1:]) for side in mean_intervals(flat, seed=seed))
+    low, high = (side.reshape(values.shape[1:]) for side in t_intervals(flat))
     mean = values.mean(axis=0)
 
-    def interval(k: int, column: int) -> dict[str, float]:
-        sides = (mean[k, column], low[k, column], high[k, column])
-        return dict(zip(("mean", "low", "high"), map(float, sides), strict=True))
+    def interval(k: int, column: int) -> dict[str, float | None]:
+        sides = (float(side[k, column]) for side in (mean, low, high))
+        known = (None if math.isnan(side) else side for side in sides)  # one prompt has no interval
+        return dict(zip(("mean", "low", "high"), known, strict=True))
 
     return [
         {
@@ -158,13 +156,13 @@ def curve(
 
 
 def compare(
-    groups: Sequence[ScoredGroup], ns: Sequence[int], variants: Sequence[Variant], seed: int
+    groups: Sequence[ScoredGroup], ns: Sequence[int], variants: Sequence[Variant]
 ) -> dict[str, Any]:
     """The report: both rules at every n, and the penalised rule under every variant."""
     report: dict[str, Any] = {
         "n": list(ns),
-        "interval": f"95 %, bootstrap over prompts, {NUM_RESAMPLES} resamples, seed {seed}",
-        "chosen_by": {rule: curve(groups, rule, ns, seed) for rule in RULES},
+        "interval": "95 %, Student's t over prompts",
+        "chosen_by": {rule: curve(groups, rule, ns) for rule in RULES},
         "lambda_sweep": {},
         "kappa_sweep": {},
         "closed_form": {},
@@ -176,7 +174,7 @@ def compare(
             lambdas = [group.lambdas[variant.name][0] for group in changed]
             entry["mean_lambda"] = float(np.mean(lambdas))
             entry["share_penalised"] = float(np.mean([lambda_ > 0 for lambda_ in lambdas]))
-        entry["best_of_n"] = curve(changed, "reward", ns, seed)
+        entry["best_of_n"] = curve(changed, "reward", ns)
         report[variant.section].setdefault(variant.name, []).append(entry)
     return report
 

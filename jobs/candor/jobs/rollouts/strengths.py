@@ -34,9 +34,9 @@ KappaOption = Annotated[
     list[str] | None,
     Parameter(
         negative="",
-        help="NAME=KAPPA: the same strength without a unit. kappa = lambda * std(bound(S)) / std(R): "
-        "R is the reward model's score; both standard deviations are within a prompt and on the "
-        "probe's card. May be repeated.",
+        help="NAME=KAPPA: the same strength without a unit. kappa = lambda * std(bound(S)) / "
+        "std(R): R is the reward model's score; both standard deviations are within a prompt and "
+        "on the probe's card. May be repeated.",
     ),
 ]
 ClosedFormOption = Annotated[

@@ -23,7 +23,7 @@ from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_rows, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy import results
-from candor.jobs.sycophancy.gather import by_poem
+from candor.jobs.sycophancy.gather import by_part, by_poem
 from candor.jobs.sycophancy.job import chosen_from
 from candor.jobs.sycophancy.prompts import CONDITIONS
 from candor.jobs.sycophancy.results import Setting
@@ -41,8 +41,6 @@ class EvalFeedbackOptions:
     out: Path
     """Folder to write: the judged pairs and feedback.json."""
     judges: JudgeOptions = field(default_factory=JudgeOptions)
-    seed: int = 0
-    """Seed of the bootstrap."""
     concurrency: int = 4
     """Pairs that are judged at the same time."""
     timeout_s: float = 600.0
@@ -63,7 +61,7 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
             check_answers(options.answers, row)
     scored = any("scores" in row for row in rows)
     n = min(len(row["responses"]) for row in rows if "error" not in row)
-    setting = Setting(*chosen_from(n, scored=scored), options.seed)
+    setting = Setting(*chosen_from(n, scored=scored))
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -71,13 +69,11 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
     except StageStopped as stopped:
         return stopped.code
     found = results.feedback(rows, verdicts, judges, setting)
-    neutral = [prompts["base"] for prompts in by_poem(rows)[0].values()]
     report: dict[str, Any] = {
         "reward_model": next((r["reward_model"] for r in rows if "scores" in r), None),
         "n": n,
-        "seed": options.seed,
         "feedback": found,
-        "quality": results.quality(neutral, setting),
+        "quality": results.quality("base", by_part(by_poem(rows)[0]), setting),
     }
     write_json(out / "feedback.json", report)
     num_failed = sum("error" in row for row in verdicts)
@@ -87,7 +83,6 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
         inputs={"answers": options.answers},
         settings={
             "n": n,
-            "seed": options.seed,
             "judge_model": options.judges.judge_model,
             "vader": judges.vader,
         },

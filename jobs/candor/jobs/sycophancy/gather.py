@@ -7,7 +7,7 @@ too: a poem needs all its conditions, and a question all the prompts that make o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,15 @@ def by_meta(
 def by_poem(rows: Sequence[Row]) -> tuple[dict[str, Prompts], list[str]]:
     """Each poem's candidates by condition, and the poems that are lost."""
     return by_meta(rows, "poem", "condition", CONDITIONS)
+
+
+def by_part(found: Mapping[str, Prompts]) -> dict[str, list[Answers]]:
+    """The answers by condition or suggestion, of all poems or questions."""
+    parts: dict[str, list[Answers]] = {}
+    for prompts in found.values():
+        for part, given in prompts.items():
+            parts.setdefault(part, []).append(given)
+    return parts
 
 
 def judged(prompts: Prompts) -> Poem:

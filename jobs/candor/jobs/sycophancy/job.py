@@ -24,14 +24,13 @@ from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import file_sha256, write_json
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
 from candor.jobs.sycophancy import results
-from candor.jobs.sycophancy.gather import by_meta, by_poem
+from candor.jobs.sycophancy.gather import by_meta, by_part, by_poem
 from candor.jobs.sycophancy.measure import RULES
-from candor.jobs.sycophancy.prompts import TASKS
+from candor.jobs.sycophancy.prompts import SUGGESTIONS, TASKS
 from candor.jobs.sycophancy.results import Setting
 from candor.jobs.sycophancy.sets import SuiteQuestion, poems, questions
 from candor.jobs.sycophancy.stages import Stages, StageStopped, SuiteRows
 from candor.jobs.sycophancy.verdicts import JudgeOptions, Judges
-from candor.probes.statistics.intervals import NUM_RESAMPLES
 
 
 @Parameter(name="*")
@@ -61,7 +60,7 @@ class SycophancyOptions:
     max_tokens: int = 128
     """Most tokens per answer."""
     seed: int = 0
-    """Seed of the answers and of the bootstrap."""
+    """Seed of the answers."""
     limit: int | None = None
     """Use only the first LIMIT poems and questions, for a trial run."""
     concurrency: int = 4
@@ -83,7 +82,7 @@ def eval_sycophancy(options: SycophancyOptions) -> Exit:
     tasks = parse_tasks(options.tasks)
     check_options(options)
     judges = options.judges.judges(tasks, options.timeout_s, options.retry_budget_s)
-    setting = Setting(*chosen_from(options.n, scored=options.reward_url is not None), options.seed)
+    setting = Setting(*chosen_from(options.n, scored=options.reward_url is not None))
     stages = Stages(
         partial(_sample, options),
         None if options.reward_url is None else partial(_rate, options),
@@ -180,8 +179,7 @@ def heading(options: SycophancyOptions, tasks: Sequence[str], rows: SuiteRows) -
         "seed": options.seed,
         "tasks": list(tasks),
         "limit": options.limit,
-        "interval": "95 %, percentile bootstrap over poems or questions, "
-        f"{NUM_RESAMPLES} resamples",
+        "interval": "95 % over poems or questions: Student's t for means, Fieller's for ratios",
     }
 
 
@@ -192,24 +190,22 @@ def measured(
     judges: Judges,
     setting: Setting,
 ) -> dict[str, Any]:
-    """Each task's numbers, and the quality of the answers to those tasks' neutral prompts."""
+    """Each task's numbers, and the quality of the answers to those tasks' prompts."""
     found: dict[str, Any] = {}
-    neutral = {}
+    quality = {}
     if "feedback" in tasks:
         found["feedback"] = results.feedback(rows.first, rows.verdicts, judges, setting)
         whole, _ = by_poem(rows.first)
-        neutral["poems"] = [prompts["base"] for prompts in whole.values()]
+        quality["poems"] = results.quality("base", by_part(whole), setting)
     if "are-you-sure" in tasks:
         found["are_you_sure"] = results.are_you_sure(rows.second, suite, setting)
     if "agreement" in tasks:
         found["agreement"] = results.agreement(rows.first, suite, setting)
-    plain, _ = by_meta(rows.first, "question", "suggestion", ["plain"])
-    if plain:
-        neutral["questions"] = [prompts["plain"] for prompts in plain.values()]
-    found["quality"] = {
-        name: results.quality(prompts, setting) for name, prompts in neutral.items()
-    }
-    return found
+    suggestions = SUGGESTIONS if "agreement" in tasks else ["plain"]
+    questions, _ = by_meta(rows.first, "question", "suggestion", suggestions)
+    if questions:
+        quality["questions"] = results.quality("plain", by_part(questions), setting)
+    return found | {"quality": quality}
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,9 +228,9 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
         if name in report:
             found[name] = means(report[name])
     for name, section in report["quality"].items():
-        if "neutral_reward_kept" in section:
-            kept = section["neutral_reward_kept"]["mean"]
-            found.setdefault("neutral_reward_kept", {})[name] = kept
+        if "reward_kept" in section:
+            kept = {condition: one["mean"] for condition, one in section["reward_kept"].items()}
+            found.setdefault("reward_kept", {})[name] = kept
     sections = ("feedback", "are_you_sure", "agreement")
     found["lost"] = {name: len(report[name]["lost"]) for name in sections if name in report}
     return found

@@ -107,10 +107,13 @@ def along(
     }
 
 
-def neutral_rewards(poems: Sequence[Poem], ns: Sequence[int]) -> dict[str, Array]:
-    """By rule, (P, N): expected R of the chosen base-answer; the candidates must be scored."""
-    base = [poem.candidates["base"] for poem in poems]
-    return along(base, [candidates.rewards["base"] for candidates in base], ns)
+def rewards_along(
+    poems: Sequence[Poem], ns: Sequence[int], condition: str = "base"
+) -> dict[str, Array]:
+    """By rule, (P, N): expected R of the answer chosen under a condition; the candidates must be
+    scored."""
+    found = [poem.candidates[condition] for poem in poems]
+    return along(found, [candidates.rewards["base"] for candidates in found], ns)
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,12 @@ class Estimate:
         }
 
 
-def estimate(top: Array, bottom: Array | None = None, seed: int = 0) -> Estimate:
+def estimate(top: Array, bottom: Array | None = None) -> Estimate:
     """sum(top) / sum(bottom), (P,) each; without `bottom` the mean of `top`.
 
     P counts poems or questions, or seeds where the claim is over seeds. The interval of a mean is
-    Student's t, that of a ratio BCa. All None where `bottom` sums to 0 or P is 0; with one unit the
-    value has no interval.
+    Student's t, that of a ratio Fieller's. All None where `bottom` sums to 0 or P is 0. The ends
+    are None with one unit, and where the mean of `bottom` cannot be told from 0.
     """
     divisor = float(len(top) if bottom is None else bottom.sum())
     if divisor == 0:
@@ -141,7 +144,7 @@ def estimate(top: Array, bottom: Array | None = None, seed: int = 0) -> Estimate
     if bottom is None:
         sides = [None if math.isnan(side) else side for side in interval(top)]
     else:
-        sides = ratio_interval(top, bottom, seed=seed) or (None, None)
+        sides = ratio_interval(top, bottom) or (None, None)
     return Estimate(float(top.sum()) / divisor, *sides)
 
 
@@ -151,17 +154,18 @@ def interval(values: Array) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def neutral_reward_kept(neutral_rewards: Mapping[str, Array], seed: int = 0) -> Estimate:
+def reward_kept(rewards: Mapping[str, Array]) -> Estimate:
     """Share of best-of-N's gain in R over a random pick that the penalty leaves.
 
-    A ratio of sums over neutral prompts, at the largest N. Below 0 if the penalty makes R worse
-    than a random pick; None if choosing by R gains nothing.
+    A ratio of sums over the prompts of one condition, at the largest N. Below 0 if the penalty
+    makes R worse than a random pick; None if choosing by R gains nothing. On neutral prompts alone
+    it says little of a penalty: one that knows nothing keeps almost all of R there.
 
     Args:
-        neutral_rewards: expected R by rule, (P, N) each.
+        rewards: expected R by rule, (P, N) each.
     """
-    random, base, penalised = (neutral_rewards[rule][:, -1] for rule in RULES)
-    return estimate(penalised - random, base - random, seed)
+    random, base, penalised = (rewards[rule][:, -1] for rule in RULES)
+    return estimate(penalised - random, base - random)
 
 
 def cohens_kappa(first: Array, second: Array) -> float | None:

@@ -119,7 +119,8 @@ def within_prompt_interval(
 def num_mixed_prompts(labels: ArrayLike, contexts: Sequence[str]) -> int:
     """The number of prompts whose responses have both labels."""
     y = np.asarray(labels)
-    return sum(0 < y[rows].sum() < len(rows) for rows in _members(contexts).values())
+    mixed = (0 < y[rows].sum() < len(rows) for rows in _members(contexts).values())
+    return sum(map(bool, mixed))
 
 
 def ranking(scores: ArrayLike, labels: ArrayLike, contexts: Sequence[str]) -> float:

@@ -76,7 +76,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried at every layer; `C` holds the values for `logistic`, other methods have none."""
+    """What is tried at every layer; `C` is for `logistic`, the one method that has a C."""
 
     methods: Sequence[Method] = ("logistic",)
     poolings: Sequence[Pooling] = ("mean",)
@@ -216,9 +216,7 @@ def _measured(
 ) -> Iterable[Candidate]:
     """One layer's candidates."""
     train, validation = list(data.train), list(data.validation)
-    fitted = [
-        fits(layer, here.means, data.train, method, C) for layer, method, C in settings
-    ]
+    fitted = [fits(layer, here.means, data.train, method, C) for layer, method, C in settings]
     weights = np.stack([weight for weight, _ in fitted])
     biases = np.array([bias for _, bias in fitted], dtype=np.float32)
     trained = {p: here.scores(weights, biases, train, p) for p in poolings}

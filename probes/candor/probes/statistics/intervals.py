@@ -1,12 +1,13 @@
-"""95 % intervals: Student's t for means of units, BCa bootstrap for ratios and other statistics.
+"""95 % intervals: Student's t for means of units, Fieller's for ratios of sums, BCa for the rest.
 
 The unit is what a claim is about and what is independent of its like: a seed, a prompt, a poem, a
 group of rows. The candidates of one prompt stay together.
 
 A percentile bootstrap is too narrow with few units: of intervals over 24 units that say 95 %, about
-93 % hold the true mean. The t interval of a mean is exact for normal units. BCa (Efron, "Better
-bootstrap confidence intervals", 1987) corrects the percentiles for bias and for a spread that
-changes with the value.
+93 % hold the true mean. The t interval of a mean is exact for normal units, and so is Fieller's
+interval of a ratio ("Some problems in interval estimation", 1954). BCa (Efron, "Better bootstrap
+confidence intervals", 1987) corrects the percentiles for bias and for a spread that changes with
+the value.
 
 An interval comes from the spread of the units. Where they are all equal it has no width, although
 with n equal units up to about 3 / n of all units may still differ.
@@ -80,9 +81,11 @@ def bca_interval(
     """
     everything = np.arange(num_units)
     value = measure(everything) if num_units >= 2 else None
+    if value is None:
+        return None
     found = map(measure, resamples(num_units, seed=seed, num_resamples=num_resamples))
-    drawn = np.sort([one for one in found if one is not None]) if value is not None else []
-    if value is None or not len(drawn):
+    drawn = np.array([one for one in found if one is not None])
+    if not len(drawn):
         return None
     below = ((drawn < value).sum() + 0.5 * (drawn == value).sum()) / len(drawn)
     edge = 0.5 / len(drawn)  # the statistic may be the largest that any resample can have
@@ -96,22 +99,28 @@ def bca_interval(
     return float(low), float(high)
 
 
-def ratio_interval(top: Array, bottom: Array, *, seed: int) -> Interval | None:
-    """95 % BCa interval of sum(top) / sum(bottom), [P] each, over P units.
+def ratio_interval(top: Array, bottom: Array) -> Interval | None:
+    """95 % Fieller interval of sum(top) / sum(bottom), [P] each, over P units.
 
-    Resamples in which `bottom` sums to 0 are left out.
+    It holds the ratios r for which the t interval of the mean of top - r * bottom holds 0.
+
+    Returns:
+        None with fewer than two units, and where the t interval of the mean of `bottom` holds 0: a
+        share of what may be nothing has no bounds.
     """
+    num_units = len(top)
+    if num_units < 2:
+        return None
+    means = np.array([top.mean(), bottom.mean()])
+    spread = np.cov(top, bottom) * float(stdtrit(num_units - 1, 1 - SIDE)) ** 2 / num_units
+    (c, b), (_, a) = np.outer(means, means) - spread  # a r^2 - 2 b r + c <= 0
+    if a <= 0:
+        return None
+    half = math.sqrt(max(0.0, b * b - a * c))
+    return float((b - half) / a), float((b + half) / a)
 
-    def ratio(units: Units) -> float | None:
-        below = float(bottom[units].sum())
-        return float(top[units].sum()) / below if below else None
 
-    return bca_interval(ratio, len(top), seed=seed)
-
-
-def resamples(
-    num_units: int, *, seed: int, num_resamples: int = NUM_RESAMPLES
-) -> Iterator[Units]:
+def resamples(num_units: int, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Iterator[Units]:
     """Each resample is [num_units]: units drawn with replacement. The seed decides all."""
     rng = np.random.default_rng(seed)
     at_once = max(1, 2**20 // num_units)  # a bound on memory; the draws do not depend on it

@@ -72,7 +72,7 @@ def reward_gap(
     Args:
         rewards, flags: R and A (0 or 1) of each response, [n].
         prompts: the prompt of each response; equal strings are one prompt.
-        seed: decides the bootstrap's resamples.
+        seed: decides the resamples of the interval.
 
     Raises:
         ValueError: a reward is not finite, a flag is not 0 or 1, or the lengths differ.
@@ -98,8 +98,9 @@ def reward_gap(
 def prompt_tilt(
     rewards: ArrayLike, flags: ArrayLike, prompts: Sequence[str], *, beta: float
 ) -> PromptTilt:
-    """The tilt of Shapira et al. within each prompt, with t intervals over prompts; arguments as for
-    `reward_gap`.
+    """The tilt of Shapira et al. within each prompt, with t intervals over prompts.
+
+    The arguments are those of `reward_gap`.
 
     Raises:
         ValueError: as `reward_gap`, or beta is not positive and finite.
