@@ -70,6 +70,7 @@ DRIFT = {
     "reference_source": "traffic",
     "num_reference": 1024,
     "num_current": 1024,
+    "num_missing": 0,
     "signals": {
         "score.sycophancy": {
             "reference": {"mean": 0.4, "std": 1.1},

@@ -1,10 +1,13 @@
 """Rules that say when drift looks like evasion. Pure functions, no state.
 
 An optimiser that is penalised for a trait can drop the trait, or hide it from the probe. The rules
-look for hiding; if S falls on every monitor too, the trait was dropped. (A monitor is a probe that
-is scored and never in the reward.) The rules warn a person and change no reward. Sources: bland
-filler evades mean-pooled probes, and max-pooled probes hardly (Gupta and Jenner, arXiv 2506.14261;
-Taufeeque et al., arXiv 2602.15515); longer answers evade them too (Wong, Engels and Nanda 2025).
+look for hiding. (A monitor is a probe that is scored and never in the reward.) They do not see
+hiding from every monitor at once: probe and monitors read the same trunk and are mostly fitted on
+the same data and judge, so they can be fooled together. That the trait was dropped is shown by
+judged samples of the policy and by nothing here. The rules warn a person and change no reward.
+Sources: bland filler evades mean-pooled probes, and max-pooled probes hardly (Gupta and Jenner,
+arXiv 2506.14261; Taufeeque et al., arXiv 2602.15515); longer answers evade them too (Wong, Engels
+and Nanda 2025).
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import Literal, get_args
 
 Rule = Literal["diluted", "mean_max_gap", "length"]
 RULES: tuple[Rule, ...] = get_args(Rule)
+NEEDS_MONITOR: frozenset[Rule] = frozenset({"diluted"})
+"""Rules that compare a probe with the monitors, and so cannot fire without one."""
 
 MIN_SHIFT = 0.5
 """The shift at which a rule fires, in standard deviations of the reference: a medium effect in
@@ -43,7 +48,7 @@ class Movement:
 def reasons(
     probes: Mapping[str, Movement], monitors: Sequence[str], response_tokens: float
 ) -> dict[tuple[str, Rule], str | None]:
-    """For each penalised probe and rule, the reason why the rule fires; None if it does not.
+    """For each penalised probe and rule that can fire, the reason why it does; None if it does not.
 
     Args:
         probes: every served probe by name, monitors included.
@@ -55,7 +60,8 @@ def reasons(
     found: dict[tuple[str, Rule], str | None] = {}
     for name, movement in probes.items():
         if name not in monitor_scores:
-            found[name, "diluted"] = _why_diluted(movement, monitor_scores)
+            if monitor_scores:
+                found[name, "diluted"] = _why_diluted(movement, monitor_scores)
             found[name, "mean_max_gap"] = _why_mean_max_gap(movement)
             found[name, "length"] = _why_length(movement, response_tokens)
     return found
@@ -64,7 +70,7 @@ def reasons(
 def _why_diluted(movement: Movement, monitors: Mapping[str, float]) -> str | None:
     """S fell and some monitor did not. One monitor is enough, since filler lowers mean-pooled
     monitors too."""
-    if not monitors or movement.score > -MIN_SHIFT:
+    if movement.score > -MIN_SHIFT:
         return None
     name = max(monitors, key=lambda monitor: monitors[monitor])
     if monitors[name] <= -MIN_MONITOR_FALL:

@@ -25,7 +25,7 @@ from candor.errors import NotReady
 from candor.item import Score
 from candor.probes.drift import ks_distance, mean_shift, psi
 from candor.probes.probe import Probe
-from candor.watch.alarms import RULES, Movement, Rule, reasons
+from candor.watch.alarms import NEEDS_MONITOR, RULES, Movement, Rule, reasons
 from candor.watch.drift_reference import DriftReference, ScoresIdentity, WindowRows, probe_sha256
 from candor.watch.drift_report import DriftAlarm, DriftReport, DriftSignal, Spread
 from candor.watch.windows import DEFAULT_WINDOW
@@ -131,14 +131,34 @@ class Drift:
         )
 
     async def watch(self, every_s: float = WATCH_INTERVAL_S) -> None:
-        """Computes a report again and again, so that alarms reach the log without a request."""
-        while True:
-            await asyncio.sleep(every_s)
-            self.report()
+        """Computes a report again and again, so that alarms reach the log without a request.
+
+        At its end the log says if nothing was ever compared: no alarm could fire then.
+        """
+        try:
+            while True:
+                await asyncio.sleep(every_s)
+                self.report()
+        finally:
+            at_start = self.window * (2 if self._source == "traffic" else 1)
+            if 0 < self.num_missing < at_start:
+                log.info(
+                    "drift_never_compared",
+                    num_missing=self.num_missing,
+                    message="no alarm could fire: too few responses were answered; give a shorter "
+                    "--drift-window, or a --drift-reference from earlier traffic",
+                )
+
+    @property
+    def num_missing(self) -> int:
+        """Responses that must still be recorded before anything is compared."""
+        for_reference = self.window if self._reference is None else 0
+        return for_reference + self.window - min(self._num, self.window)
 
     def _no_alarms(self) -> Alarms:
         penalised = [name for name in self._names if name not in self._monitors]
-        return {(name, rule): None for name in penalised for rule in RULES}
+        rules = [rule for rule in RULES if self._monitors or rule not in NEEDS_MONITOR]
+        return {(name, rule): None for name in penalised for rule in rules}
 
     def _compute(self) -> DriftReport:
         rows = self._rows[: min(self._num, self.window)]
@@ -154,6 +174,7 @@ class Drift:
             reference_source=self._source,
             num_reference=len(reference),
             num_current=len(current),
+            num_missing=self.num_missing,
             signals={
                 name: DriftSignal(
                     reference=_spread(before[name]),
@@ -166,7 +187,12 @@ class Drift:
                 if not name.startswith(("mean.", "max."))
             },
             alarms=[
-                DriftAlarm(probe=name, rule=rule, active=reason is not None, reason=reason)
+                DriftAlarm(
+                    probe=name,
+                    rule=rule,
+                    active=reason is not None if full else None,
+                    reason=reason,
+                )
                 for (name, rule), reason in alarms.items()
             ],
         )

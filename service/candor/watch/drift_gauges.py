@@ -34,6 +34,7 @@ class DriftGauges(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         report = self._report()
         yield window_items(report)
+        yield missing_items(report)
         yield from spreads(report)
         yield from movements(report)
         yield roles(report)
@@ -46,6 +47,15 @@ def window_items(report: DriftReport) -> GaugeMetricFamily:
     )
     gauge.add_metric(["reference"], report.num_reference)
     gauge.add_metric(["current"], report.num_current)
+    return gauge
+
+
+def missing_items(report: DriftReport) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(
+        "candor_drift_missing_items",
+        "Responses still to be answered before anything is compared; 0 once alarms can fire",
+    )
+    gauge.add_metric([], report.num_missing)
     return gauge
 
 
@@ -90,5 +100,6 @@ def alarms(report: DriftReport) -> GaugeMetricFamily:
         "candor_drift_alarm", "1 while this rule fires for this probe", labels=["probe", "rule"]
     )
     for alarm in report.alarms:
-        gauge.add_metric([alarm.probe, alarm.rule], alarm.active)
+        if alarm.active is not None:
+            gauge.add_metric([alarm.probe, alarm.rule], alarm.active)
     return gauge

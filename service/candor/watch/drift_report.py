@@ -33,7 +33,10 @@ class DriftAlarm(Wire):
 
     probe: str
     rule: Literal["diluted", "mean_max_gap", "length"]
-    active: bool
+    active: bool | None = Field(
+        description="Null while `num_missing` is above 0: nothing has been compared, which is not "
+        "the same as no alarm."
+    )
     reason: str | None
 
 
@@ -44,8 +47,15 @@ class DriftReport(Wire):
     reference_source: Literal["traffic", "file"]
     num_reference: int
     num_current: int
+    num_missing: int = Field(
+        description="Responses that must still be answered before anything is compared; 0 from "
+        "then on."
+    )
     signals: dict[str, DriftSignal] = Field(
         description="base_reward, response_tokens, and for each probe score.NAME and gap.NAME: "
         "max minus mean of its token logits."
     )
-    alarms: list[DriftAlarm]
+    alarms: list[DriftAlarm] = Field(
+        description="One entry per penalised probe and rule that can fire (`diluted` needs a "
+        "monitor)."
+    )

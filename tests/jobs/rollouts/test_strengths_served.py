@@ -96,7 +96,7 @@ def test_kappa_offline_is_the_servers_kappa_and_so_is_the_closed_form(
     assert code == Exit.DONE
     told = json.loads(report.read_bytes())
     _, strong = told["kappa_sweep"]["sycophancy"]
-    assert (strong["kappa"], strong["lambda"]) == (0.4, 0.4 * 2.0 / 0.5)
+    assert (strong["kappa"], strong["lambda"]) == (0.4, 0.4 * 2.0 / 0.25)
     asked, _ = scored(url, source, "kappa.jsonl", kappa=["sycophancy=0.4"])
     assert bon(BonOptions(scored=asked, out=report, n="1,5")) == Exit.DONE
     assert json.loads(report.read_bytes())["chosen_by"]["reward"] == strong["best_of_n"]

@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from candor.watch.alarms import MIN_MONITOR_FALL, MIN_SHIFT, RULES, Movement, reasons
+from candor.watch.alarms import (
+    MIN_MONITOR_FALL,
+    MIN_SHIFT,
+    NEEDS_MONITOR,
+    RULES,
+    Movement,
+    reasons,
+)
 
 
 def moved(score: float = 0.0, gap: float = 0.0, mean: float = 0.0, max_: float = 0.0) -> Movement:
@@ -23,6 +30,12 @@ def active(
 def test_every_rule_has_a_verdict_on_every_penalised_probe_and_none_on_a_monitor() -> None:
     found = reasons({"a": moved(), "b": moved(), "watch": moved()}, ["watch"], 0.0)
     assert found == {(name, rule): None for name in "ab" for rule in RULES}
+
+
+def test_a_rule_that_compares_with_monitors_is_not_there_without_one() -> None:
+    found = reasons({"a": moved(-1.0)}, [], 0.0)
+    assert set(found) == {("a", rule) for rule in set(RULES) - NEEDS_MONITOR}
+    assert set(NEEDS_MONITOR) == {"diluted"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prometheus_client.core import GaugeMetricFamily
 
 from candor.errors import NotReady
 from candor.flags import UsageError
@@ -19,6 +20,7 @@ from candor.probes.drift import ks_distance, mean_shift, psi
 from candor.probes.probe import Probe
 from candor.watch import drift as drift_module
 from candor.watch.drift import Drift
+from candor.watch.drift_gauges import DriftGauges
 from candor.watch.drift_reference import probe_sha256, read_reference
 from candor.watch.drift_report import DriftReport
 from candor.watch.windows import MIN_WINDOW
@@ -83,6 +85,71 @@ def test_nothing_is_compared_before_the_current_window_is_full() -> None:
     report = drift.report()
     assert (report.num_reference, report.num_current) == (WINDOW, WINDOW)
     assert None not in {signal.psi for signal in report.signals.values()}
+
+
+def test_how_many_responses_are_missing_is_told_and_until_then_no_rule_has_a_verdict() -> None:
+    """240 responses of a short run, the last 112 of them far from the first 128."""
+    drift = feed(made(), scores(0, 128))
+    feed(drift, scores(1, 112, mean=-50, gap=51))
+    report = drift.report()
+    assert (report.num_reference, report.num_current, report.num_missing) == (128, 112, 16)
+    assert {alarm.active for alarm in report.alarms} == {None}
+    assert not [one for one in gauges(drift) if one.name == "candor_drift_alarm" and one.samples]
+    feed(drift, scores(2, 16, mean=-50, gap=51))
+    report = drift.report()
+    assert report.num_missing == 0
+    assert ("trait", "diluted") in active(report)  # the control: with 16 more it is seen
+    assert {alarm.active for alarm in report.alarms} == {True, False}
+    (missing,) = [one for one in gauges(drift) if one.name == "candor_drift_missing_items"]
+    assert [sample.value for sample in missing.samples] == [0]
+
+
+def gauges(drift: Drift) -> list[GaugeMetricFamily]:
+    return list(DriftGauges(drift.report).collect())
+
+
+@pytest.mark.parametrize(
+    ("num", "from_file", "missing"),
+    [(0, False, 256), (100, False, 156), (128, False, 128), (256, False, 0), (300, False, 0),
+     (0, True, 128), (127, True, 1), (128, True, 0)],
+)  # fmt: skip
+def test_what_is_missing_at_every_place(
+    num: int, from_file: bool, missing: int, tmp_path: Path
+) -> None:
+    kept = None
+    if from_file:
+        kept = read_reference(saved(feed(made(), scores(0, WINDOW)), tmp_path))
+    drift = feed(made(reference=kept), scores(1, num))
+    assert drift.report().num_missing == missing
+
+
+@pytest.mark.parametrize(("num", "said"), [(0, False), (128, True), (240, True), (256, False)])
+def test_a_server_that_compared_nothing_says_so_at_its_end(
+    num: int, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, int]] = []
+
+    class EndLog:
+        def info(self, event: str, **fields: Any) -> None:
+            if event == "drift_never_compared":
+                events.append((event, fields["num_missing"]))
+
+    monkeypatch.setattr(drift_module, "log", EndLog())
+    drift = feed(made(), scores(0, num))
+
+    async def watch() -> None:
+        task = asyncio.create_task(drift.watch(60))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(watch())
+    assert events == ([("drift_never_compared", 256 - num)] if said else [])
+
+
+def test_without_a_monitor_the_rule_that_needs_one_is_not_listed() -> None:
+    alone = made(probes={"trait": PROBES["trait"]}, monitors=frozenset())
+    assert {alarm.rule for alarm in alone.report().alarms} == {"mean_max_gap", "length"}
+    assert {alarm.rule for alarm in made().report().alarms} == {"diluted", "mean_max_gap", "length"}
 
 
 def test_the_numbers_are_those_of_the_two_windows_and_only_the_newest_counts() -> None:
