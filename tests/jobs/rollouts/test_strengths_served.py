@@ -142,6 +142,31 @@ def test_kappa_needs_the_manifest_of_this_very_file(
     assert "manifest.json: is missing" in capsys.readouterr().err
 
 
+def test_a_card_from_before_has_its_kappa_of_then_and_it_is_said(
+    url: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, _ = scored(url, source, "plain.jsonl")
+    path, report = source.with_name("plain.jsonl.manifest.json"), source.with_name("bon.json")
+    options: dict[str, Any] = {
+        "scored": plain,
+        "out": report,
+        "n": "1",
+        "kappa_sweep": ["length=1"],
+    }
+    lambdas, warned = [], []
+    for new in (True, False):
+        if not new:
+            manifest = json.loads(path.read_bytes())
+            for probe in manifest["server"]["probes"]["probes"]:
+                del probe["card"]["calibration"]["std_bounded_S"]
+            path.write_text(json.dumps(manifest))
+        assert bon(BonOptions(**options)) == Exit.DONE
+        lambdas.append(json.loads(report.read_bytes())["kappa_sweep"]["length"][0]["lambda"])
+        warned.append("length: the card that served" in capsys.readouterr().err)
+    assert warned == [False, True]
+    assert lambdas == [2.0 / 0.25, 2.0 / 0.5]
+
+
 def test_a_reward_that_its_parts_do_not_make_is_refused(
     url: str, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ so for that probe only the closed form can be compared.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,14 @@ def variants_of(
             raise UsageError(
                 f"{name}: these rows were scored under its closed form and hold flags in place of "
                 "bound(S): score them again without --closed-form"
+            )
+    for name in dict.fromkeys(name for name, _ in kappas):
+        if served_card(scored, name).calibration.std_bounded_S is None:
+            print(
+                f"candor: {name}: the card that served {scored} has no std(bound(S)), so its kappa "
+                "is lambda * std(S) / std(R): calibrate the probe (candor probe calibrate) and "
+                "score again",
+                file=sys.stderr,
             )
     return [
         *(_at_lambda("lambda_sweep", name, value, {"lambda": value}) for name, value in lambdas),
