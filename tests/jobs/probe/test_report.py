@@ -99,6 +99,7 @@ def make_report() -> dict[str, Any]:
         ],
         "controls": {
             "length_auroc": 0.51,
+            "length_within_prompt_auroc": 0.52,
             "shuffled_mean_auroc": 0.49,
             "shuffled_max_auroc": 0.58,
         },
@@ -181,7 +182,7 @@ def test_a_part_that_was_not_written_is_said_to_be_absent_and_the_rest_is_shown(
     html = page(HINGED, left)
     whole = page(HINGED, make_report())
     said = html.count("not on the card") - whole.count("not on the card")
-    expected = {"metrics": 0, "genuine_agreement": 0, "transfer": 0, "controls": 3}
+    expected = {"metrics": 0, "genuine_agreement": 0, "transfer": 0, "controls": 4}
     assert said == (sum(expected.get(name, 1) for name in absent))
     assert "the text is sycophancy" in html
 

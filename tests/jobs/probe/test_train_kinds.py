@@ -130,7 +130,9 @@ def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
         "kind": CONTROL_KIND, "num_rows": 16, "num_groups": 4, "num_mixed_prompts": 0,
         **dict.fromkeys(nothing),
     }  # fmt: skip
-    assert set(report["controls"]) == {"length_auroc", "shuffled_mean_auroc", "shuffled_max_auroc"}
+    assert set(report["controls"]) == {
+        "length_auroc", "length_within_prompt_auroc", "shuffled_mean_auroc", "shuffled_max_auroc",
+    }  # fmt: skip
     bins = {"low", "high", "mean_probability", "share_positive", "num_rows"}
     assert all(set(one) == bins for one in report["reliability"])
     assert sum(one["num_rows"] for one in report["reliability"]) == len(report["scores"]) == 64

@@ -82,6 +82,9 @@ def measure(
         )
         return measured | {
             "length_auroc": evaluate.auroc(sign * lengths[rows], labels[rows]),
+            "length_within_prompt_auroc": evaluate.within_prompt_auroc(
+                sign * lengths[rows], labels[rows], data.contexts(rows)
+            ),
             "expected_calibration_error": expected_calibration_error(reliability(*scores)),
             "brier": brier(*scores),
         }
@@ -114,6 +117,7 @@ def measure(
         "examples": examples(data, rm, sequences, fitted, test),
         "controls": {
             "length_auroc": metrics["test"]["length_auroc"],
+            "length_within_prompt_auroc": metrics["test"]["length_within_prompt_auroc"],
             "shuffled_mean_auroc": metrics["shuffled_labels"]["mean_auroc"],
             "shuffled_max_auroc": metrics["shuffled_labels"]["max_auroc"],
         },

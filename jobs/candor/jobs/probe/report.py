@@ -123,6 +123,10 @@ def controls(card: Card, report: Mapping[str, Any]) -> dict[str, float | None]:
         "length_auroc": found.get(
             "length_auroc", part(lambda: card.metrics["test"]["length_auroc"])
         ),
+        "length_within_prompt_auroc": found.get(
+            "length_within_prompt_auroc",
+            part(lambda: card.metrics["test"]["length_within_prompt_auroc"]),
+        ),
         "shuffled_mean_auroc": found.get("shuffled_mean_auroc", shuffled.get("mean_auroc")),
         "shuffled_max_auroc": found.get("shuffled_max_auroc", shuffled.get("max_auroc")),
     }
@@ -133,7 +137,8 @@ def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
     numbers are not there says nothing."""
     yield from (caveat.message for caveat in caveats(card))
     control = controls(card, report)
-    if (control["length_auroc"] or 0.0) > 0.65:
+    lengths = (control["length_auroc"], control["length_within_prompt_auroc"])
+    if max(value or 0.0 for value in lengths) > 0.65:
         yield "Length alone tells the labels apart: the probe may have learnt length."
     overall = part(lambda: float(report["metrics"]["test"]["auroc"])) or part(
         lambda: float(card.metrics["test"]["auroc"])

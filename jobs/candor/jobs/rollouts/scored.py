@@ -175,8 +175,8 @@ def say_doubts(path: Path, groups: Sequence[tuple[str, Array]]) -> None:
     """
     if len({prompt for prompt, _ in groups}) == 1:
         print(
-            f"candor: {path}: there is one prompt only; the intervals are over prompts, so they "
-            "say nothing",
+            f"candor: {path}: there is one prompt only; the intervals are over prompts, so there "
+            "are none",
             file=sys.stderr,
         )
     shared = [rewards for _, rewards in groups if len(rewards) > 1]
