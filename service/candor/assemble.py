@@ -21,9 +21,9 @@ from candor.item import Engine
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
-from candor.probes.caveats import caveats
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
+from candor.scoring.caveats import caveats
 from candor.scoring.rewarder import Rewarder
 from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings, check_names

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from candor.client.schema import Combine, Wire
-from candor.probes.caveats import CaveatType
+from candor.scoring.caveats import CaveatType
 
 
 class Alive(Wire):

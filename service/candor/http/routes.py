@@ -36,7 +36,7 @@ from candor.http.state import (
 )
 from candor.http.trainer_routes import ROUTES, TOKENIZE
 from candor.http.trainer_routes import router as trainers
-from candor.probes.caveats import caveats, within_prompt_auroc
+from candor.scoring.caveats import caveats, within_prompt_auroc
 from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift

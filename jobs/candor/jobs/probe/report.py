@@ -23,8 +23,8 @@ from candor.jobs.running.files import replacing
 from candor.probes import jsonl
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
-from candor.probes.caveats import caveats
 from candor.probes.fitting.calibrate import lambda_of
+from candor.scoring.caveats import caveats
 
 T = TypeVar("T")
 

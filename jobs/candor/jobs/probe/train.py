@@ -35,7 +35,6 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card, DataInfo, ModelIdentity
-from candor.probes.caveats import caveats
 from candor.probes.fitting.activations import (
     TokenActivations,
     activations_key,
@@ -58,6 +57,7 @@ from candor.probes.fitting.select import (
 )
 from candor.probes.fitting.transfer import Fits, Labelled
 from candor.probes.probe import Pooling, Probe
+from candor.scoring.caveats import caveats
 from candor.version import VERSION
 
 TRANSFER_KINDS = 3

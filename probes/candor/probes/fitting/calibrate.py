@@ -110,7 +110,7 @@ def lambda_of(kappa: float, calibration: Calibration) -> float:
 
     So kappa is the spread of the penalty among the responses to a prompt, in spreads of R. A card
     without `std_bounded_S` is read by the old definition, with std(S) in its place; whoever uses it
-    says so (`candor.probes.caveats`). The server uses this function too, so the number is the same
+    says so (`candor.scoring.caveats`). The server uses this function too, so the number is the same
     to the bit.
     """
     spread = calibration.std_bounded_S

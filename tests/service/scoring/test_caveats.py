@@ -8,7 +8,7 @@ import pytest
 
 from candor.probes.artifact import load
 from candor.probes.card import BoundSpec, Card
-from candor.probes.caveats import caveats, within_prompt_auroc
+from candor.scoring.caveats import caveats, within_prompt_auroc
 from tests.paths import ROOT
 from tests.probes.made import a_card
 
