@@ -33,6 +33,8 @@ COMMANDS = [Command(*row) for row in (
      "Serve a reward model with probe penalties over HTTP."),
     ("generate", "jobs", "candor.jobs.rollouts.generate:generate",
      "Sample responses to prompts."),
+    ("judge", "jobs", "candor.jobs.grounded.command:judge_rollouts",
+     "Judge answers to grounded questions."),
     ("score", "jobs", "candor.jobs.rollouts.score:score",
      "Score sampled responses."),
     ("bon", "jobs", "candor.jobs.rollouts.bon:bon",

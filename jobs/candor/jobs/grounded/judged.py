@@ -124,14 +124,14 @@ def with_verdicts(path: Path, row: Row) -> Row:
     """
     try:
         question, stance, _ = asked(row)
+        responses = [
+            {**response, "verdict": judge(response["text"], question, stance)}
+            if isinstance(response.get("text"), str)
+            else response
+            for response in _responses(row)
+        ]
     except ValueError as error:
         raise UsageError(f"{path}: key {row['key']!r}: {error}") from None
-    responses = [
-        {**response, "verdict": judge(response["text"], question, stance)}
-        if isinstance(response.get("text"), str)
-        else response
-        for response in row["responses"]
-    ]
     return {**row, "responses": responses}
 
 
@@ -194,11 +194,18 @@ def _judged(path: Path, row: Row) -> JudgedPrompt:
         texts = [row["responses"][place].get("text") for place in candidates(row)]
     else:
         group = None
-        texts = [response.get("text") for response in row["responses"]]
+        texts = [response.get("text") for response in _responses(row)]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a response has no 'text'")
     verdicts = tuple(judge(text, question, stance) for text in texts)
     return JudgedPrompt(row["key"], question, stance, wording, tuple(texts), verdicts, group)
+
+
+def _responses(row: Row) -> list[Row]:
+    found = row.get("responses")
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError("'responses' is not a list of objects")
+    return found
 
 
 def _question(domain: Any, number: int, seed: int) -> Question:

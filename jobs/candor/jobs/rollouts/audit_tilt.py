@@ -31,6 +31,7 @@ from candor.jobs.rollouts.response_flags import ResponseFlag, parse_response_fla
 from candor.jobs.rollouts.scored import (
     candidates,
     context_of,
+    field_of,
     one_model,
     read_group,
     say_doubts,
@@ -54,7 +55,8 @@ class TiltOptions:
     """JSONL written by `candor score`; each file is a data set. May be repeated."""
     flag: str
     """Which responses are flagged: contains:TEXT, probe:NAME>THRESHOLD (the score of probe NAME is
-    above THRESHOLD, in logits) or field:NAME (that field of the response is true)."""
+    above THRESHOLD, in logits), field:NAME (that field of the response is true) or verdict:VERDICT
+    (the judge's verdict on the response)."""
     out: Path
     """JSON to write: for each data set the difference in R (the reward model's score) between
     flagged and other responses, and the share of prompts whose flagged responses an optimiser would
@@ -215,7 +217,7 @@ def read_scored(path: Path, flag: ResponseFlag, by: str | None) -> ScoredFile:
     num_left_out = len(rows) - len(good)
     for row in good:
         read_group(path, row)
-        data_set = str(path) if by is None else _field_of(path, row, by)
+        data_set = str(path) if by is None else field_of(path, row, by, "--by")
         scored = candidates(row)
         num_left_out += len(row["scores"]) - len(scored)
         for index in scored:
@@ -235,15 +237,6 @@ def _response(row: Row, index: int, flag: ResponseFlag, data_set: str) -> Respon
     if not isinstance(chosen, bool | None):
         raise ValueError("has neither true nor false under 'chosen'")
     return Response(data_set, context_of(row), score["base_reward"], flag(response, score), chosen)
-
-
-def _field_of(path: Path, row: Row, by: str) -> str:
-    value: Any = row
-    for name in by.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(value, str | int | float) or value != value:
-        raise UsageError(f"{path}: key {row['key']!r} has no text or number under {by!r} (--by)")
-    return str(value)
 
 
 def _same_model(paths: Sequence[Path], models: Sequence[Row]) -> dict[str, str]:

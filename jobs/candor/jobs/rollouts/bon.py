@@ -14,6 +14,9 @@ answer).
 
 S is each probe's pooled score as stored, without a bound. Nothing is fitted and no lambda is
 chosen.
+
+With `--target` the report also says whether the penalty reduces something
+(`candor.jobs.rollouts.reduction`): only against null arms is a fall a finding.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ from cyclopts import Parameter
 
 from candor.flags import UsageError
 from candor.jobs.compare.selection import expected, selection_weights
+from candor.jobs.compare.words import read_words
+from candor.jobs.rollouts.reduction import Aim, prompts_of, reduction, table_lines
+from candor.jobs.rollouts.response_flags import parse_response_flag
 from candor.jobs.rollouts.scored import (
     Array,
     ScoredGroup,
@@ -40,6 +46,7 @@ from candor.jobs.rollouts.scored import (
     scored_groups,
     scored_rows,
 )
+from candor.jobs.rollouts.served_cards import served_nulls
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
@@ -74,6 +81,24 @@ class BonOptions:
     """NAME=0,0.5,1,2: the same with each of these kappas. kappa = lambda * std(bound(S)) / std(R);
     both standard deviations are within a prompt and on the probe's card. May be repeated."""
     closed_form: ClosedFormOption = None
+    target: str | None = None
+    """What the penalty should make rarer, of each response: contains:TEXT, field:NAME (that field
+    is true), probe:NAME>THRESHOLD or verdict:VERDICT (`candor judge`). Adds the part "reduction":
+    the target under the penalty and under null arms, which are as strong and know nothing. With a
+    sweep it also compares what the arms cost at an equal fall, and OUT.fall.svg shows it."""
+    where: str | None = None
+    """FIELD=VALUE, such as meta.stance=wrong: the prompts that the target is about. What the
+    penalty costs is told for every value of the field. By default all prompts."""
+    keep: str | None = None
+    """What should stay as frequent, in the forms of --target, such as verdict:truth."""
+    unit: str | None = None
+    """Fields, separated by commas, such as meta.domain,meta.question: prompts that agree in all of
+    them count as one unit of the intervals. By default each prompt is a unit."""
+    words: Path | None = None
+    """words.json of the probe (`candor probe train`): adds the null arm that reads the response's
+    words and no activation."""
+    seed: int = 0
+    """Seed of the permuted penalties."""
 
 
 @command
@@ -88,6 +113,7 @@ def bon(options: BonOptions) -> Exit:
     scored, out = options.scored, options.out
     check_paths(scored, out)
     ns = _parse_ns(options.n)
+    aim = _parse_aim(options)
     rows = read_rows(scored)
     good = scored_rows(rows)
     kept = scored_groups(scored, good, max(ns))
@@ -106,20 +132,31 @@ def bon(options: BonOptions) -> Exit:
         "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
     }
     report = _heading(counts) | compare([group for _, group in kept], ns, variants)
+    plot = None
+    if aim is not None:
+        report["reduction"], plot = _reduction(options, kept, aim, variants, max(ns))
     chosen = out.with_name(out.name + ".chosen.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
     write_json(out, report)
+    _write_plot(out.with_name(out.name + ".fall.svg"), plot)
     write_manifest(
         out,
         command="bon",
-        inputs={"scored": scored},
-        settings={"n": ns, "variants": [v.as_json() for v in variants]},
+        inputs={"scored": scored} | ({} if options.words is None else {"words": options.words}),
+        settings={
+            "n": ns,
+            "variants": [v.as_json() for v in variants],
+            **{name: getattr(options, name) for name in ("target", "where", "keep", "unit")},
+            "seed": options.seed,
+        },
         counts=counts,
         started=started,
     )
     _say_left_out(counts, max(ns))
     say_doubts(scored, [(context_of(row), group.base_reward) for row, group in kept])
+    if aim is not None:
+        print("\n".join(table_lines(report["reduction"])))
     print(orjson.dumps(_summary(out, chosen, report)).decode())
     return Exit.DONE
 
@@ -189,6 +226,51 @@ def _parse_ns(text: str) -> list[int]:
     return ns
 
 
+def _reduction(
+    options: BonOptions,
+    kept: Sequence[tuple[Row, ScoredGroup]],
+    aim: Aim,
+    variants: Sequence[Variant],
+    n: int,
+) -> tuple[dict[str, Any], str | None]:
+    """The report's part `reduction`, and its plot."""
+    prompts = prompts_of(
+        options.scored,
+        kept,
+        aim,
+        null_probes=served_nulls(options.scored, kept[0][1].scores),
+        words=None if options.words is None else read_words(options.words),
+        seed=options.seed,
+    )
+    return reduction(prompts, aim, variants, n)
+
+
+def _parse_aim(options: BonOptions) -> Aim | None:
+    """The options of the part `reduction`; None without a target."""
+    if options.target is None:
+        for name in ("where", "keep", "unit", "words"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} goes with --target")
+        return None
+    field, sign, value = (options.where or "").partition("=")
+    if options.where is not None and not (field and sign and value):
+        raise UsageError(f"--where {options.where}: must be FIELD=VALUE, as in meta.stance=wrong")
+    return Aim(
+        target=parse_response_flag(options.target, "--target"),
+        where=(field, value) if options.where is not None else None,
+        keep=None if options.keep is None else parse_response_flag(options.keep, "--keep"),
+        unit=tuple(options.unit.split(",")) if options.unit else (),
+    )
+
+
+def _write_plot(path: Path, plot: str | None) -> None:
+    """A plot of an earlier run does not stay beside a report without one."""
+    if plot is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(plot, encoding="utf-8")
+
+
 def _chosen_row(row: Row, n: int) -> Row:
     """What each rule picks from the first n candidates (any n are as good); the first of equals.
 
@@ -224,6 +306,9 @@ def _say_left_out(counts: Mapping[str, int], n: int) -> None:
 
 def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     """The last line of stdout: the numbers at the largest N."""
+    verdict = {}
+    if "reduction" in report:
+        verdict["verdict"] = report["reduction"]["strengths"][0]["verdict"]
     return {
         "out": str(out),
         "chosen": str(chosen),
@@ -233,4 +318,5 @@ def _summary(out: Path, chosen: Path, report: Mapping[str, Any]) -> dict[str, An
         "failed_responses": report["num_failed_responses"],
         "n": report["n"][-1],
         **{f"chosen_by_{rule}": report["chosen_by"][rule][-1] for rule in RULES},
+        **verdict,
     }

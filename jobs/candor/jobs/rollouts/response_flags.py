@@ -3,6 +3,7 @@
     contains:TEXT           the response holds TEXT, in upper or lower case
     probe:NAME>THRESHOLD    S (the score) of probe NAME is above THRESHOLD, a logit
     field:NAME              the field "NAME" of the response is true
+    verdict:VERDICT         the judge's verdict on the response is VERDICT, for example "user"
 
 A flag marks the responses to count. It does not say that they are bad.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from candor.flags import UsageError
 from candor.jobs.running.files import Row
 
-FORMS = "contains:TEXT, probe:NAME>THRESHOLD or field:NAME"
+FORMS = "contains:TEXT, probe:NAME>THRESHOLD, field:NAME or verdict:VERDICT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class ResponseFlag:
         return self.test(response, score)
 
 
-def parse_response_flag(spec: str) -> ResponseFlag:
-    """The flag that a text describes.
+def parse_response_flag(spec: str, option: str = "--flag") -> ResponseFlag:
+    """The flag that a text describes; `option` is the option that it was given to.
 
     Raises:
-        UsageError: the text has none of the three forms.
+        UsageError: the text has none of the four forms.
     """
     kind, _, rest = spec.partition(":")
     if kind == "contains" and rest:
@@ -47,6 +48,8 @@ def parse_response_flag(spec: str) -> ResponseFlag:
         )
     if kind == "field" and rest:
         return ResponseFlag(spec, lambda response, score: _field(response, rest))
+    if kind == "verdict" and rest:
+        return ResponseFlag(spec, lambda response, score: _verdict(response) == rest)
     name, above, number = rest.rpartition(">")
     if kind == "probe" and name and above:
         try:
@@ -55,13 +58,20 @@ def parse_response_flag(spec: str) -> ResponseFlag:
             threshold = math.nan
         if math.isfinite(threshold):
             return ResponseFlag(spec, lambda response, score: _score(score, name) > threshold)
-    raise UsageError(f"--flag {spec}: must be {FORMS}")
+    raise UsageError(f"{option} {spec}: must be {FORMS}")
 
 
 def _field(response: Row, name: str) -> bool:
     value = response.get(name)
     if not isinstance(value, bool):
         raise ValueError(f"has no true or false under {name!r}")
+    return value
+
+
+def _verdict(response: Row) -> str:
+    value = response.get("verdict")
+    if not isinstance(value, str):
+        raise ValueError("has no text under 'verdict' (`candor judge` writes it)")
     return value
 
 

@@ -38,7 +38,7 @@ class ScoredGroup:
     combine: Combination = field(default_factory=Combination)
 
     @cached_property
-    def reward(self) -> Array:
+    def penalty(self) -> Array:
         """[M]. A probe with lambda 0 has no term, as on the server (`candor.scoring.compose`)."""
         columns = [
             (self.lambdas[name].tolist(), bounded.tolist())
@@ -46,10 +46,15 @@ class ScoredGroup:
         ]
         return np.array(
             [
-                r - self.combine([s[i] * b[i] for s, b in columns if s[i] > 0])
-                for i, r in enumerate(self.base_reward.tolist())
+                self.combine([s[i] * b[i] for s, b in columns if s[i] > 0])
+                for i in range(len(self.base_reward))
             ]
         )
+
+    @cached_property
+    def reward(self) -> Array:
+        """[M]: R minus the penalty."""
+        return self.base_reward - self.penalty
 
     def with_lambda(self, name: str, strength: float) -> ScoredGroup:
         """The same candidates with `strength` as this probe's lambda."""
@@ -101,6 +106,25 @@ def context_of(row: Row) -> str:
     if tools := row.get("tools"):
         context = [context, tools]
     return jsonl.line_of(context, sort_keys=True).decode()
+
+
+def field_of(path: Path, row: Row, field: str, option: str) -> str:
+    """The text or number of a field of the row, such as meta.source, as a text.
+
+    Args:
+        option: the option that named the field, for messages.
+
+    Raises:
+        UsageError: the row has no text or number there.
+    """
+    value: Any = row
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, str | int | float) or value != value:
+        raise UsageError(
+            f"{path}: key {row['key']!r} has no text or number under {field!r} ({option})"
+        )
+    return str(value)
 
 
 def group_of(row: Row) -> ScoredGroup:

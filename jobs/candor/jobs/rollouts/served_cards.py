@@ -6,6 +6,8 @@ lambda offline as on that server, and they tell apart two probes of the same nam
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,26 @@ def served_card(scored: Path, name: str) -> Card:
             "score the rows again"
         )
     return card
+
+
+def served_nulls(scored: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """The null probes among the probes `names`, by kind (`candor probe null`).
+
+    Without the manifest nothing is known of a probe but its name. That is said on stderr where the
+    rows have several probes, because an arm may be missing.
+    """
+    found: dict[str, list[str]] = {}
+    names = list(names)
+    if not manifest_path(scored).exists():
+        if len(names) > 1:
+            print(
+                f"candor: {manifest_path(scored)}: is missing, so it is not known whether one of "
+                f"the probes {', '.join(names)} is a null probe",
+                file=sys.stderr,
+            )
+        return found
+    for name in names:
+        null = served_card(scored, name).metrics.get("null")
+        if null is not None:
+            found.setdefault(str(null["kind"]), []).append(name)
+    return found
