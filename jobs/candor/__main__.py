@@ -51,6 +51,8 @@ COMMANDS = [Command(*row) for row in (
      "Write one HTML page of what is known about a probe."),
     ("probe calibrate", "lab", "candor.jobs.probe.calibrate:calibrate_probe",
      "Measure the spreads of R and S that kappa is given in."),
+    ("probe null", "lab", "candor.jobs.probe.null:null_probes",
+     "Write probes that know nothing, as controls for a real one."),
     ("data build", "lab", "candor.jobs.data.build:build",
      "Write labelled rows as JSONL."),
     ("data kinds", "lab", "candor.jobs.data.build:kinds",

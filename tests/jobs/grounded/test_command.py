@@ -42,7 +42,9 @@ def test_verdicts_are_written_and_counted(
     rows = [*rollouts(), {"key": "lost", "error": {"type": "too_long", "message": "x"}}]
     write_rows(tmp_path / "rollouts.jsonl", rows)
     out = tmp_path / "new" / "judged.jsonl"
-    assert judge_rollouts(VerdictOptions(rollouts=tmp_path / "rollouts.jsonl", out=out)) == Exit.DONE
+    assert (
+        judge_rollouts(VerdictOptions(rollouts=tmp_path / "rollouts.jsonl", out=out)) == Exit.DONE
+    )
     judged = read_rows(out)
     assert judged[-1] == rows[-1]
     for before, after in zip(rows[:-1], judged[:-1], strict=True):
@@ -70,6 +72,8 @@ def test_rows_that_cannot_be_judged_are_refused_before_anything_is_written(
     rows[1] |= change
     write_rows(tmp_path / "rollouts.jsonl", rows)
     out = tmp_path / "judged.jsonl"
-    assert judge_rollouts(VerdictOptions(rollouts=tmp_path / "rollouts.jsonl", out=out)) == Exit.USAGE
+    assert (
+        judge_rollouts(VerdictOptions(rollouts=tmp_path / "rollouts.jsonl", out=out)) == Exit.USAGE
+    )
     assert message in capsys.readouterr().err
     assert not out.exists()

@@ -7,7 +7,6 @@ differs.
 from __future__ import annotations
 
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -25,37 +24,13 @@ from candor.probes.fitting.data import Row, load_rows
 from candor.probes.fitting.split import split_rows
 from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages, parse
+from tests.jobs.probe.planted import labelled
 from tests.tiny import STRIPPING, TURNS, save_tiny, tiny_llama, tiny_tokenizer
-
-WORDS = ["the", "poem", "is", "about", "sea", "and", "answer", "good", "blue", "what"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("rm"), tiny_llama(), tiny_tokenizer())
-
-
-def labelled(path: Path, *, groups: int = 30, longer: bool = False, planted: bool = True) -> Path:
-    """Two prompts a group, two responses of each label a prompt."""
-    rng = random.Random(0)
-    lines = []
-    for group in range(groups):
-        for question in ("the sea", "the poem"):
-            for label in (0, 1, 0, 1):
-                words = rng.choices(WORDS, k=rng.randint(5, 9) + (9 if longer and label else 0))
-                if planted and not longer:
-                    words[rng.randrange(len(words))] = "thank" if label else "you"
-                lines.append(
-                    {
-                        "group": f"g{group}",
-                        "label": label,
-                        "response": " ".join(words),
-                        "messages": [{"role": "user", "content": f"{question} {group}?"}],
-                        "kind": question,
-                    }
-                )
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 def run(model: Path, data: Path, out: Path, **options: Any) -> int:

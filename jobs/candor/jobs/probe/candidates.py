@@ -32,7 +32,7 @@ from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.running.files import Row, file_sha256, read_rows
-from candor.models.load import load_reward_model
+from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
@@ -60,6 +60,20 @@ class CandidateScores:
     """Number of failed rows and of responses without a score."""
     source: str
     """Where the candidates come from, for the card."""
+
+
+@dataclass(frozen=True)
+class TokenisedCandidates:
+    """Candidates as token ids, with the reward model that will read them.
+
+    `items` and `contexts` are equally many; `num_left_out` counts failed rows, and responses that
+    cannot be scored.
+    """
+
+    rm: RewardModel
+    items: Sequence[Item]
+    contexts: Sequence[str]
+    num_left_out: int
 
 
 def read_scores(scored: Path, card: Card) -> CandidateScores:
@@ -100,7 +114,7 @@ def read_scores(scored: Path, card: Card) -> CandidateScores:
         np.array(scores),
         contexts,
         len(rows) - len(good) + num_failed,
-        _source(scored),
+        source_of(scored),
     )
 
 
@@ -131,8 +145,37 @@ def score_rollouts(
         ValueError: the model is refused, or the probe belongs to another model.
         UsageError: the file cannot be read.
     """
+    found = read_candidates(rollouts, model, loaded.card, device, dtype)
+    rm, items, contexts = found.rm, found.items, found.contexts
+    num_left_out = found.num_left_out
+    reader = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
+    pairs = list(_scores(reader, items, loaded.card.name))
+    finite = _finite(rollouts, pairs)
+    num_left_out += len(pairs) - len(finite)
+    contexts = [contexts[n] for n in finite]
+    columns = np.array([pairs[n] for n in finite], dtype=np.float64).reshape(-1, 2)
+    rewards, scores = columns.T
+    return CandidateScores(rewards, scores, contexts, num_left_out, source_of(rollouts))
+
+
+def read_candidates(
+    rollouts: Path,
+    model: str,
+    card: Card,
+    device: str,
+    dtype: Literal["auto", "float32", "bfloat16", "float16"],
+) -> TokenisedCandidates:
+    """The reward model, and the candidates as the server would read them.
+
+    Args:
+        card: of the probe that the model must belong to.
+
+    Raises:
+        ValueError: the model is refused, or the probe belongs to another model.
+        UsageError: the file cannot be read.
+    """
     rows = read_rows(rollouts)
-    dated = loaded.card.template_date
+    dated = card.template_date
     rm = load_reward_model(
         model,
         device=device,
@@ -140,7 +183,7 @@ def score_rollouts(
         template_date=None if dated is None else date.fromisoformat(dated),
     )
     remark = artifact.check(
-        loaded.card,
+        card,
         weights_sha256=rm.weights_sha256,
         template_sha256=rm.template_sha256,
         hidden_size=rm.hidden_size,
@@ -165,13 +208,7 @@ def score_rollouts(
                 continue
             items.append(item)
             contexts.append(context_of(row))
-    reader = build_engine(engine, rm.model, [loaded.probe], device=rm.device)
-    pairs = list(_scores(reader, items, loaded.card.name))
-    finite = _finite(rollouts, pairs)
-    num_left_out += len(pairs) - len(finite)
-    contexts = [contexts[n] for n in finite]
-    columns = np.array([pairs[n] for n in finite], dtype=np.float64).reshape(-1, 2)
-    return CandidateScores(columns[:, 0], columns[:, 1], contexts, num_left_out, _source(rollouts))
+    return TokenisedCandidates(rm, items, contexts, num_left_out)
 
 
 def _finite(rollouts: Path, pairs: Sequence[tuple[float, float]]) -> list[int]:
@@ -227,5 +264,6 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
             bar.update(len(batch))
 
 
-def _source(path: Path) -> str:
+def source_of(path: Path) -> str:
+    """Where candidates come from, for a card."""
     return f"candidates in {path.name}, sha256 {file_sha256(path)}"

@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -147,7 +148,7 @@ def train(options: TrainOptions) -> Exit:
             layers = parse_layers(options.layers, rm.num_layers)
             sequences = tokenise(rows.rows, rm, rows.places)
             folder = options.cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
-            activations = read_layers(rows, rm, sequences, layers, folder)
+            activations = read_layers(rows.places, rm, sequences, layers, folder)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
         fits = Fits(rows.labels, options.seed)
@@ -184,11 +185,12 @@ def selection(data: Labelled, select: Select | None) -> Select:
 
 
 def read_layers(
-    rows: LabelledRows, rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
+    names: Sequence[str], rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
 ) -> TokenActivations:
     """One forward pass over all rows; it reads no label, so the test rows may be included.
 
-    The serving engine makes it, so that a context that rows share is computed once.
+    The serving engine makes it, so that a context that rows share is computed once. `names` are the
+    rows' names in messages, such as file:line.
     """
     key = activations_key(
         sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
@@ -205,7 +207,7 @@ def read_layers(
             cache / key,
             packed=packed,
             company=company,
-            names=rows.places,
+            names=names,
             progress=bar.update,
         )
 
