@@ -50,6 +50,7 @@ ELSEWHERE = {
         "openssl rand -hex 32 > api.key": "tests/process/test_network.py",
         "curl http://reward-host": "tests/process/test_network.py",
     },
+    "docs/evaluation.md": {"candor judge": "tests/jobs/probe/test_null.py"},
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",
     },
