@@ -159,6 +159,33 @@ def test_controls_that_beat_the_probe_are_said_first() -> None:
     assert "shuffled" in said[1]
 
 
+def with_words(auroc: float, within: float | None) -> Card:
+    """`HINGED` with a bag of words on its card; the probe has 0.8 within a prompt, 0.9 in all."""
+    metrics = {
+        "test": {"auroc": 0.9, "within_prompt_auroc": None if within is None else 0.8},
+        "words": {"auroc": auroc, "within_prompt_auroc": within},
+    }
+    return HINGED.model_copy(update={"metrics": HINGED.metrics | metrics})
+
+
+def test_the_bag_of_words_stands_beside_the_probe() -> None:
+    html = page(with_words(0.876, 0.543), make_report())
+    assert "0.876" in html
+    assert "0.543" in html
+    assert "0.876" not in page(HINGED, make_report())
+
+
+@pytest.mark.parametrize(
+    ("auroc", "within", "enough"),
+    [(0.95, 0.79, False), (0.5, 0.8, True), (0.89, None, False), (0.9, None, True)],
+)
+def test_a_bag_of_words_that_does_as_well_is_warned_of(
+    auroc: float, within: float | None, enough: bool
+) -> None:
+    said = [one for one in warnings(with_words(auroc, within), make_report()) if "words" in one]
+    assert bool(said) == enough
+
+
 def test_colours_run_from_blue_over_white_to_orange() -> None:
     assert colour(0) == "#ffffff"
     assert colour(5) == colour(1)  # beyond the scale is its end

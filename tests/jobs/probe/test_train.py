@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from candor.client.schema import Message
+from candor.jobs.compare.words import read_words
 from candor.jobs.probe.material import parse_layers, tokenise
 from candor.jobs.probe.train import TrainOptions, train
 from candor.models.load import load_reward_model
@@ -55,6 +56,11 @@ def test_the_planted_trait_is_found_and_the_controls_are_reported(trained: Path)
     assert (metrics["test"]["num_groups"], metrics["test"]["num_rows"]) == (6, 48)
     assert abs(metrics["shuffled_labels"]["mean_auroc"] - 0.5) < 0.2
     assert metrics["test"]["length_auroc"] < 0.75
+    # The trait is a word, so the word list finds it too, and is written where `candor bon` reads it.
+    assert metrics["words"]["within_prompt_auroc"] > 0.95
+    words = read_words(trained / "probe" / "words.json")
+    assert words.weights["thank"] > 1
+    assert words.data_sha256 == load(trained / "probe").card.data.sha256
 
 
 def test_the_report_has_the_whole_curve_row_by_row(trained: Path) -> None:

@@ -112,7 +112,9 @@ def test_the_arms_have_the_figures_of_enumeration(tmp_path: Path) -> None:
                 for values, r in zip(rewards[part], base[part], strict=True)
             ]
             top, bottom = np.sum(gains, axis=0)
-            assert kept[condition]["R"] == pytest.approx(top / bottom)
+            assert kept[condition]["R"]["mean"] == pytest.approx(top / bottom)
+            low, high = (kept[condition]["R"][end] for end in ("low", "high"))
+            assert low is None or low <= top / bottom <= high
     lengths = [[len(one["text"]) for one in row["responses"]] for row in rows]
     assert arms["length"]["target"]["mean"] == pytest.approx(
         np.mean(expectations(rows, by_length(rows, lengths), "user")[1::2])
@@ -210,7 +212,14 @@ def test_the_word_list_is_an_arm(tmp_path: Path) -> None:
 
 def with_manifest(folder: Path, kinds: dict[str, str]) -> None:
     """The manifest of `scored.jsonl`, with a card for each probe."""
-    spread = {"std_R": 1.0, "std_S": 1.0, "percentiles": {}, "num_prompts": 2, "num_responses": 4}
+    spread = {
+        "std_R": 1.0,
+        "std_S": 1.0,
+        "std_bounded_S": 1.0,
+        "percentiles": {},
+        "num_prompts": 2,
+        "num_responses": 4,
+    }
     cards = {
         name: {
             "name": name, "trait": "t", "layer": 1, "pooling": "mean", "template_sha256": "ab",

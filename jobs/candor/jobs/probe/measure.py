@@ -14,6 +14,7 @@ import numpy as np
 
 from candor.errors import CandorError
 from candor.jobs.probe.material import LabelledRows, encode, renderer_of
+from candor.jobs.probe.words import words_control
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
 from candor.probes.fitting.activations import LayerActivations
@@ -69,7 +70,7 @@ def measure(
 
     Returns:
         metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
-        `scores`, `examples`, `controls`.
+        `scores`, `examples`, `controls`, `words`.
     """
     labels, train = data.labels, data.labelled.train
     lengths = np.array([end - start for _, start, end in sequences])
@@ -106,8 +107,10 @@ def measure(
         "transfer": transfer_table(data, fitted, test),
         "genuine_agreement": genuine_agreement(data, fitted, test),
     }
-    metrics |= {"test": part(kept), **shared}
+    words, measured_words = words_control(data, test, fitted.seed)
+    metrics |= {"test": part(kept), "words": measured_words, **shared}
     report = shared | {
+        "words": words.model_dump(),
         "reliability": [asdict(b) for b in reliability(fitted.scores[kept], labels[kept])],
         "scores": [
             {"kind": row.kind, "label": row.label, "score": float(fitted.scores[index])}

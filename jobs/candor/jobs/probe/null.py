@@ -275,12 +275,15 @@ def write(
         below = 100.0 * float(np.mean(here.real_scores(real) <= bound.reference))
     for number, scores in enumerate(here.scores(weights, biases, real)):
         name = f"{options.kind}-{number}"
+        spec = fit_bound(bound.kind, scores, scores, hinge_percentile=below)
         card = loaded.card.model_copy(
             update={
                 "name": name,
                 "trait": ABOUT[options.kind],
-                "bound": fit_bound(bound.kind, scores, scores, hinge_percentile=below),
-                "calibration": calibrate(here.rewards, scores, here.contexts, source=here.source),
+                "bound": spec,
+                "calibration": calibrate(
+                    here.rewards, scores, here.contexts, bound=spec, source=here.source
+                ),
                 "metrics": {
                     "null": {"kind": options.kind, "of": loaded.card.name, "seed": options.seed}
                 },

@@ -119,6 +119,7 @@ def controls(card: Card, report: Mapping[str, Any]) -> dict[str, float | None]:
     """AUROCs of the controls: the report's, or else the card's; None where neither has one."""
     found = part(lambda: dict(report["controls"])) or {}
     shuffled = part(lambda: dict(card.metrics["shuffled_labels"])) or {}
+    words = part(lambda: dict(card.metrics["words"])) or {}
     return {
         "length_auroc": found.get(
             "length_auroc", part(lambda: card.metrics["test"]["length_auroc"])
@@ -129,6 +130,8 @@ def controls(card: Card, report: Mapping[str, Any]) -> dict[str, float | None]:
         ),
         "shuffled_mean_auroc": found.get("shuffled_mean_auroc", shuffled.get("mean_auroc")),
         "shuffled_max_auroc": found.get("shuffled_max_auroc", shuffled.get("max_auroc")),
+        "words_auroc": words.get("auroc"),
+        "words_within_prompt_auroc": words.get("within_prompt_auroc"),
     }
 
 
@@ -140,6 +143,7 @@ def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
     lengths = (control["length_auroc"], control["length_within_prompt_auroc"])
     if max(value or 0.0 for value in lengths) > 0.65:
         yield "Length alone tells the labels apart: the probe may have learnt length."
+    yield from _no_better_than_words(card)
     overall = part(lambda: float(report["metrics"]["test"]["auroc"])) or part(
         lambda: float(card.metrics["test"]["auroc"])
     )
@@ -160,6 +164,19 @@ def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
         )
     if (part(lambda: float(report["genuine_agreement"]["fpr"])) or 0.0) > 0.1:
         yield "It flags much genuine agreement: a penalty also hits replies that rightly agree."
+
+
+def _no_better_than_words(card: Card) -> Iterator[str]:
+    """By the AUROC within a prompt, or over all rows where that is not on the card."""
+    for name in ("within_prompt_auroc", "auroc"):
+        found = part(lambda: [float(card.metrics[one][name]) for one in ("test", "words")])  # noqa: B023
+        if found is not None:
+            if found[1] >= found[0]:
+                yield (
+                    "A bag of the response's words, which sees no activation, does as well as the "
+                    "probe: on data like this a word list is enough."
+                )
+            return
 
 
 def _overall(test: Mapping[str, Any]) -> dict[str, float | None]:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from candor.engines.choose import build_engine
 from candor.flags import UsageError
+from candor.jobs.compare.words import WORDS_FILE
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import CHOSEN_FIELDS, Fitted, measure, score_all, setting_of
 from candor.jobs.running.exits import Exit, command
@@ -80,7 +81,8 @@ class TrainOptions:
     model: str
     """The reward model whose activations the probe reads: a folder or a Hugging Face name."""
     out: Path
-    """Folder to write: probe.safetensors, card.json, report.json."""
+    """Folder to write: probe.safetensors, card.json, report.json, and words.json, the bag of words
+    that is the probe's control."""
     name: str
     """Name of the probe in requests, such as sycophancy."""
     trait: str
@@ -306,8 +308,9 @@ def write(
     candidates: list[Candidate],
     report: dict[str, Any],
 ) -> None:
-    """The report with the whole sweep, then the artefact, whose card comes last."""
+    """The word list, the report with the whole sweep, then the artefact, whose card comes last."""
     out.mkdir(parents=True, exist_ok=True)
+    write_json(out / WORDS_FILE, report.pop("words"))
     whole = {
         "name": card.name,
         "chosen": setting_of(chosen),

@@ -8,12 +8,15 @@ words of the response (`candor.jobs.compare.words`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from candor.jobs.compare.words import WordList, terms
+from candor.jobs.probe.material import LabelledRows
+from candor.probes.fitting import evaluate
 from candor.probes.fitting.data import Row, data_sha256
 
 MAX_TERMS = 2000
@@ -50,3 +53,24 @@ def fit_words(rows: Sequence[Row], train: Sequence[int]) -> WordList:
         }
         bias = round(float(regression.intercept_[0]), 6)
     return WordList(data_sha256=data_sha256(rows), num_rows=len(train), bias=bias, weights=weights)
+
+
+def words_control(
+    data: LabelledRows, test: Sequence[int], seed: int
+) -> tuple[WordList, dict[str, Any]]:
+    """The word list of the training rows, and its figures on the test rows as the probe has them:
+    over all kept kinds, and by kind (those that were held out of the fit included)."""
+    words = fit_words(data.rows, list(data.labelled.train))
+    scores = words.scores(text_of(row) for row in data.rows)
+
+    def part(rows: list[int]) -> dict[str, Any]:
+        return evaluate.summarise(
+            scores[rows], data.labels[rows], data.contexts(rows), data.groups(rows), seed=seed
+        )
+
+    kinds = {
+        kind: found["auroc"]
+        for kind in sorted({data.rows[index].kind for index in test})
+        for found in [part(data.of_kind(kind, test))]
+    }
+    return words, {**part(data.kept(test)), "kind_aurocs": kinds}

@@ -27,6 +27,7 @@ from candor.jobs.rollouts.response_flags import ResponseFlag
 from candor.jobs.rollouts.scored import ScoredGroup, candidates, field_of
 from candor.jobs.rollouts.variants import Variant
 from candor.jobs.running.files import Row
+from candor.probes.statistics.intervals import ratio_interval
 
 EVERYWHERE = "all prompts"
 
@@ -176,8 +177,9 @@ def _at_strength(
 
 
 def _kept(prompts: Prompts, weights: Weights, best: Weights) -> dict[str, dict[str, Any]]:
-    """By condition: the share of R's gain over a random pick that the arm keeps (a ratio of sums;
-    None where R gains nothing), and how often the choice has the target and what should stay."""
+    """By condition: the share of R's gain over a random pick that the arm keeps (a ratio of sums
+    with Fieller's interval; None where R gains nothing), and how often the choice has the target
+    and what should stay."""
     rewards = [group.base_reward for group in prompts.groups]
     chance = np.array([values.mean() for values in rewards])
     top = _expected(weights, rewards).mean(axis=1) - chance
@@ -191,10 +193,9 @@ def _kept(prompts: Prompts, weights: Weights, best: Weights) -> dict[str, dict[s
     found = {}
     for condition in dict.fromkeys(prompts.conditions):
         rows = np.array([one == condition for one in prompts.conditions])
-        gain = float(bottom[rows].sum())
         units = [unit for unit, use in zip(prompts.units, rows, strict=True) if use]
         found[condition] = {
-            "R": float(top[rows].sum()) / gain if gain > 0 else None,
+            "R": _ratio(*(by_unit(side[rows], units) for side in (top, bottom))),
             **{name: _figure(by_unit(share[rows], units)) for name, share in shares.items()},
         }
     return found
@@ -216,7 +217,7 @@ def arm_curves(entries: Sequence[Mapping[str, Any]]) -> dict[str, ArmCurve]:
         for point in along:
             for condition, values in point["kept"].items():
                 if values["R"] is not None:
-                    kept.setdefault(f"R, {condition}", []).append(values["R"])
+                    kept.setdefault(f"R, {condition}", []).append(values["R"]["mean"])
                 if "keep" in values:
                     kept.setdefault(f"keep, {condition}", []).append(values["keep"]["mean"])
         found[name] = ArmCurve(
@@ -265,7 +266,7 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     for name, arm in entry["arms"].items():
         kept = ", ".join(
-            f"{condition} {values['R']:.2f}"
+            f"{condition} {values['R']['mean']:.2f}"
             for condition, values in arm["kept"].items()
             if values["R"] is not None
         )
@@ -289,6 +290,13 @@ def _figure(values: Array) -> dict[str, float | None]:
     mean, low, high = mean_interval(values)
     ends = (end if math.isfinite(end) else None for end in (low, high))
     return dict(zip(("mean", "low", "high"), (mean, *ends), strict=True))
+
+
+def _ratio(top: Array, bottom: Array) -> dict[str, float | None] | None:
+    if bottom.sum() <= 0:
+        return None
+    low, high = ratio_interval(top, bottom) or (None, None)
+    return {"mean": float(top.sum() / bottom.sum()), "low": low, "high": high}
 
 
 def _expected(weights: Weights, values: Sequence[Array]) -> Array:
