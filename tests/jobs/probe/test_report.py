@@ -13,7 +13,7 @@ import pytest
 from candor.jobs.probe.report import colour, page, report, warnings
 from candor.jobs.running.exits import Exit
 from candor.probes.artifact import load, save
-from candor.probes.card import BoundSpec
+from candor.probes.card import BoundSpec, Card
 from tests.paths import ROOT
 from tests.service.serving import loaded_probe
 

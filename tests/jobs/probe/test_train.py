@@ -56,7 +56,7 @@ def test_the_planted_trait_is_found_and_the_controls_are_reported(trained: Path)
     assert (metrics["test"]["num_groups"], metrics["test"]["num_rows"]) == (6, 48)
     assert abs(metrics["shuffled_labels"]["mean_auroc"] - 0.5) < 0.2
     assert metrics["test"]["length_auroc"] < 0.75
-    # The trait is a word, so the word list finds it too, and is written where `candor bon` reads it.
+    # The trait is a word, so the word list finds it too.
     assert metrics["words"]["within_prompt_auroc"] > 0.95
     words = read_words(trained / "probe" / "words.json")
     assert words.weights["thank"] > 1
