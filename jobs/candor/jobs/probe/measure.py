@@ -112,11 +112,7 @@ def measure(
     report = shared | {
         "words": words.model_dump(),
         "reliability": [asdict(b) for b in reliability(fitted.scores[kept], labels[kept])],
-        "scores": [
-            {"kind": row.kind, "label": row.label, "score": float(fitted.scores[index])}
-            for index in test
-            for row in [data.rows[index]]
-        ],
+        "scores": _test_scores(data, fitted, test),
         "examples": examples(data, rm, sequences, fitted, test),
         "controls": {
             "length_auroc": metrics["test"]["length_auroc"],
@@ -126,6 +122,11 @@ def measure(
         },
     }
     return metrics, report
+
+
+def _test_scores(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
+    rows = ((data.rows[index], float(fitted.scores[index])) for index in test)
+    return [{"kind": row.kind, "label": row.label, "score": score} for row, score in rows]
 
 
 def kind_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
