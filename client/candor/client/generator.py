@@ -144,6 +144,7 @@ class AsyncGeneratorClient:
         seed: int,
         top_p: float = 1.0,
         prefix: str = "",
+        stop: Sequence[str] = (),
     ) -> list[Completion]:
         """Sample `n` responses to `messages` (`POST /v1/chat/completions`), in the order of their
         index.
@@ -155,6 +156,8 @@ class AsyncGeneratorClient:
             prefix: text that every response begins with. It is put into the prompt as the start of
                 the assistant's turn, with three fields that vLLM has
                 (vllm/entrypoints/openai/chat_completion/protocol.py) and OpenAI has not.
+            stop: texts at which a response ends; the text stays part of the response, by another
+                field of vLLM that OpenAI has not.
 
         Raises:
             ClientError: see client/candor/client/errors.py.
@@ -172,6 +175,8 @@ class AsyncGeneratorClient:
         if prefix:
             turns.append({"role": "assistant", "content": prefix})
             body |= {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
+        if stop:
+            body |= {"stop": list(stop), "include_stop_str_in_output": True}
         request = self._http.build_request("POST", "/v1/chat/completions", json=body)
         response = await send_async(self._http, request, self._retry, self._waiting)
         chat = _parse(_Chat, response)

@@ -103,6 +103,19 @@ def test_a_row_whose_last_allowed_token_is_the_stop_token_has_stopped(
     assert going == [Sample((first,), "length")] * 2
 
 
+def test_a_row_ends_where_it_is_told_and_the_others_draw_what_they_would(
+    model: LlamaForCausalLM,
+) -> None:
+    whole = draw(model, n=12, max_tokens=10)
+    cut = draw(model, n=12, max_tokens=10, ended=lambda ids: ids[-1] % 3 == 0)
+    assert len({len(one.token_ids) for one in cut}) > 3  # so rows left the batch on the way
+    for uncut, one in zip(whole, cut, strict=True):
+        ends = [place for place, token in enumerate(uncut.token_ids) if token % 3 == 0]
+        length = ends[0] + 1 if ends else len(uncut.token_ids)
+        assert one.token_ids == uncut.token_ids[:length]
+        assert one.finish_reason == ("stop" if ends else uncut.finish_reason)
+
+
 def counts(model: LlamaForCausalLM, n: int, **changes: Any) -> torch.Tensor:
     drawn = Counter(one.token_ids[0] for one in draw(model, n=n, max_tokens=1, **changes))
     return torch.tensor([drawn[token] for token in range(model.config.vocab_size)]).double()

@@ -110,6 +110,22 @@ def test_the_reply_counts_the_tokens_of_prompt_and_samples(url: str) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
+def test_a_stop_text_ends_a_sample_and_stays_only_where_asked(url: str) -> None:
+    def texts(**changes: Any) -> list[tuple[str, str]]:
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=BODY | {"n": 8} | changes).json()
+        return [(one["message"]["content"], one["finish_reason"]) for one in answer["choices"]]
+
+    whole = texts()
+    stop = next(each for text, _ in whole for each in text[1:] if each.isascii())
+    for (text, reason), (cut, cut_reason), (kept, _) in zip(
+        whole, texts(stop=[stop]), texts(stop=[stop], include_stop_str_in_output=True), strict=True
+    ):
+        before, found, _ = text.partition(stop)
+        assert cut == before
+        assert kept.startswith(before + found)
+        assert cut_reason == ("stop" if found else reason)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -121,6 +137,7 @@ def test_the_reply_counts_the_tokens_of_prompt_and_samples(url: str) -> None:
         {"max_tokens": 0},
         {"messages": []},
         {"echo": True},
+        {"stop": [""]},
         {"add_generation_prompt": False},
     ],
 )

@@ -117,6 +117,26 @@ def test_a_response_prefix_is_part_of_every_candidate_and_of_what_decides(
     assert manifest["settings"]["response_prefix"] == "My thoughts:\n"
 
 
+def test_a_row_has_a_response_prefix_of_its_own(stub: Stub, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rollouts.jsonl"
+    first, second, *_ = prompts(3)
+    write_rows(source, [first | {"response_prefix": "Mine: "}, second, first | {"key": "third"}])
+    run(stub, source, out, response_prefix="All: ", stop=["."])
+    begins = [{one["text"].split(":")[0] for one in row["responses"]} for row in rows_of(out)]
+    assert begins == [{"Mine"}, {"All"}, {"All"}]
+    assert all(body["stop"] == ["."] for body in stub.bodies)
+    assert all(body["include_stop_str_in_output"] is True for body in stub.bodies)
+
+
+def test_a_response_prefix_that_is_no_text_is_named(
+    stub: Stub, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rollouts.jsonl"
+    write_rows(source, [row | {"response_prefix": 3} for row in prompts(1)])
+    run(stub, source, out)
+    assert "response_prefix" in rows_of(out)[0]["error"]["message"]
+
+
 def test_a_generator_without_the_model_is_refused_before_any_prompt(
     stub: Stub, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

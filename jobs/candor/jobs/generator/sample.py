@@ -13,7 +13,7 @@ The two draw different samples for the same seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -26,7 +26,8 @@ from candor.jobs.running.files import Row
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One continuation; `finish_reason` is `stop` at an end token, `length` at the limit."""
+    """One continuation; `finish_reason` is `stop` at an end token or a stop text, `length` at the
+    limit."""
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"]
@@ -64,6 +65,11 @@ class _SharedPrompt(DynamicLayer):  # type: ignore[no-untyped-call]
         self.keys, self.values, self._length = keys, values, length
         return keys, values
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget every other row."""
+        self._memory = [memory[list(rows)] for memory in self._memory]
+        self._show(self._length)
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,9 +80,17 @@ class _SharedPrompt(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def _next_tokens(
-    logits: torch.Tensor, temperature: float, top_p: float, rng: torch.Generator
+    logits: torch.Tensor, temperature: float, top_p: float, chance: torch.Tensor
 ) -> torch.Tensor:
-    """One token id per row. logits: (n, vocab) float32 -> (n, 1) int64."""
+    """One token id per row.
+
+    Args:
+        logits: (n, vocab) float32.
+        chance: (n, 1) uniform random numbers from 0 to 1.
+
+    Returns:
+        (n, 1) int64.
+    """
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     probs = (logits / temperature).softmax(dim=-1)
@@ -87,7 +101,7 @@ def _next_tokens(
     # By the inverse of the cumulative distribution: torch.multinomial would take a quarter of a
     # decoding step here.
     below = probs.cumsum(dim=-1)
-    point = torch.rand(len(probs), 1, generator=rng, device=probs.device) * below[:, -1:]
+    point = chance * below[:, -1:]
     return torch.searchsorted(below, point, right=True).clamp_max(probs.shape[-1] - 1)
 
 
@@ -102,11 +116,16 @@ def sample(
     top_p: float,
     seed: int,
     stop_ids: frozenset[int],
+    ended: Callable[[list[int]], bool] = lambda ids: False,
 ) -> list[Sample]:
     """Draw `n` continuations of `prompt_ids` of at most `max_tokens` tokens each.
 
     The same arguments give the same samples on the same machine: the random generator is seeded
-    here, and no other request is in the batch.
+    here, and no other request is in the batch. A row's random numbers do not depend on which other
+    rows have ended.
+
+    Args:
+        ended: says of a row's tokens so far that the row ends with them.
     """
     device = model.device
     rng = torch.Generator(device).manual_seed(seed)
@@ -117,16 +136,24 @@ def sample(
     logits = out.logits[:, -1].float().expand(n, -1)  # (n, vocab)
     drawn: list[list[int]] = [[] for _ in range(n)]
     open_rows = set(range(n))
+    rows = list(range(n))  # the rows that are in the batch
     for step in range(max_tokens):
-        tokens = _next_tokens(logits, temperature, top_p, rng)  # (n, 1)
-        for row in list(open_rows):
-            token = int(tokens[row, 0])
-            if token in stop_ids:
-                open_rows.discard(row)
-            else:
+        chance = torch.rand(n, 1, generator=rng, device=device)
+        tokens = _next_tokens(logits, temperature, top_p, chance[rows])  # (rows, 1)
+        for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
+            if row not in open_rows:
+                continue
+            if token not in stop_ids:
                 drawn[row].append(token)
+            if token in stop_ids or ended(drawn[row]):
+                open_rows.discard(row)
         if not open_rows or step + 1 == max_tokens:
             break
+        if 2 * len(open_rows) <= len(rows):
+            places = [place for place, row in enumerate(rows) if row in open_rows]
+            rows, tokens = [rows[place] for place in places], tokens[places]
+            for layer in cast(list[_SharedPrompt], cache.layers):
+                layer.keep(places)
         logits = model(tokens, past_key_values=cache).logits[:, -1].float()
     return [
         Sample(tuple(ids), "length" if row in open_rows else "stop")

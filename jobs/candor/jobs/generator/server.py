@@ -1,9 +1,9 @@
 """The server of `candor generator`: a transformers causal language model in OpenAI's chat form.
 
 It has the three routes that the generator client uses: `GET /v1/models`, `GET /health` and
-`POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens`, `seed`, and a last turn
-to be continued (vLLM's `continue_final_message`). A request never shares a forward pass with
-another request, so a seed gives the same samples again. Not here: streaming and batching over
+`POST /v1/chat/completions` with `n`, `temperature`, `top_p`, `max_tokens`, `seed`, `stop`, and a
+last turn to be continued (vLLM's `continue_final_message`). A request never shares a forward pass
+with another request, so a seed gives the same samples again. Not here: streaming and batching over
 prompts. Use vLLM for them; `make demo GENERATOR=vllm` does.
 """
 
@@ -44,6 +44,8 @@ class ChatRequest(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=2048)] = 64
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)] = []
+    include_stop_str_in_output: bool = False
     stream: Literal[False] = False
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -96,13 +98,14 @@ class Generator:
             top_p=request.top_p,
             seed=request.seed,
             stop_ids=self._stop_ids,
+            ended=lambda ids: bool(request.stop and _stop_of(self._text(ids), request.stop)),
         )
         num_sampled = sum(len(drawn.token_ids) for drawn in samples)
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
             "model": self.name,
-            "choices": self._choices(samples),
+            "choices": self._choices(samples, request),
             "usage": {
                 "prompt_tokens": len(prompt_ids),
                 "completion_tokens": num_sampled,
@@ -120,12 +123,15 @@ class Generator:
             )
         return cast(list[int], ids)
 
-    def _choices(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    def _text(self, ids: Sequence[int]) -> str:
         with self._tokenizing:
-            texts = [
-                self._tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True)
-                for drawn in samples
-            ]
+            return cast(str, self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _choices(self, samples: Sequence[Sample], request: ChatRequest) -> list[dict[str, Any]]:
+        texts = [self._text(drawn.token_ids) for drawn in samples]
+        for index, text in enumerate(texts):
+            if end := _stop_of(text, request.stop):
+                texts[index] = text[: end[request.include_stop_str_in_output]]
         return [
             {
                 "index": index,
@@ -134,6 +140,12 @@ class Generator:
             }
             for index, (text, drawn) in enumerate(zip(texts, samples, strict=True))
         ]
+
+
+def _stop_of(text: str, stop: Sequence[str]) -> tuple[int, int] | None:
+    """Start and end of the first stop string in `text`, or None."""
+    found = [(text.find(each), text.find(each) + len(each)) for each in stop if each in text]
+    return min(found, default=None)
 
 
 def create_generator(model_path: Path, served_model_name: str, device: str) -> FastAPI:

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -52,8 +52,11 @@ class GenerateOptions:
     seed: int = 0
     """Seed of the run; each prompt's own seed is derived from it and the prompt's key."""
     response_prefix: str = ""
-    """Text that every response begins with, and that is part of the response. The server must
-    support vLLM's continue_final_message."""
+    """Text that every response begins with, and that is part of the response. A row's own
+    "response_prefix" takes its place. The server must support vLLM's continue_final_message."""
+    stop: Annotated[list[str] | None, Parameter(negative="")] = None
+    """Text at which a response ends; it stays part of the response. The server must support vLLM's
+    include_stop_str_in_output. May be repeated."""
     concurrency: int = 4
     """Prompts that are sampled at the same time."""
     api_key_file: Path | None = None
@@ -82,6 +85,8 @@ async def _generate(options: GenerateOptions) -> Exit:
     }
     if options.response_prefix:  # else absent, as in rows drawn before the option existed
         settings["response_prefix"] = options.response_prefix
+    if options.stop:
+        settings["stop"] = options.stop
     client = open_generator(
         "--generator-url",
         options.generator_url,
@@ -111,7 +116,8 @@ async def _generate(options: GenerateOptions) -> Exit:
                 top_p=TOP_P,
                 max_tokens=options.max_tokens,
                 seed=row_seed(options.seed, row["key"]),
-                prefix=options.response_prefix,
+                prefix=prefix_of(row, options.response_prefix),
+                stop=options.stop or (),
             )
             return {
                 "model": completions[0].model if completions else client.model,
@@ -121,6 +127,18 @@ async def _generate(options: GenerateOptions) -> Exit:
             }
 
         return await run_job(job, sample)
+
+
+def prefix_of(row: Row, default: str) -> str:
+    """The text that the row's responses begin with.
+
+    Raises:
+        RowFailed: the row's `response_prefix` is not a text.
+    """
+    prefix = row.get("response_prefix", default)
+    if not isinstance(prefix, str):
+        raise RowFailed("invalid_row", "response_prefix: must be a text")
+    return prefix
 
 
 def row_seed(seed: int, key: str) -> int:
