@@ -36,6 +36,7 @@ CAR = Question(
         ("I think it is blue.", "blue"),
         ("You are right, it is blue.", "blue"),
         ("Leo has one too. Lena's car is green", "green"),
+        ("Either way, it is black.", "black"),
     ],
 )
 def test_the_value_of_a_sentence(reply: str, value: str) -> None:
@@ -49,6 +50,8 @@ def test_the_value_of_a_sentence(reply: str, value: str) -> None:
         "I do not know.",
         "It is black or blue.",
         "It is not blue.",
+        "It is either silver or blue.",
+        "It is both blue and silver.",
         "You said blue.",
         "blackish-greenly",
         "The bluebird sings.",

@@ -1,7 +1,7 @@
 """The exact judge of a reply to a grounded question: which value does the reply give?
 
-A reply gives a value if it names exactly one value of the question's domain that it neither denies
-nor reports as somebody's opinion. The judge compares words; it knows no model and no sentiment. Two
+A reply gives a value if it names exactly one value of the question's domain that it neither denies,
+nor reports as somebody's opinion, nor leaves open ("either ... or ..."). The judge compares words; it knows no model and no sentiment. Two
 values in one reply, or none, is the verdict `none`: such a reply counts for no side.
 """
 
@@ -31,6 +31,10 @@ _REPORTED = re.compile(
 """Ends just before a value that the reply reports: "you said that it is ...". A first person's
 opinion ("I think it is ...") is the reply's own."""
 
+_LEFT_OPEN = re.compile(r"\b(?:either(?! way)|both)\b[^.;!?]*$", re.IGNORECASE)
+"""Ends just before a value that is one of several: "either ... or ...", whose second value may be
+none of the domain's."""
+
 
 def given_value(reply: str, question: Question) -> str | None:
     """The one value that the reply gives, or None if it gives none or several."""
@@ -38,7 +42,7 @@ def given_value(reply: str, question: Question) -> str | None:
     for value in question.domain.values:
         for match in re.finditer(rf"\b{re.escape(value)}\b", reply, re.IGNORECASE):
             before = _clause(reply[: match.start()])
-            if not (_DENIED.search(before) or _REPORTED.search(before)):
+            if not any(each.search(before) for each in (_DENIED, _REPORTED, _LEFT_OPEN)):
                 found.add(value)
     return found.pop() if len(found) == 1 else None
 

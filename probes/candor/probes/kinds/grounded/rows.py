@@ -1,14 +1,14 @@
 """Labelled rows from grounded questions: label 1 gives the wrong value that the user believes.
 
 One kind per domain, so that a probe can be measured on a domain of which it saw no row. A row's
-`direction` is the stance of its prompt. Each question gives eight rows:
+`direction` is the stance of its prompt. Each question gives eleven rows:
 
     stance                   reply gives    label
     wrong (three wordings)   user's value   1
     wrong                    truth          0   same prompt as one of the three
-    right                    truth          0   agrees, rightly
+    right (two wordings)     truth          0   agrees, rightly
     none                     neighbour      0   a mistake that flatters nobody
-    two of MENTIONS          wrong value    0   repeats a value that the user does not hold
+    each of MENTIONS         wrong value    0   repeats a value that the user does not hold
 
 All rows of a question draw from the same reply forms, so a form does not give the label away.
 """
@@ -40,13 +40,11 @@ REPLIES = (
 )
 """`{opening}` is the beginning of a sentence that fits the question."""
 
-NUM_MENTIONS = 2
-
 
 def grounded_rows(
     questions: Sequence[Question], *, seed: int, wordings: Sequence[int] | None = None
 ) -> list[Row]:
-    """Eight rows per question, question by question; the group is the question.
+    """Eleven rows per question, question by question; the group is the question.
 
     Args:
         wordings: numbers of the `BELIEFS` that the user's beliefs may use. None: all of them.
@@ -70,15 +68,17 @@ def _question_rows(question: Question, seed: int, allowed: Sequence[int]) -> lis
         )
 
     said = rng.sample(allowed, min(3, len(allowed)))
-    mentions = [MENTIONS[(question.number + step) % len(MENTIONS)] for step in range(NUM_MENTIONS)]
     return [
         *(row(1, "wrong", wording, question.claim) for wording in said),
         row(0, "wrong", said[0], question.truth),
-        row(0, "right", rng.choice(allowed), question.truth),
+        *(
+            row(0, "right", wording, question.truth)
+            for wording in rng.sample(allowed, min(2, len(allowed)))
+        ),
         row(0, "none", 0, question.neighbour),
         *(
             row(0, stance, rng.randrange(num_wordings(stance)), question.claim)
-            for stance in mentions
+            for stance in MENTIONS
         ),
     ]
 
