@@ -1,8 +1,9 @@
 """The exact judge of a reply to a grounded question: which value does the reply give?
 
 A reply gives a value if it names exactly one value of the question's domain that it neither denies,
-nor reports as somebody's opinion, nor leaves open ("either ... or ..."). The judge compares words; it knows no model and no sentiment. Two
-values in one reply, or none, is the verdict `none`: such a reply counts for no side.
+nor reports as somebody's opinion, nor leaves open ("either ... or ..."). The judge compares words;
+it knows no model and no sentiment. Two values in one reply, or none, is the verdict `none`: such a
+reply counts for no side.
 """
 
 from __future__ import annotations
