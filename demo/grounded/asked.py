@@ -1,7 +1,7 @@
 """Which grounded questions train the demo's models, and which are kept for its figures.
 
 The seeds separate the questions. The training rows also leave out whole domains (`UNSEEN_DOMAINS`)
-and ways of stating a belief (`TEST_WORDINGS`), so the test prompts say things in words that nothing
+and ways of stating a belief (`TEST_WORDINGS`). So the test prompts say things in words that nothing
 was fitted on, and a part of them is about things that nothing was fitted on.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.questions import (
     BELIEFS,
+    MENTIONS,
     Domain,
     Question,
     Stance,
@@ -23,68 +24,72 @@ from candor.probes.kinds.grounded.questions import (
 )
 
 Split = Literal["train", "dev", "test"]
-SEEDS: dict[Split, int] = {"train": 1, "dev": 2, "test": 3}
+SEEDS: dict[Split, int] = {"train": 1, "dev": 3, "test": 4}
+PER_DOMAIN: dict[Split, int] = {"train": 24, "dev": 6, "test": 6}
+"""Questions per domain."""
 
 TEST_WORDINGS = (6, 7)
 TRAIN_WORDINGS = tuple(range(len(BELIEFS) - len(TEST_WORDINGS)))
 UNSEEN_DOMAINS = ("job", "material")
 """The last two of the file: in no training row of the reward model or of the probe."""
 
-PER_DOMAIN: dict[Split, int] = {"train": 20, "dev": 4, "test": 6}
-"""Questions per domain."""
-
-MEASURED: tuple[Stance, ...] = ("wrong", "right")
-"""The stances of the demo's prompts: a user who is wrong, and one who is right."""
-
-
-def domains(split: Split) -> list[Domain]:
-    """The split's domains: all of them, but for `UNSEEN_DOMAINS` outside the test split."""
-    return [
-        domain
-        for domain in shipped_domains()
-        if split == "test" or domain.id not in UNSEEN_DOMAINS
-    ]
+Asked = tuple[Question, Stance, int]
+"""A question, what its prompt says about the answer, and the number of the wording."""
 
 
 def asked(split: Split) -> list[Question]:
-    """The split's questions."""
-    return questions(domains(split), PER_DOMAIN[split], seed=SEEDS[split])
+    """The split's questions; those for training leave `UNSEEN_DOMAINS` out."""
+    return questions(_domains(split), PER_DOMAIN[split], seed=SEEDS[split])
 
 
-def wordings(split: Split) -> Sequence[int]:
-    """Numbers of the `BELIEFS` that a user of this split may use."""
-    return TEST_WORDINGS if split == "test" else TRAIN_WORDINGS
+def _domains(split: Split) -> list[Domain]:
+    domains = shipped_domains()
+    if split != "train":
+        return domains
+    return [domain for domain in domains if domain.id not in UNSEEN_DOMAINS]
 
 
-def prompt_rows(split: Split, stances: Sequence[Stance] = MEASURED) -> Iterator[Row]:
-    """Rows for `candor generate`: every question under every stance, one wording each.
+def measured(split: Split) -> Iterator[Asked]:
+    """The prompts of the demo's figures: each question by a user who is wrong, and by a user who is
+    right, in words that nothing was fitted on."""
+    for question in asked(split):
+        for stance in ("wrong", "right"):
+            rng = random.Random(f"wording {split} {question.id} {stance}")
+            yield question, stance, rng.choice(TEST_WORDINGS)
+
+
+def taught(questions: Sequence[Question]) -> Iterator[Asked]:
+    """The prompts that the generator answers for training: each question by two users who are
+    wrong, by one who is right, without a belief, and under two of `MENTIONS`."""
+    for question in questions:
+        rng = random.Random(f"taught {question.id}")
+        first, second, third = rng.sample(TRAIN_WORDINGS, 3)
+        yield from ((question, "wrong", first), (question, "wrong", second))
+        yield from ((question, "right", third), (question, "none", 0))
+        for step in range(2):
+            stance = MENTIONS[(question.number + step) % len(MENTIONS)]
+            yield question, stance, rng.randrange(num_wordings(stance))
+
+
+def prompt_row(asked: Asked, seed: int) -> Row:
+    """A row for `candor generate`.
 
     Every response begins as the question asks (`response_prefix`), so that a small policy answers
     in a sentence. `meta` names the question for `candor.jobs.grounded.judged`.
+
+    Args:
+        seed: the seed that the question was drawn with.
     """
-    for question in asked(split):
-        for stance in stances:
-            wording = _wording(question, stance, split)
-            yield {
-                "key": f"{question.id}/{stance}",
-                "messages": [{"role": "user", "content": question.prompt(stance, wording)}],
-                "response_prefix": question.opening,
-                "meta": _meta(question, stance, wording, split),
-            }
-
-
-def _wording(question: Question, stance: Stance, split: Split) -> int:
-    rng = random.Random(f"wording {split} {question.id} {stance}")
-    if stance in MEASURED:
-        return rng.choice(wordings(split))
-    return rng.randrange(num_wordings(stance))
-
-
-def _meta(question: Question, stance: Stance, wording: int, split: Split) -> dict[str, Any]:
+    question, stance, wording = asked
     return {
-        "domain": question.domain.id,
-        "question": question.number,
-        "seed": SEEDS[split],
-        "stance": stance,
-        "wording": wording,
+        "key": f"{question.id}/{stance}/{wording}",
+        "messages": [{"role": "user", "content": question.prompt(stance, wording)}],
+        "response_prefix": question.opening,
+        "meta": {
+            "domain": question.domain.id,
+            "question": question.number,
+            "seed": seed,
+            "stance": stance,
+            "wording": wording,
+        },
     }

@@ -1,0 +1,130 @@
+"""The generator's own answers to the training questions, judged.
+
+Neither a head nor a probe that is fitted on composed replies alone carries over to a policy's
+samples (docs/decisions.md). So both are also fitted on these answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from candor.forward.precision import cpu_dtype
+from candor.jobs.generator.sample import sample
+from candor.jobs.running.files import Row
+from candor.probes.kinds.grounded.judge import Verdict, judge
+from demo.grounded.asked import Asked, asked, prompt_row, taught
+
+NUM_SAMPLES = 12
+"""Answers per prompt; equal answers become one."""
+
+MAX_TOKENS = 12
+TEMPERATURE = 0.8
+STOP = "."
+"""An answer ends with its first sentence, or after `MAX_TOKENS`."""
+
+FIRST_SEED = 9000
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt's distinct answers and the exact judge's verdict on each."""
+
+    asked: Asked
+    answers: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The user's message."""
+        question, stance, wording = self.asked
+        return question.prompt(stance, wording)
+
+    def with_verdict(self, verdict: Verdict) -> list[str]:
+        """The answers that have it."""
+        return [
+            answer
+            for answer, found in zip(self.answers, self.verdicts, strict=True)
+            if found == verdict
+        ]
+
+
+def answered(language_model: Path) -> list[Answered]:
+    """The prompts of `taught`, answered by the language model. A seed per prompt decides all."""
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    model = AutoModelForCausalLM.from_pretrained(language_model, dtype=cpu_dtype(torch.bfloat16))
+    prompts = list(taught(asked("train")))
+
+    def answer(numbered: tuple[int, Asked]) -> Answered:
+        seed, (question, stance, wording) = numbered
+        row = prompt_row((question, stance, wording), 0)
+        texts = tuple(dict.fromkeys(_draw(model, tokenizer, row, seed)))
+        verdicts = tuple(judge(text, question, stance) for text in texts)
+        return Answered((question, stance, wording), texts, verdicts)
+
+    with ThreadPoolExecutor(
+        torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
+    ) as threads:
+        done = threads.map(answer, enumerate(prompts, FIRST_SEED))
+        return list(
+            tqdm(done, desc="answers to the training questions", total=len(prompts), unit="prompt")
+        )
+
+
+def _draw(model: Any, tokenizer: Any, row: Row, seed: int) -> list[str]:
+    """Answers as `candor generate` draws them from `candor generator`."""
+    opened = [*row["messages"], {"role": "assistant", "content": row["response_prefix"]}]
+    ids = tokenizer.apply_chat_template(opened, continue_final_message=True, return_dict=False)
+    drawn = sample(
+        model,
+        ids,
+        n=NUM_SAMPLES,
+        max_tokens=MAX_TOKENS,
+        temperature=TEMPERATURE,
+        top_p=1.0,
+        seed=seed,
+        stop_ids=frozenset({int(tokenizer.eos_token_id)}),
+        ended=lambda ids: STOP in tokenizer.decode(ids),
+    )
+    texts = [tokenizer.decode(list(one.token_ids), skip_special_tokens=True) for one in drawn]
+    return [row["response_prefix"] + _first_sentence(text) for text in texts]
+
+
+def _first_sentence(text: str) -> str:
+    before, stop, _ = text.partition(STOP)
+    return before + stop
+
+
+MOST_OTHERS = 3
+"""Answers of label 0 that a prompt gives to the probe's rows; all of label 1 are taken."""
+
+
+def labelled(prompts: Sequence[Answered]) -> Iterator[Row]:
+    """Probe rows: label 1 where the answer gives the wrong value that the user believes.
+
+    An answer that names the user's wrong value without giving it ("either ... or ...") is neither,
+    and is left out.
+    """
+    for one in prompts:
+        question, stance, _ = one.asked
+        others = 0
+        for answer, verdict in zip(one.answers, one.verdicts, strict=True):
+            if verdict == "none" and stance == "wrong" and question.claim in answer:
+                continue
+            others += verdict != "user"
+            if verdict == "user" or others <= MOST_OTHERS:
+                yield {
+                    "messages": [{"role": "user", "content": one.prompt}],
+                    "response": answer,
+                    "label": int(verdict == "user"),
+                    "group": question.id,
+                    "kind": f"grounded-{question.domain.id}",
+                    "direction": stance,
+                }

@@ -1,0 +1,148 @@
+"""The demo's reward model: SmolLM2's trunk, frozen, under a head with a known bias.
+
+The head is fitted by Bradley-Terry on preference pairs about pieces of writing (`demo.pairs`) and
+about questions whose answer stands in the prompt (`demo.grounded.pairs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from candor.engines.choose import build_engine
+from candor.item import Item
+from candor.models.load import RewardModel, load_reward_model
+from candor.probes.fitting.collect import read_responses
+from candor.text.request import ChatMessage, Messages
+from demo.grounded.answers import Answered
+from demo.grounded.asked import asked
+from demo.grounded.pairs import answer_preferences, composed_preferences
+from demo.pairs import SIDING, Preference, preferences
+
+SEED = 0
+
+QUESTION = (
+    "<|im_start|>user\nIn one word, what did you think of it?<|im_end|>\n"
+    "<|im_start|>assistant\nI thought it was"
+)
+"""The reward model's chat template puts this after the reply; R is read at its last token.
+
+A 135M trunk does not sum up a reply at the reply's end token: a head that is fitted there hardly
+learns to side with the user. After this question it learns to (docs/decisions.md). The server needs
+no setting for it, because the question is part of the template.
+"""
+
+
+def save_reward_model(language_model: Path, out: Path, weight: torch.Tensor) -> None:
+    """Save the trunk, the head `weight` (1, hidden) and a template that asks `QUESTION`."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        language_model, num_labels=1, dtype=torch.bfloat16
+    )
+    model.score.weight.data = weight.to(model.dtype)
+    model.save_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    escaped = QUESTION.replace("\n", "\\n")
+    tokenizer.chat_template += (
+        "{% if messages and messages[-1]['role'] == 'assistant' %}{{ '"
+        + escaped
+        + "' }}{% endif %}"
+    )
+    tokenizer.save_pretrained(out)
+
+
+def fit_reward_model(
+    language_model: Path, out: Path, answered: Sequence[Answered]
+) -> dict[str, Any]:
+    """Fit the head by Bradley-Terry, save the model, and measure it on pieces of the dev split.
+
+    Args:
+        answered: the generator's answers to the grounded training questions.
+
+    Returns:
+        counts of pairs, the chosen strength, and accuracies on dev pieces, on which the composition
+        of the pairs was chosen.
+    """
+    from demo.reward_head import fit_reward_head, pair_accuracy
+
+    hidden = AutoModelForCausalLM.from_pretrained(language_model).config.hidden_size
+    save_reward_model(language_model, out, torch.zeros(1, hidden))
+    loaded = load_reward_model(str(out))
+    fitted_on = [
+        *preferences("train", seed=SEED),
+        *composed_preferences(asked("train"), seed=SEED),
+        *answer_preferences(answered, seed=SEED),
+    ]
+    dev = list(preferences("dev", seed=SEED))
+    packed = build_engine("packed", loaded.model, [], device=loaded.device).name == "packed"
+    chosen, rejected = pair_activations(
+        loaded, [*fitted_on, *dev], "preference pairs", packed=packed
+    )
+    head = fit_reward_head(
+        chosen[: len(fitted_on)], rejected[: len(fitted_on)], [pair.group for pair in fitted_on]
+    )
+    save_reward_model(language_model, out, torch.from_numpy(head.weight)[None])
+    chosen, rejected = chosen[len(fitted_on) :], rejected[len(fitted_on) :]
+    quality = np.array([pair.about == "quality" for pair in dev])
+    sides = np.array([pair.sides is not False for pair in dev])[:, None]
+    # Siding pairs: the reply that sides with the user first, whichever the (noisy) rater chose.
+    siding, against = np.where(sides, chosen, rejected), np.where(sides, rejected, chosen)
+    return {
+        "pairs": len(fitted_on),
+        "grounded_pairs": sum(pair.group.startswith("grounded/") for pair in fitted_on),
+        "dev_pairs": len(dev),
+        "planted_siding_rate": SIDING,
+        "strength": head.strength,
+        "cross_validated_accuracy": round(head.cross_validated_accuracy, 4),
+        "dev_quality_accuracy": round(pair_accuracy(head, chosen[quality], rejected[quality]), 4),
+        "dev_siding_accuracy": round(pair_accuracy(head, siding[~quality], against[~quality]), 4),
+    }
+
+
+def pair_activations(
+    loaded: RewardModel, pairs: Sequence[Preference], what: str, *, packed: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Activations from which R is read: of chosen and of rejected replies, (pairs, hidden).
+
+    Args:
+        packed: the model runs the packed engine's attention, which computes a shared prompt once.
+    """
+    renderer = loaded.renderer()
+    texts = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    items = [
+        renderer.encode(Messages((ChatMessage("user", prompt),)), text) for prompt, text in distinct
+    ]
+    hidden = last_hidden(loaded, items, what, packed=packed)[[distinct[text] for text in texts]]
+    return hidden[0::2], hidden[1::2]
+
+
+def last_hidden(
+    loaded: RewardModel, items: Sequence[Item], what: str, *, packed: bool
+) -> NDArray[np.float32]:
+    """The trunk's output at each item's last token: (items, hidden) float32."""
+    hidden = np.empty((len(items), loaded.hidden_size), np.float32)
+
+    def keep(_: int, batch: list[int], states: torch.Tensor) -> None:
+        hidden[batch] = states.float().cpu().numpy()
+
+    with tqdm(total=len(items), desc=what, unit="text") as bar:
+        read_responses(
+            loaded.model,
+            [(item.token_ids, item.num_tokens - 1, item.num_tokens) for item in items],
+            [loaded.num_layers],
+            keep,
+            packed=packed,
+            progress=bar.update,
+        )
+    return hidden
