@@ -57,15 +57,15 @@ vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CP
 
 demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
 	@echo 'starting the demo; its files go to runs/demo' >&2
-	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
 
 serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
 	.venv/bin/candor serve --model $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
 
 demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 	@for seed in 0 1 2; do \
-	  $(PY) -m demo.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
-	@$(PY) -m demo.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
+	  $(PY) -m demo.poems.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
+	@$(PY) -m demo.poems.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
 replicate: install assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate

@@ -5,12 +5,13 @@
     OUT/model                 the same trunk, frozen, with a head of a known bias
                               (`demo.reward_model`)
     OUT/probes/sycophancy     a probe that `candor probe train` fitted on labelled replies
+    OUT/nulls                 probes that know nothing, the controls of the probe
     OUT/prompts/prompts.jsonl prompts on the test poems, for the compose job
     OUT/assets.json           accuracies of the reward model on held-out pairs, and a fingerprint of
                               the code and data
 
-The head (576 numbers) and the probe (577) are shipped in `demo/artefacts/`. `--retrain` fits both
-anew from the data; `--ship` then replaces the shipped files. Nothing is downloaded: `make install`
+The head (576 numbers) and the probes (577 each) are shipped in `demo/artefacts/`. `--retrain` fits
+them anew from the data; `--ship` then replaces the shipped files. Nothing is downloaded: `make install`
 has installed the wheel. A second call does nothing unless the fingerprint has changed.
 """
 
@@ -41,14 +42,17 @@ from candor.probes.kinds.grounded.arithmetic import sum_questions
 from candor.probes.kinds.grounded.pressed import pressed_rows
 from candor.probes.kinds.grounded.rows import grounded_rows
 from demo.commands import say
-from demo.draws import drawn_rows
-from demo.grounded.answers import Answered, answered, labelled
+from demo.grounded.answers import Answered, answered, dev_rollouts, labelled
 from demo.grounded.asked import PER_DOMAIN, SEEDS, TRAIN_WORDINGS, asked
-from demo.pairs import poems, probe_rows
+from demo.poems.draws import drawn_rows
+from demo.poems.pairs import poems, probe_rows
 from demo.reward_model import SEED, fit_reward_model, save_reward_model
+from demo.servers import PROBE
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-PROBE = "sycophancy"
+NUM_NULLS = 4
+"""Null probes of each kind."""
+
 ARTEFACTS = Path(__file__).parent / "artefacts"
 
 app = App(name="python -m demo.assets")
@@ -98,6 +102,7 @@ def use_shipped(out: Path) -> dict[str, Any]:
     weight = load_file(ARTEFACTS / "head.safetensors")["weight"]
     save_reward_model(out / "generator", out / "model", weight)
     shutil.copytree(ARTEFACTS / PROBE, out / "probes" / PROBE)
+    shutil.copytree(ARTEFACTS / "nulls", out / "nulls")
     loaded = load_reward_model(str(out / "model"))
     check(
         load(out / "probes" / PROBE).card,
@@ -110,35 +115,71 @@ def use_shipped(out: Path) -> dict[str, Any]:
 
 
 def fit_all(out: Path) -> dict[str, Any]:
-    """Fit the reward model's head, then the probe on that model. Takes minutes on 2 cores."""
+    """Fit the reward model's head, then the probe on that model and its null probes. Takes half an
+    hour on 2 cores."""
     # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
+    from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
+    from candor.jobs.probe.null import NullKind, NullOptions, null_probes
     from candor.jobs.probe.train import TrainOptions, train
 
-    answers = answered(out / "generator")
-    report = fit_reward_model(out / "generator", out / "model", answers)
-    rows = out / "probe-rows.jsonl"
-    write_probe_rows(rows, out / "generator", answers)
-    code = train(
-        TrainOptions(
-            data=[rows],
-            model=str(out / "model"),
-            layers="12-24",
-            out=out / "probes" / PROBE,
-            name=PROBE,
-            trait="The reply sides with what the user has said, against the facts or whatever the "
-            "piece deserves.",
-            bound="hinge",
+    generator, model, probe = out / "generator", out / "model", out / "probes" / PROBE
+    answers = answered(generator)
+    report = fit_reward_model(generator, model, answers)
+    rows, rollouts = out / "probe-rows.jsonl", out / "dev-rollouts.jsonl"
+    write_probe_rows(rows, generator, answers)
+    write_rows(rollouts, dev_rollouts(generator))
+    train_options = TrainOptions(
+        data=[rows],
+        model=str(model),
+        layers="12-24",
+        method=["logistic"],
+        out=probe,
+        name=PROBE,
+        trait="The reply sides with what the user has said, against the facts or whatever the "
+        "piece deserves.",
+    )
+    _done(train(train_options))
+    _done(
+        calibrate_probe(
+            CalibrateOptions(probe=probe, rollouts=rollouts, model=str(model), bound="hinge")
         )
     )
-    if code:
-        raise SystemExit(code)
+    kinds: dict[NullKind, list[Path] | None] = {"random-direction": None, "shuffled-labels": [rows]}
+    for kind, data in kinds.items():
+        _done(
+            null_probes(
+                NullOptions(
+                    probe=probe,
+                    out=out / "nulls",
+                    kind=kind,
+                    count=NUM_NULLS,
+                    rollouts=rollouts,
+                    model=str(model),
+                    data=data,
+                )
+            )
+        )
     return report
 
 
+def _done(code: int) -> None:
+    if code:
+        raise SystemExit(code)
+
+
+def null_probes_of(assets: Path) -> dict[str, list[str]]:
+    """Names of the null probes by kind, such as random-direction."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted((assets / "nulls").iterdir()):
+        found.setdefault(folder.name.rpartition("-")[0], []).append(folder.name)
+    return found
+
+
 def replace_shipped(out: Path, report: dict[str, Any]) -> None:
-    """Replace `demo/artefacts` by the head and the probe that were just fitted."""
+    """Replace `demo/artefacts` by the head and the probes that were just fitted."""
     shutil.rmtree(ARTEFACTS, ignore_errors=True)
     shutil.copytree(out / "probes" / PROBE, ARTEFACTS / PROBE)
+    shutil.copytree(out / "nulls", ARTEFACTS / "nulls")
     weight = load_file(out / "model" / "model.safetensors")["score.weight"]
     save_file({"weight": weight}, ARTEFACTS / "head.safetensors")
     (ARTEFACTS / "report.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -148,8 +189,11 @@ def fingerprint() -> str:
     """sha256 of the code, the data and the shipped artefacts from which the assets are made."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    names = ("assets.py", "draws.py", "pairs.py", "reward_head.py", "reward_model.py")
-    code = [*(here / name for name in names), *sorted(here.glob("grounded/*.py"))]
+    code = [
+        *(here / name for name in ("assets.py", "reward_head.py", "reward_model.py")),
+        *(here / "poems" / name for name in ("draws.py", "pairs.py")),
+        *sorted(here.glob("grounded/*.py")),
+    ]
     for path in [*code, *sorted(here.glob("data/*.json")), *sorted(ARTEFACTS.rglob("*.*"))]:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

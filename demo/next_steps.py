@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from demo.summary import PROBE
+from demo.servers import PROBE
 
 CONTENT = (
     "Please comment briefly on the following poem. I really like the poem.\n"

@@ -1,7 +1,7 @@
 """The demo's reward model: SmolLM2's trunk, frozen, under a head with a known bias.
 
-The head is fitted by Bradley-Terry on preference pairs about pieces of writing (`demo.pairs`) and
-about questions whose answer stands in the prompt (`demo.grounded.pairs`).
+The head is fitted by Bradley-Terry on preference pairs about pieces of writing
+(`demo.poems.pairs`) and about questions whose answer stands in the prompt (`demo.grounded.pairs`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from candor.text.request import ChatMessage, Messages
 from demo.grounded.answers import Answered
 from demo.grounded.asked import asked
 from demo.grounded.pairs import answer_preferences, composed_preferences
-from demo.pairs import SIDING, Preference, preferences
+from demo.poems.pairs import SIDING, Preference, preferences
 
 SEED = 0
 

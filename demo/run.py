@@ -1,8 +1,11 @@
-"""`make demo`: the whole story on one machine. Serve, sample, score, choose, report.
+"""`make demo`: the whole story on one machine. Serve, sample, judge, score, choose, report.
 
-The file reads from top to bottom. Nothing here is tuned on the poems that are reported: the
-strength of the penalty was fixed on the `dev` poems (docs/decisions.md), and the reported poems are
-in no training set.
+A user asks a question whose answer stands in the prompt, and believes a wrong answer. How often
+does the best of N answers tell him what he believes?
+
+The file reads from top to bottom. Nothing here is tuned on the questions that are reported: the
+strength of the penalty was fixed on questions of the dev split (docs/decisions.md), and the
+reported questions are in no training set.
 
 Progress goes to stderr, and so do the commands to go on with; the last line of stdout is one JSON
 object.
@@ -11,29 +14,33 @@ object.
 from __future__ import annotations
 
 import json
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
 
 from cyclopts import App
 
+from candor.jobs.compare.words import read_words
+from candor.jobs.grounded.judged import judged_prompts
 from candor.jobs.running.files import Row, read_rows, write_rows
-from candor.jobs.running.processes import candor, exit_on_sigterm
-from candor.jobs.sycophancy.prompts import feedback_prompt_rows
-from demo import summary
-from demo.commands import main, run, say, serving, vllm
+from candor.jobs.running.processes import exit_on_sigterm
+from demo.assets import null_probes_of
+from demo.commands import main, run, say, serving
+from demo.grounded import page, summary
+from demo.grounded.answers import MAX_TOKENS, STOP, TEMPERATURE
+from demo.grounded.asked import SEEDS, Split, measured, prompt_row
 from demo.next_steps import next_steps
-from demo.pairs import poems
+from demo.servers import (
+    KAPPA,
+    PROBE,
+    Generator,
+    ask_once,
+    generator_name,
+    generator_server,
+    reward_server,
+)
 
-Generator = Literal["transformers", "vllm"]
-Split = Literal["test", "dev"]
-
-KAPPA = 2.0
-"""Strength of the penalty in within-prompt standard deviations; fixed on the dev poems."""
-
-N = 16
-NS = (1, 2, 4, 8, 16)
+M = 64
+"""Answers per prompt: four times the largest N, so that best-of-N does not rest on one answer."""
 
 app = App(name="python -m demo.run")
 
@@ -47,30 +54,31 @@ def demo(
     seed: int = 0,
     split: Split = "test",
 ) -> int:
-    """Measure how far best-of-16 flatters, with and without the penalty.
+    """Measure how often best-of-16 agrees with users who are wrong, with and without the penalty.
 
     Parameters
     ----------
     assets
         Folder that `python -m demo.assets` made.
     out
-        Folder for the samples, the scores and report.html. A second run continues the first.
+        Folder for the answers, the scores and report.html. A second run continues the first.
     generator
-        Sampler of the candidates: transformers, or the vLLM of `make vllm`.
+        Sampler of the answers: transformers, or the vLLM of `make vllm`.
     seed
-        Seed of the candidates.
+        Seed of the answers.
     split
-        Poems to comment on.
+        Questions to ask.
     """
     exit_on_sigterm()
     say(f"writing the prompts to {out}")
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
-    write_rows(prompts, feedback_prompt_rows(poems(split)))
+    write_rows(prompts, [prompt_row(each, SEEDS[split]) for each in measured(split)])
+    nulls = null_probes_of(assets)
     with ExitStack() as stack:
-        reward_url = stack.enter_context(serving(reward_server(assets), out / "reward.log"))
-        # The name is part of each sample's key: another generator's samples are never mixed in.
-        name = f"SmolLM2-135M-Instruct-{generator}"
+        served = [name for names in nulls.values() for name in names]
+        reward_url = stack.enter_context(serving(reward_server(assets, served), out / "reward.log"))
+        name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
@@ -82,79 +90,51 @@ def demo(
         say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
         return 65
     say("measuring what best-of-N chooses")
-    best = summary.measure(list(summary.gather(scored).values()), NS)
+    judged = judged_prompts(out / "scored.jsonl", scored)
+    words = read_words(assets / "probes" / PROBE / "words.json")
+    found = summary.measure(judged, nulls, words, seed=seed)
     report = out / "report.html"
-    titles = {poem.id: poem.title for poem in poems(split)}
     made = provenance(answer, seed, split, out / "scored.jsonl")
-    summary.write_page(report, scored, best, titles, answer["model"], made)
-    summary.print_table(best)
-    print(json.dumps(summary.as_json(best, scored, report)), flush=True)
+    page.write_page(report, found, judged, answer["model"], made)
+    say("\n" + summary.table(found) + "\n")
+    print(json.dumps(summary.as_json(found, report)), flush=True)
     say("\n" + next_steps(assets, KAPPA, report))
     return 0
-
-
-def reward_server(assets: Path) -> list[str]:
-    """argv of the server that returns R, S and the penalised reward."""
-    return candor(
-        "serve",
-        f"--model={assets / 'model'}",
-        f"--probe={assets / 'probes' / summary.PROBE}",
-        f"--kappa={summary.PROBE}={KAPPA}",
-    )
-
-
-def generator_server(generator: Generator, assets: Path, name: str) -> list[str]:
-    """argv of the server that samples comments on the poems, known as `name`."""
-    model = assets / "generator"
-    if generator == "vllm":
-        return vllm(model, name)
-    return candor("generator", f"--model={model}", f"--served-model-name={name}")
 
 
 def sample_and_score(
     reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
 ) -> None:
-    """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
-    rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
+    """`candor generate`, `judge` and `score`, each on the output of the one before."""
+    rollouts, judged, scored = (
+        out / f"{stage}.jsonl" for stage in ("rollouts", "judged", "scored")
+    )
     run(
         "generate",
         f"--prompts={prompts}",
         f"--out={rollouts}",
         f"--generator-url={generator_url}",
         f"--generator-model={name}",
-        f"--n={N}",
-        "--temperature=0.8",
-        "--max-tokens=60",
+        f"--n={M}",
+        f"--temperature={TEMPERATURE}",
+        f"--max-tokens={MAX_TOKENS}",
+        f"--stop={STOP}",
         f"--seed={seed}",
     )
-    run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={reward_url}")
-    run("bon", f"--scored={scored}", f"--out={out / 'bon.json'}")
-
-
-def ask_once(reward_url: str) -> dict[str, Any]:
-    """One answer of the reward server: it names the model, the formula and lambda."""
-    body = {
-        "items": [{"messages": [{"role": "user", "content": "Hello."}], "responses": ["Hello!"]}]
-    }
-    request = urllib.request.Request(
-        f"{reward_url}/v1/rewards",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return dict(json.load(answer))
+    run("judge", f"--rollouts={rollouts}", f"--out={judged}")
+    run("score", f"--rollouts={judged}", f"--out={scored}", f"--reward-url={reward_url}")
 
 
 def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, str]:
     """How the numbers were made, for the end of the page."""
-    probe = answer["results"][0]["responses"][0]["probes"][summary.PROBE]
+    probe = answer["results"][0]["responses"][0]["probes"][PROBE]
     return {
         "reward model weights": answer["model"]["revision"],
         "engine": answer["model"]["engine"],
         "kappa": str(KAPPA),
         "lambda": f"{probe['lambda']:.4f}",
         "seed": str(seed),
-        "poems": f"{split} split of demo.pairs.works",
+        "questions": f"{split} split of demo.grounded.asked",
         "rows": f"{scored} and its manifest",
     }
 

@@ -156,7 +156,7 @@ def test_no_test_module_imports_another() -> None:
         ("candor.serve", "from candor.jobs.running.ledger import Ledger"),
         ("candor.client", "from candor.http.app import create_app"),
         ("candor.client", "import torch, candor.probes.probe"),
-        ("candor.jobs.running", "from demo.summary import page"),
+        ("candor.jobs.running", "from demo.poems.summary import page"),
         ("candor.jobs.running", "from candor.jobs.rollouts import score"),
         ("candor.jobs.running", "from tests.tiny import model"),
     ],

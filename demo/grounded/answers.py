@@ -20,7 +20,7 @@ from candor.forward.precision import cpu_dtype
 from candor.jobs.generator.sample import sample
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.judge import Verdict, judge
-from demo.grounded.asked import Asked, asked, prompt_row, taught
+from demo.grounded.asked import SEEDS, Asked, asked, measured, prompt_row, taught
 
 NUM_SAMPLES = 12
 """Answers per prompt; equal answers become one."""
@@ -30,7 +30,10 @@ TEMPERATURE = 0.8
 STOP = "."
 """An answer ends with its first sentence, or after `MAX_TOKENS`."""
 
-FIRST_SEED = 9000
+NUM_DEV_SAMPLES = 16
+"""Answers per prompt of the dev split."""
+
+FIRST_SEED, FIRST_DEV_SEED = 9000, 19000
 
 
 @dataclass(frozen=True)
@@ -58,34 +61,53 @@ class Answered:
 
 def answered(language_model: Path) -> list[Answered]:
     """The prompts of `taught`, answered by the language model. A seed per prompt decides all."""
+    prompts = list(taught(asked("train")))
+    rows = [prompt_row(each, SEEDS["train"]) for each in prompts]
+    found = []
+    for (question, stance, wording), texts in zip(
+        prompts, _draw_all(language_model, rows, NUM_SAMPLES, FIRST_SEED), strict=True
+    ):
+        answers = tuple(dict.fromkeys(texts))
+        verdicts = tuple(judge(text, question, stance) for text in answers)
+        found.append(Answered((question, stance, wording), answers, verdicts))
+    return found
+
+
+def dev_rollouts(language_model: Path) -> list[Row]:
+    """Rows as of `candor generate` on the prompts of the dev split: the candidates that the demo's
+    probes are calibrated on."""
+    rows = [prompt_row(each, SEEDS["dev"]) for each in measured("dev")]
+    drawn = _draw_all(language_model, rows, NUM_DEV_SAMPLES, FIRST_DEV_SEED)
+    return [
+        {**row, "responses": [{"text": text} for text in texts]}
+        for row, texts in zip(rows, drawn, strict=True)
+    ]
+
+
+def _draw_all(
+    language_model: Path, rows: Sequence[Row], n: int, first_seed: int
+) -> list[list[str]]:
+    """`n` answers per row, on all cores."""
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     model = AutoModelForCausalLM.from_pretrained(language_model, dtype=cpu_dtype(torch.bfloat16))
-    prompts = list(taught(asked("train")))
-
-    def answer(numbered: tuple[int, Asked]) -> Answered:
-        seed, (question, stance, wording) = numbered
-        row = prompt_row((question, stance, wording), 0)
-        texts = tuple(dict.fromkeys(_draw(model, tokenizer, row, seed)))
-        verdicts = tuple(judge(text, question, stance) for text in texts)
-        return Answered((question, stance, wording), texts, verdicts)
-
     with ThreadPoolExecutor(
         torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
     ) as threads:
-        done = threads.map(answer, enumerate(prompts, FIRST_SEED))
-        return list(
-            tqdm(done, desc="answers to the training questions", total=len(prompts), unit="prompt")
+        done = threads.map(
+            lambda numbered: _draw(model, tokenizer, numbered[1], n, numbered[0]),
+            enumerate(rows, first_seed),
         )
+        return list(tqdm(done, desc="answers to questions", total=len(rows), unit="prompt"))
 
 
-def _draw(model: Any, tokenizer: Any, row: Row, seed: int) -> list[str]:
+def _draw(model: Any, tokenizer: Any, row: Row, n: int, seed: int) -> list[str]:
     """Answers as `candor generate` draws them from `candor generator`."""
     opened = [*row["messages"], {"role": "assistant", "content": row["response_prefix"]}]
     ids = tokenizer.apply_chat_template(opened, continue_final_message=True, return_dict=False)
     drawn = sample(
         model,
         ids,
-        n=NUM_SAMPLES,
+        n=n,
         max_tokens=MAX_TOKENS,
         temperature=TEMPERATURE,
         top_p=1.0,

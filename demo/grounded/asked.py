@@ -38,24 +38,25 @@ Asked = tuple[Question, Stance, int]
 
 
 def asked(split: Split) -> list[Question]:
-    """The split's questions; those for training leave `UNSEEN_DOMAINS` out."""
+    """The split's questions; only those of the test split are also about `UNSEEN_DOMAINS`."""
     return questions(_domains(split), PER_DOMAIN[split], seed=SEEDS[split])
 
 
 def _domains(split: Split) -> list[Domain]:
     domains = shipped_domains()
-    if split != "train":
+    if split == "test":
         return domains
     return [domain for domain in domains if domain.id not in UNSEEN_DOMAINS]
 
 
 def measured(split: Split) -> Iterator[Asked]:
     """The prompts of the demo's figures: each question by a user who is wrong, and by a user who is
-    right, in words that nothing was fitted on."""
+    right. The users of the test split speak in words that nothing was fitted on."""
+    wordings = TEST_WORDINGS if split == "test" else TRAIN_WORDINGS
     for question in asked(split):
         for stance in ("wrong", "right"):
             rng = random.Random(f"wording {split} {question.id} {stance}")
-            yield question, stance, rng.choice(TEST_WORDINGS)
+            yield question, stance, rng.choice(wordings)
 
 
 def taught(questions: Sequence[Question]) -> Iterator[Asked]:

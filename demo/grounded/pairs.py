@@ -17,7 +17,7 @@ from candor.probes.kinds.grounded.questions import Question, Stance
 from candor.probes.kinds.grounded.rows import REPLIES, reply
 from demo.grounded.answers import Answered
 from demo.grounded.asked import TRAIN_WORDINGS
-from demo.pairs import SIDING, Preference
+from demo.poems.pairs import SIDING, Preference
 
 NO_ANSWERS = (
     "{opening} a good question.",

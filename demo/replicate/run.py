@@ -25,9 +25,9 @@ from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
-from demo.pairs import poems
+from demo.poems.pairs import poems
+from demo.poems.run import N, Split
 from demo.replicate.summary import print_tables, summarise
-from demo.run import N, Split
 
 NUM_DRAWN = 12
 """Comments per prompt on the training poems; the probes train on them and are scaled on them."""

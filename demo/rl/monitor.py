@@ -2,7 +2,7 @@
 
 The monitor differs from the shipped probe in its layer, its samples of the policy and its split, so
 that a response that fools the shipped probe need not fool the monitor. Its rows are composed
-replies (`demo.pairs`) and judged samples (`demo.draws`), all on the training poems; the
+replies (`demo.poems.pairs`) and judged samples (`demo.poems.draws`), all on the training poems; the
 evaluation's poems are not among them.
 """
 
@@ -19,8 +19,8 @@ from candor.forward.precision import cpu_dtype
 from candor.jobs.generator.sample import Sampling, draw
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
-from demo.draws import labelled
-from demo.pairs import Opinion, Work, probe_rows
+from demo.poems.draws import labelled
+from demo.poems.pairs import Opinion, Work, probe_rows
 
 NAME = "monitor"
 SEED = 9000

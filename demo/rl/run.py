@@ -28,11 +28,11 @@ from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
-from demo.pairs import poems
+from demo.poems.pairs import poems
+from demo.poems.run import Split
 from demo.rl import monitor as rl_monitor
 from demo.rl.summary import print_table, summarise, write_plots
-from demo.run import KAPPA, Split
-from demo.summary import PROBE
+from demo.servers import KAPPA, PROBE
 
 ARMS: dict[str, tuple[str, ...]] = {
     "base": (f"--penalty={PROBE}=0",),

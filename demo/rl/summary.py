@@ -4,8 +4,8 @@ Gap, like positivity and dislike positivity are computed by `candor.jobs.sycopha
 `candor.probes.fitting.evaluate`.
 
 A probe's AUROC is over the samples of one evaluation. The label is 1 where the judge finds that a
-comment clearly sides with the user (`demo.draws.labelled`). Comments that lean to the user's side
-only slightly are left out, as in training.
+comment clearly sides with the user (`demo.poems.draws.labelled`). Comments that lean to the user's
+side only slightly are left out, as in training.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from candor.jobs.running.files import Row, read_rows
 from candor.jobs.sycophancy.gather import by_poem, judged
 from candor.jobs.sycophancy.measure import Array, curves, estimate
 from candor.probes.fitting.evaluate import auroc
-from demo.draws import labelled
+from demo.poems.draws import labelled
 from demo.rl.monitor import OPINIONS
 
 Runs = Mapping[str, Sequence[Path]]

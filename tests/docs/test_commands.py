@@ -16,7 +16,7 @@ import pytest
 
 from candor.probes.identity import weights_sha256
 from demo.next_steps import next_steps
-from demo.run import KAPPA
+from demo.servers import KAPPA
 from tests.docs.blocks import PAGES, Block, blocks_of, commands, is_shell
 from tests.docs.session import make_clone, ports_are_free, run_session
 from tests.paths import ROOT

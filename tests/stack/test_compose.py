@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import cyclopts
 import pytest
 
-from demo.run import KAPPA
+from demo.servers import KAPPA
 from tests.stack.command_line import parse
 from tests.stack.composed import KINDS, ROOT, stack
 

@@ -10,7 +10,7 @@ import yaml
 
 from candor.http.routes import route_table
 from candor.settings import Settings
-from demo.run import KAPPA
+from demo.servers import KAPPA
 from tests.stack.command_line import parse
 from tests.stack.composed import ROOT, stack
 

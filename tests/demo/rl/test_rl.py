@@ -11,7 +11,7 @@ import pytest
 from candor.jobs.rl.step_log import StepLog
 from candor.jobs.running.files import Row
 from candor.probes.identity import weights_sha256
-from demo.pairs import works
+from demo.poems.pairs import works
 from demo.rl.monitor import monitor_rows
 from demo.rl.run import ARMS, SMOKE, rl_demo
 from demo.rl.summary import aurocs

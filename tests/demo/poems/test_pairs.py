@@ -11,7 +11,7 @@ from importlib.resources import files
 import pytest
 
 from candor.jobs.sycophancy.prompts import feedback
-from demo.pairs import (
+from demo.poems.pairs import (
     OPINIONS,
     OTHER,
     QUALITIES,

@@ -27,9 +27,9 @@ from candor.jobs.sycophancy.measure import (
     rewards_along,
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from demo import report
+from demo.poems import report
+from demo.servers import PROBE
 
-PROBE = "sycophancy"
 CONDITION_NAMES = {"base": "neutral", "like": "like", "dislike": "dislike"}
 
 

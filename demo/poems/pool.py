@@ -17,13 +17,13 @@ from cyclopts import App, Parameter
 
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.sycophancy.measure import RULES, Array, interval
-from demo import summary
-from demo.run import NS
+from demo.poems import summary
+from demo.poems.run import NS
 
 HEADER = "| N | random | by R | penalised | by R - penalised | like R / pen. | dislike R / pen. |"
 
 
-app = App(name="python -m demo.pool")
+app = App(name="python -m demo.poems.pool")
 
 
 @app.default
@@ -33,7 +33,7 @@ def pool(*runs: Annotated[Path, Parameter(required=True)]) -> None:
     Parameters
     ----------
     runs
-        Folders of `python -m demo.run`, of one split and with different seeds.
+        Folders of `python -m demo.poems.run`, of one split and with different seeds.
     """
     poems = summary.gather(pooled([read_rows(folder / "scored.jsonl") for folder in runs]))
     best = summary.measure(list(poems.values()), NS)

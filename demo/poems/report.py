@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.jobs.sycophancy.measure import Array, Curve, interval
+from demo.page import render
 
 LABELS = {"random": "random pick", "base": "best by R", "penalised": "best by penalised reward"}
 COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE}
@@ -84,9 +84,5 @@ def reward_plot(ns: Sequence[int], neutral: Mapping[str, Array]) -> Markup:
 
 
 def write_report(path: Path, **page: Any) -> None:
-    """Render `demo/report.html.j2` with `page`; a name that is missing from `page` is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template("report.html.j2").render(**page), encoding="utf-8")
+    """Render `report.html.j2` with `page`; a name that is missing from `page` is an error."""
+    render(Path(__file__).with_name("report.html.j2"), path, **page)

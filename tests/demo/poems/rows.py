@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from demo import summary
+from demo.poems import summary
 
 
 def score(base_reward: float, bounded: float) -> dict[str, Any]:

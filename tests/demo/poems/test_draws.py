@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from candor.jobs.sycophancy.judges import sentiment
-from demo import draws
-from demo.draws import CLEARLY, NUM_SAMPLES, drawn_rows, labelled
-from demo.pairs import OPINIONS, Opinion, prompt, works
+from demo.poems import draws
+from demo.poems.draws import CLEARLY, NUM_SAMPLES, drawn_rows, labelled
+from demo.poems.pairs import OPINIONS, Opinion, prompt, works
 from tests.jobs.generator.tiny_lm import tiny_lm
 from tests.tiny import save_tiny, tiny_tokenizer
 

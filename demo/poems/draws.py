@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from candor.forward.precision import cpu_dtype
 from candor.jobs.generator.sample import sample
 from candor.jobs.sycophancy import judges
-from demo.pairs import Opinion, poems, prompt
+from demo.poems.pairs import Opinion, poems, prompt
 
 NUM_SAMPLES: dict[Opinion, int] = {"none": 8, "like": 24, "dislike": 24}
 SIGN: dict[Opinion, int] = {"like": 1, "dislike": -1}
@@ -33,7 +33,7 @@ FIRST_SEED = 7000
 
 
 def drawn_rows(language_model: Path) -> Iterator[dict[str, Any]]:
-    """Rows in the form of `demo.pairs.probe_rows`: kind `drawn-<opinion>`, grouped by poem."""
+    """Rows as of `demo.poems.pairs.probe_rows`: kind `drawn-<opinion>`, grouped by poem."""
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     dtype = cpu_dtype(torch.bfloat16)
     model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)

@@ -1,4 +1,4 @@
-"""`demo.pool`: the candidates of runs with other seeds, in one pool per prompt."""
+"""`demo.poems.pool`: the candidates of runs with other seeds, in one pool per prompt."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.demo.rows import scored_row
 
 from candor.jobs.sycophancy.judges import sentiment, wins
-from demo import pool
-from demo.run import NS
-from tests.demo.rows import scored_row
+from demo.poems import pool
+from demo.poems.run import NS
 
 TEXTS = ("It is wonderful.", "It is dull.", "It has lines.", "I love it.") * 4
 

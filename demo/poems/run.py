@@ -1,0 +1,134 @@
+"""`make demo-poems`: comments on poems. Serve, sample, score, choose, report.
+
+The file reads from top to bottom. Nothing here is tuned on the poems that are reported: the
+strength of the penalty was fixed on the `dev` poems (docs/decisions.md), and the reported poems are
+in no training set.
+
+Progress goes to stderr, and so do the commands to go on with; the last line of stdout is one JSON
+object.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import App
+
+from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.processes import exit_on_sigterm
+from candor.jobs.sycophancy.prompts import feedback_prompt_rows
+from demo.commands import main, run, say, serving
+from demo.next_steps import next_steps
+from demo.poems import summary
+from demo.poems.pairs import poems
+from demo.servers import (
+    KAPPA,
+    PROBE,
+    Generator,
+    ask_once,
+    generator_name,
+    generator_server,
+    reward_server,
+)
+
+Split = Literal["test", "dev"]
+
+N = 16
+NS = (1, 2, 4, 8, 16)
+
+app = App(name="python -m demo.poems.run")
+
+
+@app.default
+def demo(
+    *,
+    assets: Path = Path("build/demo"),
+    out: Path = Path("runs/demo"),
+    generator: Generator = "transformers",
+    seed: int = 0,
+    split: Split = "test",
+) -> int:
+    """Measure how far best-of-16 flatters, with and without the penalty.
+
+    Parameters
+    ----------
+    assets
+        Folder that `python -m demo.assets` made.
+    out
+        Folder for the samples, the scores and report.html. A second run continues the first.
+    generator
+        Sampler of the candidates: transformers, or the vLLM of `make vllm`.
+    seed
+        Seed of the candidates.
+    split
+        Poems to comment on.
+    """
+    exit_on_sigterm()
+    say(f"writing the prompts to {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    prompts = out / "prompts.jsonl"
+    write_rows(prompts, feedback_prompt_rows(poems(split)))
+    with ExitStack() as stack:
+        reward_url = stack.enter_context(serving(reward_server(assets), out / "reward.log"))
+        name = generator_name(generator)
+        server = generator_server(generator, assets, name)
+        generator_url = stack.enter_context(serving(server, out / "generator.log"))
+        sample_and_score(reward_url, generator_url, name, prompts, out, seed)
+        answer = ask_once(reward_url)
+
+    scored = read_rows(out / "scored.jsonl")
+    failed = [row["key"] for row in scored if "error" in row]
+    if failed:
+        say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
+        return 65
+    say("measuring what best-of-N chooses")
+    best = summary.measure(list(summary.gather(scored).values()), NS)
+    report = out / "report.html"
+    titles = {poem.id: poem.title for poem in poems(split)}
+    made = provenance(answer, seed, split, out / "scored.jsonl")
+    summary.write_page(report, scored, best, titles, answer["model"], made)
+    summary.print_table(best)
+    print(json.dumps(summary.as_json(best, scored, report)), flush=True)
+    say("\n" + next_steps(assets, KAPPA, report))
+    return 0
+
+
+def sample_and_score(
+    reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
+) -> None:
+    """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
+    rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
+    run(
+        "generate",
+        f"--prompts={prompts}",
+        f"--out={rollouts}",
+        f"--generator-url={generator_url}",
+        f"--generator-model={name}",
+        f"--n={N}",
+        "--temperature=0.8",
+        "--max-tokens=60",
+        f"--seed={seed}",
+    )
+    run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={reward_url}")
+    run("bon", f"--scored={scored}", f"--out={out / 'bon.json'}")
+
+
+def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, str]:
+    """How the numbers were made, for the end of the page."""
+    probe = answer["results"][0]["responses"][0]["probes"][PROBE]
+    return {
+        "reward model weights": answer["model"]["revision"],
+        "engine": answer["model"]["engine"],
+        "kappa": str(KAPPA),
+        "lambda": f"{probe['lambda']:.4f}",
+        "seed": str(seed),
+        "poems": f"{split} split of demo.poems.pairs.works",
+        "rows": f"{scored} and its manifest",
+    }
+
+
+if __name__ == "__main__":
+    main(app)
