@@ -11,8 +11,8 @@
                               the code and data
 
 The head (576 numbers) and the probes (577 each) are shipped in `demo/artefacts/`. `--retrain` fits
-them anew from the data; `--ship` then replaces the shipped files. Nothing is downloaded: `make install`
-has installed the wheel. A second call does nothing unless the fingerprint has changed.
+them anew from the data; `--ship` then replaces the shipped files. Nothing is downloaded: `make
+install` has installed the wheel. A second call does nothing unless the fingerprint has changed.
 """
 
 from __future__ import annotations
