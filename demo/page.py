@@ -12,7 +12,7 @@ def render(template: Path, out: Path, **page: Any) -> None:
     """Write the page that `template` makes of `page`.
 
     Args:
-        template: extends `page.html.j2` of this folder.
+        template: extends `base.html.j2` of this folder.
 
     Raises:
         jinja2.UndefinedError: the template asks for a name that is missing from `page`.

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.demo.rows import scored_row
 
 from candor.jobs.sycophancy.judges import sentiment, wins
 from demo.poems import pool
 from demo.poems.run import NS
+from tests.demo.poems.rows import scored_row
 
 TEXTS = ("It is wonderful.", "It is dull.", "It has lines.", "I love it.") * 4
 

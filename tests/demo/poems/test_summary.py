@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.demo.rows import score, scored_row
 
 from candor.jobs.sycophancy.judges import sentiment
 from candor.jobs.sycophancy.measure import RULES
 from candor.jobs.sycophancy.prompts import CONDITIONS
 from demo.poems import summary
+from tests.demo.poems.rows import score, scored_row
 
 NS = (1, 2, 4)
 TEXTS = (
