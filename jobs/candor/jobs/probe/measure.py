@@ -114,12 +114,7 @@ def measure(
         "reliability": [asdict(b) for b in reliability(fitted.scores[kept], labels[kept])],
         "scores": _test_scores(data, fitted, test),
         "examples": examples(data, rm, sequences, fitted, test),
-        "controls": {
-            "length_auroc": metrics["test"]["length_auroc"],
-            "length_within_prompt_auroc": metrics["test"]["length_within_prompt_auroc"],
-            "shuffled_mean_auroc": metrics["shuffled_labels"]["mean_auroc"],
-            "shuffled_max_auroc": metrics["shuffled_labels"]["max_auroc"],
-        },
+        "controls": _controls(metrics),
     }
     return metrics, report
 
@@ -127,6 +122,16 @@ def measure(
 def _test_scores(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
     rows = ((data.rows[index], float(fitted.scores[index])) for index in test)
     return [{"kind": row.kind, "label": row.label, "score": score} for row, score in rows]
+
+
+def _controls(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    test, shuffled = metrics["test"], metrics["shuffled_labels"]
+    return {
+        "length_auroc": test["length_auroc"],
+        "length_within_prompt_auroc": test["length_within_prompt_auroc"],
+        "shuffled_mean_auroc": shuffled["mean_auroc"],
+        "shuffled_max_auroc": shuffled["max_auroc"],
+    }
 
 
 def kind_table(data: LabelledRows, fitted: Fitted, test: Sequence[int]) -> list[dict[str, Any]]:
