@@ -151,6 +151,7 @@ def served_model(request: Request) -> ServedModel:
         engine_reason=rewarder.engine_reason,
         formula=rewarder.formula,
         combine=Combine(**asdict(rewarder.combination)),
+        methods=rewarder.served.methods,
         dtype=rewarder.dtype,
         device=model.device,
         max_length=model.max_length,
@@ -169,8 +170,10 @@ async def probes(request: Request) -> ProbeList:
     served = [
         {
             "name": name,
+            "method": probe.method,
+            "threshold": probe.use.threshold,
             "lambda": probe.default_lambda,
-            "can_raise_reward": probe.bound.can_raise_reward,
+            "can_raise_reward": probe.can_raise_reward,
             "card": probe.loaded.card.model_dump(mode="json"),
         }
         for name, probe in get_rewarder(request).served.penalised.items()
