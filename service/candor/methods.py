@@ -50,6 +50,8 @@ def parse_methods(texts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         name, sign, method = text.rpartition("=")
+        if sign and not name.strip():
+            raise UsageError(f"--method {text}: no name before '='")
         name = name.strip() if sign else EVERY
         if name in found:
             named = "without a name" if name == EVERY else f"for {name}"

@@ -15,6 +15,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from candor.client.errors import ClientError
 from candor.client.rows import Context, Outcome, RewardServer, Row
@@ -25,20 +26,19 @@ __all__ = ["advantage_functions"]
 
 
 class _SharedOutcomes:
-    """The outcomes of the latest rows, so that two reward functions of one step ask once.
-
-    Its lock belongs to the first event loop that waits for it; TRL has one for the whole run.
-    """
+    """The outcomes of the latest rows, so that two reward functions of one step ask once."""
 
     def __init__(self, server: RewardServer) -> None:
         self._server = server
-        self._lock = asyncio.Lock()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            WeakKeyDictionary()
+        )
         self._rows: list[Row] | None = None
         self._outcomes: list[Outcome] = []
 
     async def of(self, rows: list[Row]) -> tuple[list[Outcome], bool]:
         """The outcomes, and whether this call asked for them."""
-        async with self._lock:
+        async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if rows == self._rows:
                 return self._outcomes, False
             self._outcomes = await self._server.rewards(rows)
@@ -46,7 +46,7 @@ class _SharedOutcomes:
             return self._outcomes, True
 
 
-async def candor_part(
+async def _part_of_each(
     prompts: Sequence[Context],
     completions: Sequence[Context],
     *,
@@ -64,8 +64,30 @@ async def candor_part(
     return [None if isinstance(outcome, ClientError) else part(outcome) for outcome in outcomes]
 
 
-def _base_reward(scored: ResponseReward) -> float:
-    return scored.base_reward
+async def candor_base_reward(
+    prompts: Sequence[Context],
+    completions: Sequence[Context],
+    *,
+    shared: _SharedOutcomes,
+    **given: Any,
+) -> list[float | None]:
+    """R of each completion (`advantage_functions`)."""
+    return await _part_of_each(
+        prompts, completions, shared=shared, part=lambda scored: scored.base_reward, **given
+    )
+
+
+async def candor_advantage_penalty(
+    prompts: Sequence[Context],
+    completions: Sequence[Context],
+    *,
+    shared: _SharedOutcomes,
+    **given: Any,
+) -> list[float | None]:
+    """lambda * bound(S) of each completion (`advantage_functions`)."""
+    return await _part_of_each(
+        prompts, completions, shared=shared, part=_advantage_penalty, **given
+    )
 
 
 def _advantage_penalty(scored: ResponseReward) -> float:
@@ -103,15 +125,9 @@ def advantage_functions(
         ValueError: the server's method is another, or every lambda is 0.
     """
     shared = _SharedOutcomes(RewardServer(url, **settings))
-    first = _named("candor_base_reward", shared, _base_reward)
-    return first, _named("candor_advantage_penalty", shared, _advantage_penalty)
-
-
-def _named(
-    name: str, shared: _SharedOutcomes, part: Callable[[ResponseReward], float]
-) -> Callable[..., Any]:
-    """`candor_part` under a name, by which TRL logs it."""
-    function = functools.partial(candor_part, shared=shared, part=part)
-    functools.update_wrapper(function, candor_part)
-    function.__name__ = name  # type: ignore[attr-defined]
-    return function
+    # TRL logs each by the name of the function inside of the partial.
+    first, second = (
+        functools.update_wrapper(functools.partial(function, shared=shared), function)
+        for function in (candor_base_reward, candor_advantage_penalty)
+    )
+    return first, second
