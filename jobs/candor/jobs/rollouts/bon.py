@@ -35,6 +35,7 @@ from candor.jobs.rollouts.scored import (
     ScoredGroup,
     candidates,
     context_of,
+    methods_of,
     say_doubts,
     scored_groups,
     scored_rows,
@@ -107,6 +108,7 @@ def bon(options: BonOptions) -> Exit:
         "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
     }
     report = _heading(counts) | compare([group for _, group in kept], ns, variants, options.seed)
+    report["methods"] = methods_of(kept[0][0])
     chosen = out.with_name(out.name + ".chosen.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
