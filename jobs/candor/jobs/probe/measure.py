@@ -14,6 +14,8 @@ import numpy as np
 
 from candor.errors import CandorError
 from candor.jobs.probe.material import LabelledRows, encode, renderer_of
+from candor.jobs.probe.reader import RowReader
+from candor.jobs.probe.stress.both import stress
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
 from candor.probes.fitting.activations import LayerActivations
@@ -21,6 +23,7 @@ from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.reliability import brier, expected_calibration_error, reliability
 from candor.probes.fitting.select import Candidate, Select
 from candor.probes.fitting.transfer import fit_without_each_kind
+from candor.probes.probe import Probe
 from candor.text.request import ChatMessage
 
 CONTROL_KIND = "genuine-agreement"
@@ -56,14 +59,15 @@ def score_all(activations: LayerActivations, chosen: Candidate, num_rows: int) -
 
 
 def measure(
-    data: LabelledRows, rm: RewardModel, sequences: Sequences, fitted: Fitted
+    data: LabelledRows, reader: RowReader, sequences: Sequences, fitted: Fitted, probe: Probe
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The card's metrics, and the report's further data. Opens the test part.
 
     Returns:
         metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
-        `scores`, `examples`, `controls`.
+        `scores`, `examples`, `controls`, `long_texts`, `telltale`.
     """
+    rm = reader.rm
     labels, train = data.labels, data.labelled.train
     lengths = np.array([end - start for _, start, end in sequences])
     sign = evaluate.length_sign(lengths[list(train)], labels[list(train)])
@@ -108,6 +112,7 @@ def measure(
             "shuffled_mean_auroc": metrics["shuffled_labels"]["mean_auroc"],
             "shuffled_max_auroc": metrics["shuffled_labels"]["max_auroc"],
         },
+        **stress(data, reader, probe, kept, fitted.seed),
     }
     return metrics, report
 

@@ -1,8 +1,9 @@
 """`candor probe train`: labelled responses and a reward model -> a probe, its card and a report.
 
 The steps: rows -> token ids -> one pass over the reward model, all layers, kept on disk -> layer,
-method, C and pooling chosen on the validation groups -> controls -> the test groups, once -> bound
-and calibration -> artefact. The pass takes most of the time; with `--cache` it is made once.
+method, C and pooling chosen on the validation groups -> controls -> the test groups, once, and with
+changed responses -> bound and calibration -> artefact. The pass takes most of the time; with
+`--cache` it is made once.
 
 Progress goes to stderr; the last line of stdout is one JSON object with the main numbers.
 """
@@ -23,10 +24,10 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from candor.engines.choose import build_engine
 from candor.flags import UsageError
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import Fitted, measure, score_all
+from candor.jobs.probe.reader import RowReader
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
@@ -34,14 +35,9 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card, DataInfo, ModelIdentity
-from candor.probes.fitting.activations import (
-    TokenActivations,
-    activations_key,
-    missing_layers,
-    read_tokens,
-)
+from candor.probes.fitting.activations import TokenActivations
 from candor.probes.fitting.calibrate import calibrate, fit_bound
-from candor.probes.fitting.collect import Floats, Sequences
+from candor.probes.fitting.collect import Floats
 from candor.probes.fitting.data import data_sha256
 from candor.probes.fitting.fit import METHODS, Method
 from candor.probes.fitting.select import POOLINGS, Candidate, Select, choose, sweep, with_transfer
@@ -136,7 +132,8 @@ def train(options: TrainOptions) -> Exit:
             layers = parse_layers(options.layers, rm.num_layers)
             sequences = tokenise(rows.rows, rm, rows.places)
             folder = options.cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
-            activations = read_layers(rows, rm, sequences, layers, folder)
+            reader = RowReader(rm)
+            activations = reader.layers(sequences, layers, folder, rows.places)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
         candidates = candidates_of(activations, rows.labelled, options, by)
@@ -146,7 +143,7 @@ def train(options: TrainOptions) -> Exit:
         fitted = Fitted(chosen, here, scores, by, options.seed)
         weight = torch.from_numpy(chosen.weight)
         probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
-        metrics, report = measure(rows, rm, sequences, fitted)
+        metrics, report = measure(rows, reader, sequences, fitted, probe)
         card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
         write(options.out, probe, card, chosen, candidates, report)
     print(json.dumps(headline(options.out, card, chosen), allow_nan=False))
@@ -166,33 +163,6 @@ def selection(data: Labelled, select: Select | None) -> Select:
             f"labels, and the data has {len(kinds)} ({kinds}); use --select within"
         )
     return select or ("transfer" if len(kinds) >= TRANSFER_KINDS else "within")
-
-
-def read_layers(
-    rows: LabelledRows, rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
-) -> TokenActivations:
-    """One forward pass over all rows; it reads no label, so the test rows may be included.
-
-    The serving engine makes it, so that a context that rows share is computed once.
-    """
-    key = activations_key(
-        sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
-    )
-    packed, company = False, None
-    if missing_layers(cache / key, layers):
-        engine = build_engine("packed", rm.model, [], device=rm.device)
-        packed, company = engine.name == "packed", engine.company
-    with tqdm(total=len(sequences), desc="activations", unit="response") as bar:
-        return read_tokens(
-            rm.model,
-            sequences,
-            layers,
-            cache / key,
-            packed=packed,
-            company=company,
-            names=rows.places,
-            progress=bar.update,
-        )
 
 
 def candidates_of(
