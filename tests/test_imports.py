@@ -25,7 +25,7 @@ SERVICE = (
     ("candor.engines",),
     ("candor.models",),
     ("candor.batching", "candor.text"),
-    ("candor.variables",),
+    ("candor.methods", "candor.variables"),
     ("candor.item", "candor.logs", "candor.invalid"),
     ("candor.flags",),
     ("candor.errors", "candor.version"),

@@ -18,14 +18,15 @@ from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
 from candor.flags import UsageError
 from candor.item import Engine
+from candor.methods import SCREEN_KAPPA, Use, screen_threshold, use_for
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
-from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
 from candor.scoring.caveats import caveats
+from candor.scoring.projected import project
 from candor.scoring.rewarder import Rewarder
-from candor.scoring.served import Served, ServedProbe
+from candor.scoring.served import Served, ServedProbe, lambda_of_kappa
 from candor.settings import Settings, check_names
 from candor.watch.cache_gauges import PrefixCacheGauges
 from candor.watch.drift import Drift
@@ -52,21 +53,32 @@ def serve_probes(settings: Settings) -> Served:
         [probe.card.name for probe in probes],
         [monitor.card.name for monitor in monitors],
     )
-    served = {
-        probe.card.name: ServedProbe(probe, default_lambda(settings, probe)) for probe in probes
-    }
+    served = {probe.card.name: serve_probe(settings, probe) for probe in probes}
     for monitor in monitors:
         served[monitor.card.name] = ServedProbe(monitor, default_lambda=0.0, monitor=True)
     return Served(served)
 
 
-def default_lambda(settings: Settings, probe: LoadedProbe) -> float:
-    """The lambda in the settings, or from kappa: kappa * std(R) / std(bound(S)) of the card's
-    calibration."""
-    name = probe.card.name
-    if name in settings.kappas:
-        return lambda_of(settings.kappas[name], probe.card.calibration)
-    return settings.penalties.get(name, 0.0)
+def serve_probe(settings: Settings, probe: LoadedProbe) -> ServedProbe:
+    """The probe with its method, threshold and lambda.
+
+    Raises:
+        UsageError: the probe screens, and neither the settings nor its card have a threshold.
+    """
+    name, card = probe.card.name, probe.card
+    use = use_for(name, settings.methods)
+    if use.method == "screen" and use.threshold is None:
+        use = Use("screen", screen_threshold(card))
+        if use.threshold is None:
+            raise UsageError(
+                f"--method screen: the card of {name} has no threshold (no genuine-agreement rows "
+                f"and no hinge): give one in logits, --method {name}=screen:THRESHOLD"
+            )
+    strength = settings.penalties.get(name)
+    if strength is None:
+        kappa = settings.kappas.get(name, SCREEN_KAPPA if use.method == "screen" else 0.0)
+        strength = lambda_of_kappa(use.method, kappa, card.calibration)
+    return ServedProbe(probe, strength, use=use)
 
 
 def load(
@@ -171,8 +183,10 @@ def start_engine(
 
     Raises:
         ModelRefused: vLLM does not start, or its scores differ from the model's.
+        UsageError: two projected probes contradict each other.
     """
     probes = list(served.probes.values())
+    project(model.model, served, model.device)
     if settings.engine == "vllm":
         return start_vllm(settings, model, probes)
     return build_engine(
@@ -215,10 +229,12 @@ def _log_loaded(
             layer=card.layer,
             pooling=card.pooling,
             bound=card.bound.model_dump(exclude_none=True),
+            method=None if probe.monitor else probe.method,
+            threshold=probe.use.threshold,
             served_lambda=probe.default_lambda,
             monitor=probe.monitor,
         )
-        for caveat in caveats(card, monitor=probe.monitor):
+        for caveat in caveats(card, monitor=probe.monitor, bounded=probe.bounded):
             log.warning(caveat.type, probe=name, message=caveat.message)
 
 
@@ -257,6 +273,7 @@ def drift_windows(
         template_sha256=model.template_sha256,
         probes=served.probes,
         monitors=served.monitors,
+        projected=served.projected,
         window=settings.drift_window,
         reference=reference,
     )

@@ -28,6 +28,7 @@ from candor.flags import (
     read_key_file,
     repeatable,
 )
+from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
 from candor.variables import API_KEY
@@ -85,6 +86,7 @@ def parse_vllm_args(texts: Iterable[str]) -> dict[str, Any]:
 
 
 PENALTY = mapping("--penalty", MODEL, lambda texts: parse_strengths("--penalty", texts))
+METHOD = mapping("--method", MODEL, parse_methods)
 KAPPA = mapping("--kappa", MODEL, lambda texts: parse_strengths("--kappa", texts))
 
 
@@ -114,6 +116,14 @@ class Settings:
     """NAME=KAPPA: the same strength without units. lambda = kappa * std(R) / std(bound(S)), with
     both standard deviations within prompt, from the calibration on the probe's card. Repeat the
     flag for more probes."""
+    methods: Annotated[Mapping[str, str], METHOD] = field(default_factory=dict)
+    """How probes are used: METHOD for every probe, or NAME=METHOD for one. Repeat the flag for more
+    probes. subtract (default): reward = R - lambda * bound(S). project: what the probe reads is
+    taken out of the RM's activations at the probe's layer, and the reward is the R of that model.
+    screen: a response whose S is above a threshold loses a fine; screen:THRESHOLD gives the
+    threshold in logits (default: from the probe's card); the fine is 10 std(R), or --kappa times
+    std(R), or --penalty. advantage: the reward is R, and lambda * bound(S) is answered beside it,
+    for a trainer that subtracts it from the advantages."""
     monitors: Annotated[tuple[str, ...], repeatable("--monitor", MODEL)] = ()
     """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
     A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more
@@ -227,6 +237,7 @@ class Settings:
         if self.trainers.turn_marker == "":
             raise UsageError("--turn-marker is empty: give the text before the response")
         self._check_strengths()
+        self._check_methods()
         self._check_combination()
         self._check_drift()
         self._check_keys()
@@ -257,6 +268,15 @@ class Settings:
             raise UsageError(f"--penalty and --kappa both name {both[0]}: give one of them")
         if both := sorted(set(self.probes) & set(self.monitors)):
             raise UsageError(f"--probe and --monitor both name {both[0]}: give one of them")
+
+    def _check_methods(self) -> None:
+        uses = {name: use_of(name, method) for name, method in self.methods.items()}
+        if self.methods and not self.probes:
+            raise UsageError("--method: there is no --probe to use")
+        if self.engine == "vllm" and any(use.method == "project" for use in uses.values()):
+            raise UsageError(
+                "--method project: vLLM computes its activations itself; use --engine packed"
+            )
 
     def _check_combination(self) -> None:
         if self.spread_weight is not None and self.combine != "spread":
@@ -348,8 +368,13 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
     names = [*served, *monitors]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two probes are named {twice[0]}: a name must be served once")
-    for flag, strengths in (("--penalty", settings.penalties), ("--kappa", settings.kappas)):
-        for name in strengths:
+    given: tuple[tuple[str, Collection[str]], ...] = (
+        ("--penalty", settings.penalties),
+        ("--kappa", settings.kappas),
+        ("--method", settings.methods.keys() - {EVERY}),
+    )
+    for flag, named in given:
+        for name in named:
             if name in monitors:
                 raise UsageError(
                     f"{flag} {name}: {name} is a monitor, and a monitor is never in the reward; "
@@ -358,3 +383,10 @@ def check_names(settings: Settings, served: Collection[str], monitors: Collectio
             if name not in served:
                 choices = ", ".join(sorted(served)) or "none"
                 raise UsageError(f"{flag} {name}: no such probe; served probes: {choices}")
+    for flag, strengths in (("--penalty", settings.penalties), ("--kappa", settings.kappas)):
+        for name in strengths:
+            if use_for(name, settings.methods).method == "project":
+                raise UsageError(
+                    f"{flag} {name}: {name} has --method project, which takes its direction out "
+                    f"whole and has no strength; leave out {flag}, or give --method {name}=subtract"
+                )

@@ -66,6 +66,7 @@ NOT_RUN = {
     "docs/rl.md": {"openssl rand -hex 32 > operator.key": "a training run of hours, with TRL"},
     "docs/stack.md": {"mkdir -p runs/stack": "Docker"},
     "docs/trainers.md": {
+        "candor serve --model path/or/hub-id --probe": "tests/process/test_trl.py serves like this",
         "CANDOR_REWARD_URL=http://reward-host:8000 trl grpo": "a training run, with TRL",
         "from candor.client.trl": "a fragment; tests/process/test_trl.py trains with the adapter",
         "from candor.client.nemo": "a fragment; tests/client/test_nemo.py calls the adapter",

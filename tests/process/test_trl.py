@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from candor.client import Unreachable, rows
 from candor.client.trl import reward_function
+from candor.client.trl_advantages import advantage_functions
 from candor.jobs.running.processes import free_port
 from tests.client.asking import close_others
 from tests.serve_process import ServeProcess, save_served
@@ -52,7 +53,7 @@ class Outage(TrainerCallback):
             self.server.away(AWAY_S)
 
 
-def train(
+def trained(
     folder: Path,
     reward: Any,
     *,
@@ -60,8 +61,9 @@ def train(
     steps: int = STEPS,
     policy: PreTrainedModel | None = None,
     callbacks: list[TrainerCallback] | None = None,
-) -> list[dict[str, float]]:
-    """What the trainer logged, one dict a step."""
+    **config: Any,
+) -> Any:
+    """The trainer, after its run."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -85,6 +87,7 @@ def train(
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
+            **config,
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
@@ -96,7 +99,13 @@ def train(
         trainer.train()
     finally:
         close_others()
-    return [line for line in trainer.state.log_history if "step_time" in line]
+    return trainer
+
+
+def train(folder: Path, reward: Any, **settings: Any) -> list[dict[str, float]]:
+    """What the trainer logged, one dict a step."""
+    log: list[dict[str, float]] = trained(folder, reward, **settings).state.log_history
+    return [line for line in log if "step_time" in line]
 
 
 def gain(logged: list[dict[str, float]]) -> float:
@@ -135,6 +144,46 @@ def test_a_server_that_never_comes_ends_the_run_before_it_trains_on_nothing(tmp_
     with pytest.raises(Unreachable):
         train(tmp_path, reward, steps=2, policy=policy)
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+def standardised(values: torch.Tensor) -> torch.Tensor:
+    """Less the mean and over the standard deviation along the last axis, as TRL divides."""
+    return (values - values.mean(-1, keepdim=True)) / (values.std(-1, keepdim=True) + 1e-4)
+
+
+def test_the_advantage_side_subtracts_what_is_normalised_and_not_what_is_not(
+    server: ServeProcess, tmp_path: Path
+) -> None:
+    weight, lambda_ = 0.7, 0.5  # the server's
+    apart = ServeProcess(
+        server.log.parent,
+        f"--probe={server.log.parent / 'sycophancy'}",
+        f"--penalty=sycophancy={lambda_}",
+        "--method=advantage",
+    )
+    try:
+        apart.wait_ready()
+        trainer = trained(
+            tmp_path,
+            [*advantage_functions(apart.url)],
+            steps=1,
+            learning_rate=0.0,
+            multi_objective_aggregation="normalize_then_sum",
+            reward_weights=[1.0, -weight],
+        )
+    finally:
+        apart.stop()
+    logs = trainer._logs
+    columns = (logs["rewards"][f"candor_{name}"] for name in ("base_reward", "advantage_penalty"))
+    rewards, penalties = (torch.tensor([*column]).view(-1, 8) for column in columns)
+    found = torch.tensor([*logs["advantages"]])
+    by_parts = standardised(rewards) - weight * standardised(penalties)
+    assert torch.allclose(found, standardised(by_parts.flatten()), atol=1e-3)
+    # The control: the reward side, normalised(R - lambda * bound(S)), gives other advantages.
+    for strength in (1.0, weight, weight / lambda_):
+        together = standardised(rewards - strength * penalties)
+        assert not torch.allclose(found, standardised(together.flatten()), atol=1e-2)
+    assert float(penalties.std(1).min()) > 1e-3
 
 
 def trl_grpo(folder: Path, url: str) -> subprocess.CompletedProcess[str]:

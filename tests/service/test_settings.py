@@ -41,6 +41,15 @@ def made(**settings: Any) -> Settings:
         ({"kappas": {"a": float("inf")}}, "--kappa a"),
         ({"penalties": {"a": 1.0}, "kappas": {"a": 1.0}}, "--kappa"),
         ({"probes": ("p",), "monitors": ("p",)}, "--monitor"),
+        ({"methods": {"*": "project"}}, "--method: there is no --probe"),
+        ({"methods": {"*": "remove"}, "probes": ("p",)}, "subtract, project, screen, advantage"),
+        ({"methods": {"a": "project:1"}, "probes": ("p",)}, "--method a=project:1: only screen"),
+        ({"methods": {"a": "screen:x"}, "probes": ("p",)}, "--method a=screen:x: only screen"),
+        ({"methods": {"a": "screen:inf"}, "probes": ("p",)}, "only screen has a threshold"),
+        (
+            {"methods": {"a": "project"}, "probes": ("p",), "engine": "vllm"},
+            "--method project: vLLM .* --engine packed",
+        ),
         ({"api_key": ""}, "API key"),
         ({"api_key": "  "}, "API key"),
         ({"api_key": "schl\xfcssel"}, "API key"),
@@ -86,6 +95,7 @@ def test_a_setting_that_cannot_be_right_is_refused_by_its_flag(
         {"operator_key": "o"},
         {"api_key": "k", "operator_key": "o"},
         {"combine": "max"},
+        {"methods": {"a": "screen:0.5", "*": "advantage"}, "probes": ("p",), "engine": "vllm"},
         {"combine": "spread", "spread_weight": 0.0},
         {"drift_window": 0},
         {"drift_window": 128, "drift_reference": Path("r.json")},
@@ -131,6 +141,19 @@ def test_lambda_comes_from_the_flag_from_kappa_or_is_zero(tmp_path: Path) -> Non
     }
     assert served.monitors == {"m"}
     assert list(served.penalised) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("by", ["flags", "environment"])
+def test_methods_come_from_flags_and_from_the_environment(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = {"*": "screen:0.5", "a": "project"}
+    probe = ("--model=m", "--probe=p")
+    if by == "flags":
+        assert parsed(*probe, "--method", "screen:0.5", "--method=a=project").methods == methods
+    else:
+        monkeypatch.setenv("CANDOR_SERVE_METHOD", "screen:0.5 a=project")
+        assert parsed(*probe).methods == methods
 
 
 def test_keys_are_read_from_their_files(tmp_path: Path) -> None:

@@ -46,12 +46,9 @@ async def gym_reward(body: Any, *, server: RewardServer | None = None) -> dict[s
     tools = [chat_tool(tool) for tool in parameters.get("tools") or ()]
     context = MessagesAndTools([*asked, *said[:-1]], tools)
     scored = await (server or RewardServer.of_environment()).reward(context, said[-1])
-    numbers = {
-        "reward": scored.reward,
-        "base_reward": scored.base_reward,
-        "penalty": scored.penalty,
+    return {"reward": scored.reward, **scored.parts} | {
+        f"probe_{name}": reading.score for name, reading in scored.probes.items()
     }
-    return numbers | {f"probe_{name}": reading.score for name, reading in scored.probes.items()}
 
 
 def chat_form(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

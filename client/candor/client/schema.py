@@ -36,6 +36,9 @@ MAX_VALUES = 65_536
 MAX_PENALTIES = 64
 """Probe names in `penalties`."""
 
+Method = Literal["subtract", "project", "screen", "advantage"]
+"""How a probe is used (docs/api.md)."""
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -309,7 +312,8 @@ class ProbeReading(Wire):
 
     score: float = Field(description="S: the pooled logit; positive = more of the trait.")
     bounded: float = Field(
-        description="bound(S), what lambda multiplies; under `closed_form` 1 if flagged, else 0."
+        description="bound(S), what lambda multiplies; under `closed_form` and the method `screen` "
+        "1 if flagged, else 0."
     )
     mean: float = Field(description="Mean of the response's token logits.")
     max: float = Field(description="Maximum of the response's token logits.")
@@ -328,16 +332,39 @@ class Token(Wire):
     probes: dict[str, float]
 
 
+PARTS = ("base_reward", "penalty", "advantage_penalty", "screened")
+"""Fields of a response that are one number, beside its reward."""
+
+
 class ResponseReward(Wire):
     """One scored response. `reward == base_reward - penalty`, exactly as returned."""
 
     reward: float
-    base_reward: float
+    base_reward: float = Field(
+        description="R; of the projected model where a probe's method is `project`."
+    )
     penalty: float
+    advantage_penalty: float | None = Field(
+        None,
+        description="lambda * bound(S) of the probes whose method is `advantage`, which is not in "
+        "`penalty`. Absent where no probe has this method.",
+    )
+    screened: bool | None = Field(
+        None,
+        description="Whether a probe whose method is `screen` flagged the response. Absent where "
+        "no probe has this method.",
+    )
     probes: dict[str, ProbeReading]
     num_tokens: int = Field(description="Tokens of context and response together.")
     truncated: bool
     tokens: list[Token] | None = None
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The numbers beside the reward, for a trainer's log: `base_reward`, `penalty`, and where
+        they are answered `advantage_penalty` and `screened` (1.0 or 0.0)."""
+        values = {name: getattr(self, name) for name in PARTS}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 class RewardResult(Wire):
@@ -366,6 +393,10 @@ class ModelInfo(Wire):
     engine: str
     formula: str
     combine: Combine = Field(default_factory=Combine)
+    methods: dict[str, Method] = Field(
+        default_factory=dict,
+        description="How each probe is used, by name. A probe that is not named is subtracted.",
+    )
 
 
 class Usage(Wire):

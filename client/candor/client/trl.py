@@ -22,6 +22,10 @@ Metrics of each call, means over the scored rows:
     candor/score/NAME     S of the probe NAME
     candor/lambda/NAME    lambda of the probe NAME in this call
     candor/num_failed     number of rows without a reward
+    candor/screened       share of screened rows, from a server with --method screen
+    candor/advantage_penalty  lambda * bound(S), from a server with --method advantage
+
+For --method advantage, whose reward is R alone, use `candor.client.trl_advantages`.
 """
 
 from __future__ import annotations
@@ -174,8 +178,8 @@ def log_outcomes(outcomes: Sequence[Outcome], log_metric: LogMetric) -> None:
     log_metric(f"{METRICS}num_failed", len(failed))
     if not scored:
         return
-    log_metric(f"{METRICS}base_reward", fmean(outcome.base_reward for outcome in scored))
-    log_metric(f"{METRICS}penalty", fmean(outcome.penalty for outcome in scored))
+    for name in scored[0].parts:
+        log_metric(f"{METRICS}{name}", fmean(outcome.parts[name] for outcome in scored))
     for name in scored[0].probes:
         readings = [outcome.probes[name] for outcome in scored]
         log_metric(f"{METRICS}score/{name}", fmean(reading.score for reading in readings))

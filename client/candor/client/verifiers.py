@@ -33,8 +33,8 @@ async def candor_reward(trace: Any, *, server: RewardServer | None = None) -> fl
     if len(messages) < 2:
         raise Unscorable("the trace has no assistant message after a prompt")
     scored = await (server or RewardServer.of_environment()).reward(messages[:-1], messages[-1])
-    trace.record_metric("candor/base_reward", scored.base_reward)
-    trace.record_metric("candor/penalty", scored.penalty)
+    for name, value in scored.parts.items():
+        trace.record_metric(f"candor/{name}", value)
     for name, reading in scored.probes.items():
         trace.record_metric(f"candor/score/{name}", reading.score)
     return scored.reward

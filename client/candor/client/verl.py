@@ -32,7 +32,8 @@ async def compute_score(
 ) -> dict[str, float]:
     """`score` is the penalised reward. The other keys, the same for every sample, become metrics:
     `base_reward` (R), `penalty`, and `probe/NAME` for each probe: its S, which the adapter for TRL
-    logs as `candor/score/NAME`.
+    logs as `candor/score/NAME`. A server with `--method advantage` adds `advantage_penalty` (for
+    verl's estimator `gdpo`), one with `--method screen` adds `screened`.
 
     Args:
         solution_str: the response, decoded without special tokens.
@@ -48,8 +49,9 @@ async def compute_score(
         raise ValueError(f"extra_info has no {prompt_key!r}: the reward model needs the prompt")
     ours = {name: value for name, value in settings.items() if name not in ROUTER}
     scored = await RewardServer(url, **ours).reward(prompt, solution_str)
-    score = {"score": scored.reward, "base_reward": scored.base_reward, "penalty": scored.penalty}
-    return score | {f"probe/{name}": reading.score for name, reading in scored.probes.items()}
+    return {"score": scored.reward, **scored.parts} | {
+        f"probe/{name}": reading.score for name, reading in scored.probes.items()
+    }
 
 
 ROUTER = frozenset({"reward_router_address", "reward_model_tokenizer"})

@@ -2,8 +2,9 @@
 
 The hooks sit on the model's own modules, and every read proves that they fired. A reader sees what
 `output_hidden_states=True` would return at the same index (tested at every index for every
-supported family). `read_hidden_states` puts hooks on for one `with` block. `HiddenStateHooks` puts
-them on once, for threads that run the same model side by side. The caller runs the forward.
+supported family); a projection at that index (`candor.forward.projection`) comes after the reader.
+`read_hidden_states` puts hooks on for one `with` block. `HiddenStateHooks` puts them on once, for
+threads that run the same model side by side. The caller runs the forward.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ class HiddenStateHooks:
         for layer in wanted:
             if layer < len(blocks):
                 before = _read_input(layer, self._thread)
-                handle = blocks[layer].register_forward_pre_hook(before, with_kwargs=True)
+                handle = blocks[layer].register_forward_pre_hook(
+                    before, with_kwargs=True, prepend=True
+                )
             else:
                 after = _read_output(layer, self._thread)
-                handle = final_norm(model).register_forward_hook(after)
+                handle = final_norm(model).register_forward_hook(after, prepend=True)
             self._handles.append(handle)
 
     @contextmanager

@@ -16,7 +16,7 @@ from candor.probes.bound import Bound, BoundKind
 
 CARD_VERSION: Literal[1] = 1
 
-Pooling = Literal["mean", "max", "last", "topk"]
+Pooling = Literal["mean", "max", "last", "topk", "rolling-max"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]

@@ -19,6 +19,25 @@ from candor.probes.card import Pooling as Pooling
 TOPK_SHARE = 0.1
 """`topk` is the mean over this share of the response's tokens, those with the largest logits."""
 
+ROLLING_WINDOW = 10
+"""`rolling-max` is the largest mean over this many tokens in a row: about one short sentence. A
+response of at most this many tokens has one such mean, that of all its tokens."""
+
+
+def pooled(logits: Tensor, pooling: Pooling) -> Tensor:
+    """Token logits [..., T], T >= 1 -> S [...]: one pooling for serving, fitting and reports."""
+    if pooling == "max":
+        return logits.amax(-1)
+    if pooling == "last":
+        return logits[..., -1]
+    num_tokens = logits.shape[-1]
+    if pooling == "topk":
+        logits = logits.topk(math.ceil(TOPK_SHARE * num_tokens), dim=-1).values
+    elif pooling == "rolling-max":
+        windows = logits.unfold(-1, min(ROLLING_WINDOW, num_tokens), 1)
+        return windows.mean(-1).amax(-1)
+    return logits.mean(-1)
+
 
 @dataclass(frozen=True, eq=False)  # == on a tensor is a tensor, not a bool
 class Probe:
@@ -31,7 +50,9 @@ class Probe:
         bias: a logit.
         layer: index into Hugging Face's `hidden_states`.
         pooling: how the response's token logits become S. `mean` is the paper's (arXiv 2412.00967);
-            `max` and `topk` find a trait that few tokens show; `last` reads the last token.
+            `max` and `topk` find a trait that few tokens show; `last` reads the last token;
+            `rolling-max`, the maximum of rolling means, finds a trait that one sentence of a long
+            response shows, where `mean` dilutes it (arXiv 2601.11516).
 
     Raises:
         ValueError: the weight has another shape or dtype or is not finite, the pooling is unknown,
@@ -68,14 +89,7 @@ class Probe:
         """
         if token_logits.dim() != 1 or len(token_logits) == 0:
             raise ValueError(f"pooling needs logits [T], T >= 1, got {tuple(token_logits.shape)}")
-        values = token_logits.float()
-        if self.pooling == "max":
-            return float(values.max())
-        if self.pooling == "last":
-            return float(values[-1])
-        if self.pooling == "topk":
-            values = values.topk(math.ceil(TOPK_SHARE * len(values))).values
-        return float(values.mean())
+        return float(pooled(token_logits.float(), self.pooling))
 
     def to(self, device: torch.device | str) -> Probe:
         """The same probe with its weight on `device`."""

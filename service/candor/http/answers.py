@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from candor.client.schema import Combine, Wire
+from candor.client.schema import Combine, Method, Wire
 from candor.scoring.caveats import CaveatType
 
 
@@ -44,6 +44,7 @@ class ServedModel(Wire):
     )
     formula: str
     combine: Combine
+    methods: dict[str, Method] = Field(description="How each probe is used, by name.")
     dtype: str
     device: str
     max_length: int = Field(description="Tokens of context and response together.")
@@ -65,13 +66,22 @@ class ProbeWarning(Wire):
 
 
 class ServedProbeCard(Wire):
-    """One served probe: its card, and the lambda that applies unless a request overrides it."""
+    """One served probe: its card, how it is used, and the lambda that applies unless a request
+    overrides it."""
 
     name: str
-    lambda_: float = Field(alias="lambda")
+    method: Method
+    threshold: float | None = Field(
+        description="S, in logits, above which a response is screened; null under other methods."
+    )
+    lambda_: float = Field(
+        alias="lambda",
+        description="Reward units per logit; under the method `screen` the whole fine, and 0 under "
+        "`project`.",
+    )
     can_raise_reward: bool = Field(
-        description="Whether the card's bound is negative for a low S, where the penalty raises "
-        "the reward. A hinge never is."
+        description="Whether the card's bound is used and is negative for a low S, where the "
+        "penalty raises the reward. A hinge never is."
     )
     within_prompt_auroc: float | None = Field(
         description="AUROC of S among the responses to one prompt, on the card's test rows: "

@@ -40,6 +40,7 @@ MODELS = {
             "engine_reason": "its scores equal the model's own forward of each text alone",
             "formula": "R - lambda*max(0, S - S_ref)",
             "combine": {"kind": "sum", "spread_weight": 1.0},
+            "methods": {"sycophancy": "subtract"},
             "dtype": "bfloat16",
             "device": "cuda:0",
             "max_length": 4096,
@@ -47,10 +48,12 @@ MODELS = {
         }
     ],
 }
-PROBES = {
+PROBES: dict[str, Any] = {
     "probes": [
         {
             "name": "sycophancy",
+            "method": "subtract",
+            "threshold": None,
             "lambda": 0.5,
             "can_raise_reward": False,
             "within_prompt_auroc": 0.87,

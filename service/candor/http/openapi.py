@@ -29,6 +29,7 @@ RESPONSE_EXAMPLE = {
         "engine": "packed",
         "formula": "R - lambda*max(0, S - S_ref)",
         "combine": {"kind": "sum", "spread_weight": 1.0},
+        "methods": {"sycophancy": "subtract"},
     },
     "results": [
         {

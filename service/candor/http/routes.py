@@ -152,6 +152,7 @@ def served_model(request: Request) -> ServedModel:
         engine_reason=rewarder.engine_reason,
         formula=rewarder.formula,
         combine=Combine(**asdict(rewarder.combination)),
+        methods=rewarder.served.methods,
         dtype=rewarder.dtype,
         device=model.device,
         max_length=model.max_length,
@@ -170,10 +171,14 @@ async def probes(request: Request) -> ProbeList:
     served = [
         {
             "name": name,
+            "method": probe.method,
+            "threshold": probe.use.threshold,
             "lambda": probe.default_lambda,
-            "can_raise_reward": probe.bound.can_raise_reward,
+            "can_raise_reward": probe.can_raise_reward,
             "within_prompt_auroc": within_prompt_auroc(probe.loaded.card),
-            "warnings": [asdict(caveat) for caveat in caveats(probe.loaded.card)],
+            "warnings": [
+                asdict(caveat) for caveat in caveats(probe.loaded.card, bounded=probe.bounded)
+            ],
             "card": probe.loaded.card.model_dump(mode="json"),
         }
         for name, probe in get_rewarder(request).served.penalised.items()

@@ -67,7 +67,7 @@ def endpoint(contracts: Contracts, work: Work) -> Callable[[Request], Awaitable[
         )
         answered = ContractAnswer(
             responses=responses,
-            probes=tuple(rewarder.served.penalised),
+            methods=rewarder.served.methods,
             model=rewarder.model_id,
             request_id=request.state.request_id,
             created=int(state.began.timestamp()),

@@ -7,10 +7,11 @@ refuses scores that are not finite, and `compose` refuses such rewards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from candor.client.schema import Method
 from candor.item import Item, Remark, Scored
 from candor.scoring.compose import Composed
 from candor.text.request import Reply
@@ -40,14 +41,15 @@ def answer(responses: Sequence[ScoredResponse], model: dict[str, Any]) -> dict[s
 
     Args:
         responses: at least one response, in the order of the request.
-        model: the answer's `model`.
+        model: the answer's `model`. Its `methods` decide which fields a response has.
     """
+    methods = frozenset(model["methods"].values())
     num_groups = responses[-1].place[0] + 1
     results: list[dict[str, Any]] = [
         {"index": index, "best": 0, "responses": []} for index in range(num_groups)
     ]
     for response in responses:
-        results[response.place[0]]["responses"].append(_response(response))
+        results[response.place[0]]["responses"].append(_response(response, methods))
     for result in results:
         rewards = [response["reward"] for response in result["responses"]]
         result["best"] = rewards.index(max(rewards))
@@ -81,7 +83,7 @@ def warnings(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
     ]
 
 
-def _response(response: ScoredResponse) -> dict[str, Any]:
+def _response(response: ScoredResponse, methods: Container[Method]) -> dict[str, Any]:
     """A `ResponseReward` as a dict. `composed` holds no monitors, so the dict holds none either."""
     composed, score = response.composed, response.scored.score
     reward: dict[str, Any] = {
@@ -101,6 +103,10 @@ def _response(response: ScoredResponse) -> dict[str, Any]:
         "num_tokens": response.item.num_tokens,
         "truncated": response.item.truncated,
     }
+    if "advantage" in methods:
+        reward["advantage_penalty"] = composed.advantage_penalty
+    if "screen" in methods:
+        reward["screened"] = composed.screened
     if response.item.want_tokens:
         reward["tokens"] = _tokens(response)
     return reward

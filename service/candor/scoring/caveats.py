@@ -36,10 +36,15 @@ def within_prompt_auroc(card: Card) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def caveats(card: Card, *, monitor: bool = False) -> list[Caveat]:
-    """The caveats of one card; of a monitor only how well it ranks, because it has no penalty."""
+def caveats(card: Card, *, monitor: bool = False, bounded: bool = True) -> list[Caveat]:
+    """The caveats of one card.
+
+    Args:
+        monitor: whether the probe is a monitor: it has no penalty, so only its ranking matters.
+        bounded: whether the probe's method uses bound(S).
+    """
     found = [_ranking(card)]
-    if not monitor:
+    if bounded and not monitor:
         found += [_bound(card), _kappa(card)]
     return [caveat for caveat in found if caveat is not None]
 

@@ -1,9 +1,11 @@
 """Composes the reward from R and S: R minus the combined terms lambda * bound(S).
 
-This module computes with floats only and knows no models, requests or HTTP. It keeps the wire
-format's promise: `reward == base_reward - penalty`, to the bit, and with every lambda at 0 the
-reward is R itself. A closed form computes its lambda from the responses of one group, so rewards
-are composed group by group.
+A probe's method (`candor.methods`) says where its term goes: into the penalty (subtract, screen),
+beside the reward (advantage), or nowhere (project, whose effect is in R itself). This module
+computes with floats only and knows no models, requests or HTTP. It keeps the wire format's promise:
+`reward == base_reward - penalty`, to the bit, and with every lambda at 0 the reward is R itself. A
+closed form computes its lambda from the responses of one group, so rewards are composed group by
+group.
 """
 
 from __future__ import annotations
@@ -13,13 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from candor.client.schema import PenaltyOverride
+from candor.client.schema import Method, PenaltyOverride
 from candor.errors import CandorError, InvalidRequest, NonFiniteScore, UnknownProbe
 from candor.item import Score
 from candor.probes.bound import Bound
 from candor.probes.card import Card
 from candor.probes.combine import Combination
-from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.tilt import Threshold, closed_form_lambda, default_threshold
 from candor.scoring.served import Served, ServedProbe
 
@@ -33,6 +34,7 @@ class Penalty:
     name: str
     lambda_: float
     bound: Bound | Threshold
+    method: Method = "subtract"
 
     @property
     def symbol(self) -> str | None:
@@ -47,6 +49,7 @@ class ClosedFormPenalty:
     name: str
     beta: float
     flag: Threshold
+    method: Method = "subtract"
 
     @property
     def symbol(self) -> str:
@@ -59,7 +62,8 @@ class ClosedFormPenalty:
             for score in scores
         ]
         rewards = [score.base_reward for score in scores]
-        return Penalty(self.name, closed_form_lambda(rewards, flags, self.beta), self.flag)
+        strength = closed_form_lambda(rewards, flags, self.beta)
+        return Penalty(self.name, strength, self.flag, self.method)
 
 
 Term = Penalty | ClosedFormPenalty
@@ -67,12 +71,18 @@ Term = Penalty | ClosedFormPenalty
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A reward and its parts; `bounded` and `lambdas` are by probe name."""
+    """A reward and its parts; `bounded` and `lambdas` are by probe name.
+
+    `advantage_penalty` combines the terms that are not in the reward. `screened`: a probe of the
+    method `screen` flagged the response and its lambda is above 0.
+    """
 
     reward: float
     penalty: float
     bounded: dict[str, float]
     lambdas: dict[str, float]
+    advantage_penalty: float = 0.0
+    screened: bool = False
 
 
 def resolve(served: Served, overrides: Mapping[str, PenaltyOverride]) -> tuple[Term, ...]:
@@ -81,6 +91,7 @@ def resolve(served: Served, overrides: Mapping[str, PenaltyOverride]) -> tuple[T
     Raises:
         UnknownProbe: an override names a monitor, or a probe that is not served. The message is the
             same in both cases, so that an optimiser cannot find monitors by guessing names.
+        InvalidRequest: an override that the probe's method does not have.
     """
     if overrides.keys() - served.penalised.keys():
         names = ", ".join(repr(name) for name in served.penalised) or "none"
@@ -94,17 +105,37 @@ def _penalty(name: str, probe: ServedProbe, override: PenaltyOverride | None) ->
     """One probe's term. The card's standard deviations (both within prompt) turn kappa into
     lambda."""
     card = probe.loaded.card
+    if override is not None:
+        refuse_conflict(name, probe.method, override)
     if override is not None and override.closed_form is not None:
         closed_form = override.closed_form
         threshold = closed_form.threshold
         at = flag_threshold(card) if threshold is None else threshold
-        return ClosedFormPenalty(name, closed_form.beta, Threshold(at))
+        return ClosedFormPenalty(name, closed_form.beta, Threshold(at), probe.method)
     strength = probe.default_lambda
     if override is not None and override.lambda_ is not None:
         strength = override.lambda_
     elif override is not None and override.kappa is not None:
-        strength = lambda_of(override.kappa, card.calibration)
-    return Penalty(name, strength, probe.bound)
+        strength = probe.lambda_of_kappa(override.kappa)
+    return Penalty(name, strength, probe.counted, probe.method)
+
+
+def refuse_conflict(name: str, method: Method, override: PenaltyOverride) -> None:
+    """Refuses a strength that means nothing under the probe's method.
+
+    Raises:
+        InvalidRequest: the message names the probe, its method and the fix.
+    """
+    if method == "project":
+        raise InvalidRequest(
+            f"'penalties' names {name!r}, which this server projects out of the reward model "
+            f"(--method project); that has no strength: leave {name!r} out of 'penalties'"
+        )
+    if method == "screen" and override.closed_form is not None:
+        raise InvalidRequest(
+            f"'penalties' gives {name!r} a 'closed_form', and this server screens by it (--method "
+            "screen) with a fine of its own: give 'lambda' or 'kappa', the fine, or leave it out"
+        )
 
 
 def flag_threshold(card: Card) -> float:
@@ -160,19 +191,30 @@ def compose(score: Score, penalties: Iterable[Penalty], combination: Combination
         NonFiniteScore: lambda is so large that the penalty overflows; JSON has no infinity.
     """
     terms: list[float] = []
+    apart: list[float] = []
     bounded: dict[str, float] = {}
     lambdas: dict[str, float] = {}
+    screened = False
     for term in penalties:
         value = term.bound(score.readings[term.name].score)
         bounded[term.name] = 0.0 if score.is_empty else value
         lambdas[term.name] = term.lambda_
         if term.lambda_ > 0:
-            terms.append(term.lambda_ * bounded[term.name])
-    penalty = combination(terms)
+            charged = apart if term.method == "advantage" else terms
+            charged.append(term.lambda_ * bounded[term.name])
+            screened |= term.method == "screen" and bounded[term.name] > 0
+    penalty, advantage_penalty = combination(terms), combination(apart)
     reward = score.base_reward - penalty
-    if not math.isfinite(reward):
+    if not (math.isfinite(reward) and math.isfinite(advantage_penalty)):
         raise NonFiniteScore("the penalty overflows a float; lower 'lambda' or 'kappa'")
-    return Composed(reward=reward, penalty=penalty, bounded=bounded, lambdas=lambdas)
+    return Composed(
+        reward=reward,
+        penalty=penalty,
+        bounded=bounded,
+        lambdas=lambdas,
+        advantage_penalty=advantage_penalty,
+        screened=screened,
+    )
 
 
 def formula(penalties: Iterable[Term], combination: Combination = SUM) -> str:
@@ -180,9 +222,20 @@ def formula(penalties: Iterable[Term], combination: Combination = SUM) -> str:
     several.
 
     A probe whose lambda is 0 is in neither the reward nor the formula. `lambda(x)` stands for a
-    lambda that depends on the group's responses.
+    lambda that depends on the group's responses. `R_without[NAME]` is the R of the model without
+    the direction of a projected probe. What follows `; advantages:` is not in the
+    reward.
     """
+    known = list(penalties)
+    without = [term.name for term in known if term.method == "project"]
+    base = f"R_without[{', '.join(without)}]" if without else "R"
+    inside = _terms([term for term in known if term.method in ("subtract", "screen")], combination)
+    apart = _terms([term for term in known if term.method == "advantage"], combination)
+    return base + inside + (f"; advantages:{apart}" if apart else "")
+
+
+def _terms(penalties: Iterable[Term], combination: Combination) -> str:
     active = [(term.symbol, term.name) for term in penalties if term.symbol is not None]
     if len(active) == 1:
-        return f"R - {active[0][0]}"
-    return "R" + combination.symbol([f"{symbol}[{name}]" for symbol, name in active])
+        return f" - {active[0][0]}"
+    return combination.symbol([f"{symbol}[{name}]" for symbol, name in active])

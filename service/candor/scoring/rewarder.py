@@ -257,6 +257,7 @@ class Rewarder:
             "engine": self.engine_name,
             "formula": formula(penalties, self.combination),
             "combine": asdict(self.combination),
+            "methods": self.served.methods,
         }
 
     def _without_readings(self, scored: Scored) -> Scored:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
 
-from candor.client.schema import MAX_ITEMS, Message, Objects
+from candor.client.schema import MAX_ITEMS, Message, Method, Objects
 from candor.text.request import Messages, Reply, reply_of
 from candor.trainers.fields import Body
 from candor.trainers.options import TrainerRoutes
@@ -65,14 +65,27 @@ class ContractAnswer:
 
     responses: list[dict[str, Any]]
     """`ResponseReward`s as dicts, in the order of the body. On `/tokenize` their tokens instead."""
-    probes: tuple[str, ...]
-    """Names of the penalised probes; monitors are not in it."""
+    methods: Mapping[str, Method]
+    """How each penalised probe is used, by name; monitors are not in it."""
     model: str
     request_id: str
     created: int
     max_length: int
     """The model's window in tokens."""
     settings: TrainerRoutes
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Names of the penalised probes."""
+        return tuple(self.methods)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The fields of a response that are one number beside its reward: the same in every answer
+        of a server, also without responses."""
+        used = self.methods.values()
+        extra = {"advantage_penalty": "advantage" in used, "screened": "screen" in used}
+        return ("base_reward", "penalty", *(name for name, answered in extra.items() if answered))
 
     @property
     def rewards(self) -> list[float]:

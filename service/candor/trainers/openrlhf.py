@@ -49,11 +49,12 @@ def write(_: Body, answer: ContractAnswer) -> dict[str, Any]:
 
 
 def extra_logs(answer: ContractAnswer) -> dict[str, list[float]]:
-    """R, penalty and probe scores of each response. The keys are the same in every answer, even
+    """R, penalty and probe scores of each response, and with `--method advantage` or `screen` what
+    `ContractAnswer.parts` adds. The keys are the same in every answer, even
     without responses, because the trainer merges answers by key."""
     logs = {
-        name: [response[name] for response in answer.responses]
-        for name in ("reward", "base_reward", "penalty")
+        name: [float(response[name]) for response in answer.responses]
+        for name in ("reward", *answer.parts)
     }
     for name in answer.probes:
         logs[f"score_{name}"] = [response["probes"][name]["score"] for response in answer.responses]

@@ -54,7 +54,7 @@ def write_number(_: Body, answer: ContractAnswer) -> float:
 def write_object(_: Body, answer: ContractAnswer) -> dict[str, Any]:
     response = answer.responses[0]
     scores = {f"score_{name}": response["probes"][name]["score"] for name in answer.probes}
-    return {name: response[name] for name in ("reward", "base_reward", "penalty")} | scores
+    return {name: float(response[name]) for name in ("reward", *answer.parts)} | scores
 
 
 EXAMPLE = {

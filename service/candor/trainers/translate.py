@@ -23,6 +23,13 @@ from candor.trainers.options import TrainerRoutes
 Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """What a route answers of each response, in order, and the warnings."""
 
+PENALTY_APART = {
+    "type": "penalty_apart",
+    "message": "this server's reward is R alone (--method advantage): a trainer that does not "
+    "subtract 'advantage_penalty' from its advantages trains without a penalty",
+}
+"""Beside every reward of a trainer's route under `--method advantage`."""
+
 
 def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
     """Finds the contract that fits a body, and validates the body.
@@ -131,7 +138,8 @@ async def score_responses(
         number, first = sources[error.item]
         raise error.at(number, first + (error.response or 0)) from None
     responses = [response for result in answer["results"] for response in result["responses"]]
-    return responses, answer["warnings"]
+    apart = [PENALTY_APART] if "advantage" in answer["model"]["methods"].values() else []
+    return responses, answer["warnings"] + apart
 
 
 async def tokens_of(

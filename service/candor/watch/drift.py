@@ -47,6 +47,7 @@ class Drift:
         weights_sha256, template_sha256: hashes of the served model's weights and chat template.
         probes: every served probe by name, monitors included.
         monitors: the names of the monitors.
+        projected: the names of the probes whose directions are taken out of the model.
         window: responses in the current window, and in a reference taken from traffic.
         reference: used in place of the first `window` responses; of any length.
 
@@ -61,6 +62,7 @@ class Drift:
         template_sha256: str,
         probes: Mapping[str, Probe],
         monitors: frozenset[str] = frozenset(),
+        projected: frozenset[str] = frozenset(),
         window: int = DEFAULT_WINDOW,
         reference: DriftReference | None = None,
     ) -> None:
@@ -73,7 +75,10 @@ class Drift:
         self._identity = ScoresIdentity(
             weights_sha256,
             template_sha256,
-            {name: probe_sha256(probe) for name, probe in probes.items()},
+            {
+                name: probe_sha256(probe, projected=name in projected)
+                for name, probe in probes.items()
+            },
         )
         self._rows: WindowRows = np.empty((window, len(self._columns)), dtype=np.float32)
         self._num = 0

@@ -81,10 +81,12 @@ class DriftReference(BaseModel):
         return np.array([self.columns[name] for name in columns], dtype=np.float32).T
 
 
-def probe_sha256(probe: Probe) -> str:
-    """Hash of everything that determines S: weight, bias, layer and pooling."""
+def probe_sha256(probe: Probe, *, projected: bool = False) -> str:
+    """Hash of everything that determines S: weight, bias, layer and pooling. Where the probe's
+    direction is taken out of the model, R is another one, and so is the hash."""
     digest = hashlib.sha256(probe.weight.detach().cpu().numpy().astype("<f4").tobytes())
-    digest.update(json.dumps([probe.bias, probe.layer, probe.pooling]).encode())
+    known = [probe.bias, probe.layer, probe.pooling]
+    digest.update(json.dumps([*known, "project"] if projected else known).encode())
     return digest.hexdigest()
 
 

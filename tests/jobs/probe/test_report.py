@@ -97,6 +97,32 @@ def make_report() -> dict[str, Any]:
                 "tokens": tokens,
             }
         ],
+        "long_texts": {
+            "num_rows": 44,
+            "num_left_out": 3,
+            "lengths": [
+                {
+                    "factor": factor,
+                    "mean_tokens": 12.4 * factor,
+                    "poolings": {
+                        "mean": {"auroc": mean, "auroc_low": mean - 0.1, "auroc_high": mean + 0.05},
+                        "rolling-max": {"auroc": 0.77, "auroc_low": None, "auroc_high": None},
+                    },
+                }
+                for factor, mean in ((1, 0.91), (4, 0.74), (16, 0.58))
+            ],
+        },
+        "telltale": {
+            "num_rows": 61,
+            "num_left_out": 7,
+            "words": {"thank": 2.125, "you": -1.5},
+            "control_words": ["sea", "poem"],
+            "arms": [
+                {"name": "as they are", "num_changed": 0, **entry("", 0.91)},
+                {"name": "without tell-tale words", "num_changed": 60, **entry("", 0.62)},
+                {"name": "without other words", "num_changed": 59, **entry("", 0.88)},
+            ],
+        },
         "controls": {
             "length_auroc": 0.51,
             "length_within_prompt_auroc": 0.52,
@@ -197,7 +223,7 @@ def test_colours_run_from_blue_over_white_to_orange() -> None:
 
 PARTS = (
     "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement", "reliability",
-    "scores", "examples", "controls",
+    "scores", "examples", "controls", "long_texts", "telltale",
 )  # fmt: skip
 
 
@@ -217,6 +243,24 @@ def test_a_part_that_was_not_written_is_said_to_be_absent_and_the_rest_is_shown(
 @pytest.mark.parametrize("value", [None, 3, [], {}, [{}], "x"])
 def test_parts_of_another_form_are_no_stack_trace(value: Any) -> None:
     assert "the text is sycophancy" in page(HINGED, dict.fromkeys(PARTS, value))
+
+
+def test_long_texts_and_the_filter_test_are_tables() -> None:
+    html = re.sub(r"\s+", " ", page(HINGED, make_report()))
+    assert "AUROC, mean (this probe)" in html
+    assert "AUROC, rolling-max</th>" in html
+    for line, tokens, auroc in (
+        ("as it is", "12", "0.910"),
+        ("at least 4 times as long", "50", "0.740"),
+        ("at least 16 times as long", "198", "0.580"),
+    ):
+        assert f"<td>{line}</td><td>{tokens}</td> <td>{auroc} <span" in html
+    assert "44 test rows" in html
+    assert "<td>without tell-tale words</td><td>60 of 61</td><td>0.620" in html
+    assert "thank (+2.12), you (-1.50)" in html
+    assert "that say little: sea, poem" in html
+    failed = make_report() | {"long_texts": {"error": "it is <not> finite"}}
+    assert "not measured: it is &lt;not&gt; finite" in page(HINGED, failed)
 
 
 def test_a_bound_that_can_raise_the_reward_is_warned_of() -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from candor.jobs.probe.measure import CONTROL_KIND
+from candor.jobs.probe.reader import RowReader
 from candor.jobs.probe.report import page, read_report
 from candor.jobs.probe.train import TrainOptions, train
 from candor.probes.artifact import load
@@ -85,34 +86,49 @@ def trained(model: Path, data: list[Path], tmp_path_factory: pytest.TempPathFact
 
 
 class Forwards:
-    """Forwards of any model's trunk in this thread while it is open.
+    """Forwards of any model's trunk in this thread for the pass over all rows, while it is open.
 
-    The hook is the process's: a server that another test file left behind forwards too, in its own.
+    The tests on changed responses have passes of their own, which no cache saves. The hook is
+    the process's: a server that another test file left behind forwards too, in its own.
     """
 
     def __enter__(self) -> Forwards:
         self.count, self._thread = 0, threading.get_ident()
         self._hook = nn.modules.module.register_module_forward_pre_hook(self._one)
+        self._inside, self._layers = False, RowReader.layers
+        RowReader.layers = self._counted  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._hook.remove()
+        RowReader.layers = self._layers  # type: ignore[method-assign]
+
+    @property
+    def _counted(self) -> Any:
+        def layers(*arguments: Any) -> Any:
+            self._inside = True
+            try:
+                return self._layers(*arguments)
+            finally:
+                self._inside = False
+
+        return layers
 
     def _one(self, module: nn.Module, args: object) -> None:
         mine = threading.get_ident() == self._thread
-        self.count += mine and type(module).__name__ == "LlamaModel"
+        self.count += self._inside and mine and type(module).__name__ == "LlamaModel"
 
 
 def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
     report = report_of(trained / "probe")
     assert set(report) == {
         "name", "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement",
-        "reliability", "scores", "examples", "controls",
+        "reliability", "scores", "examples", "controls", "long_texts", "telltale",
     }  # fmt: skip
     setting = {"layer", "method", "C", "pooling"}
     assert set(report["chosen"]) == setting
     curve = {"train_auroc", "validation_auroc", "validation_ranking", "transfer_ranking"}
-    assert len(report["sweep"]) == 3 * 6 * 4  # layers, methods with their C, poolings
+    assert len(report["sweep"]) == 3 * 6 * 5  # layers, methods with their C, poolings
     assert all(set(row) == setting | curve for row in report["sweep"])
     fields = {
         "kind", "num_rows", "num_groups", "num_mixed_prompts", "auroc", "auroc_low", "auroc_high",

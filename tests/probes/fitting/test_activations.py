@@ -17,15 +17,14 @@ from candor.probes.fitting.activations import (
     TokenActivations,
     activations_key,
     layer_file,
-    pool,
     read_tokens,
 )
-from candor.probes.probe import Pooling, Probe
+from candor.probes.probe import Pooling, Probe, pooled
 from tests.architectures import LONGROPE
 from tests.probes.fitting.passes import SEQUENCES, Sequence, by_hand, collect
 from tests.tiny import tiny_gemma2, tiny_llama, tiny_mistral, tiny_qwen3
 
-POOLINGS: list[Pooling] = ["mean", "max", "last", "topk"]
+POOLINGS: list[Pooling] = ["mean", "max", "last", "topk", "rolling-max"]
 
 
 class ForwardCount:
@@ -98,12 +97,12 @@ def test_scores_are_each_probe_on_each_response_alone(tmp_path: Path, pooling: P
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("length", [1, 2, 10, 11, 35])
+@pytest.mark.parametrize("length", [1, 2, 9, 10, 11, 35])
 def test_pooling_many_probes_is_pooling_each(pooling: Pooling, length: int) -> None:
     logits = torch.randn(4, length, generator=torch.Generator().manual_seed(length))
     probe = Probe("p", torch.zeros(1), 0.0, 0, pooling)
     expected = torch.tensor([probe.pool(row) for row in logits])
-    torch.testing.assert_close(pool(logits, pooling), expected)
+    torch.testing.assert_close(pooled(logits, pooling), expected)
 
 
 def test_a_second_reading_runs_no_forward_and_gives_the_same_numbers(tmp_path: Path) -> None:

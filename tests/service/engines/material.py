@@ -50,7 +50,7 @@ def make_probes(model: PreTrainedModel, poolings: Sequence[Pooling] = ("mean",))
 
 
 TOLERANCE = 1e-4
-POOLINGS = ("mean", "max", "last", "topk")
+POOLINGS: tuple[Pooling, ...] = ("mean", "max", "last", "topk", "rolling-max")
 
 
 def engines(model: PreTrainedModel) -> tuple[PaddedEngine, PackedEngine]:

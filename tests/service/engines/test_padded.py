@@ -19,7 +19,7 @@ from candor.engines.padded import PaddedEngine
 from candor.item import Item
 from candor.probes.probe import Probe
 from tests.architectures import LONGROPE
-from tests.service.engines.material import FAMILIES, PAD, make_items, make_probes
+from tests.service.engines.material import FAMILIES, PAD, POOLINGS, make_items, make_probes
 from tests.tiny import tiny_llama, tiny_qwen2
 
 TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ def test_readings_are_those_of_a_probe_applied_by_hand_at_every_layer(
     family: Callable[[], PreTrainedModel],
 ) -> None:
     model = family()
-    probes = make_probes(model, ("mean", "max", "last", "topk"))
+    probes = make_probes(model, POOLINGS)
     items = make_items(seed=1)
     scores = PaddedEngine(model, probes, device="cpu").score(items).scores
     for item, score in zip(items, scores, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -273,3 +274,45 @@ def test_formulas_of_combinations_and_closed_forms() -> None:
     inside = "lambda*clip(S)[a], lambda(x)*[S > 0.5][c]"
     assert formula(both, Combination("max")) == f"R - max({inside})"
     assert formula(both, Combination("spread")) == f"R - mean({inside}) - 1*std({inside})"
+
+
+def test_each_method_puts_its_term_where_it_says() -> None:
+    penalties = [
+        Penalty("a", 0.5, PLAIN),
+        Penalty("b", 2.0, PLAIN, "advantage"),
+        Penalty("c", 7.0, Threshold(1.0), "screen"),
+        Penalty("d", 0.0, PLAIN, "project"),
+    ]
+    composed = compose(score(1.0, a=1.5, b=0.25, c=1.25, d=9.0), penalties)
+    assert composed.penalty == 0.75 + 7.0
+    assert composed.reward == 1.0 - 7.75
+    assert composed.advantage_penalty == 0.5
+    assert composed.screened
+    assert composed.bounded == {"a": 1.5, "b": 0.25, "c": 1.0, "d": 9.0}
+    passed = compose(score(1.0, a=1.5, b=0.25, c=1.0, d=9.0), penalties)
+    assert (passed.penalty, passed.screened) == (0.75, False)
+    off = replace(penalties[2], lambda_=0.0)
+    flagged = compose(score(1.0, c=1.25), [off])
+    assert (flagged.bounded, flagged.screened, flagged.reward) == ({"c": 1.0}, False, 1.0)
+    empty = replace(score(1.0, a=1.5, b=0.25, c=1.25, d=9.0), is_empty=True)
+    nothing = compose(empty, penalties)
+    assert (nothing.reward, nothing.advantage_penalty, nothing.screened) == (1.0, 0.0, False)
+
+
+def test_an_advantage_penalty_that_overflows_is_an_error_too() -> None:
+    with pytest.raises(NonFiniteScore):
+        compose(score(0.0, a=1e300), [Penalty("a", 1e300, PLAIN, "advantage")])
+
+
+def test_formulas_of_the_methods() -> None:
+    project = Penalty("p", 0.0, PLAIN, "project")
+    screen = Penalty("s", 7.0, Threshold(0.5), "screen")
+    apart = Penalty("a", 0.5, CLIP, "advantage")
+    assert formula([project]) == "R_without[p]"
+    assert formula([project, replace(project, name="q")]) == "R_without[p, q]"
+    assert formula([screen]) == "R - lambda*[S > 0.5]"
+    assert formula([apart]) == "R; advantages: - lambda*clip(S)"
+    assert formula([project, Penalty("b", 1.0, PLAIN), apart]) == (
+        "R_without[p] - lambda*S; advantages: - lambda*clip(S)"
+    )
+    assert formula([replace(apart, lambda_=0.0)]) == "R"

@@ -85,11 +85,17 @@ def read_scores(scored: Path, card: Card) -> CandidateScores:
     """
     rows = read_rows(scored)
     good = scored_rows(rows)
-    revision = one_model(scored, good)["revision"]
+    served = one_model(scored, good)
+    revision = served["revision"]
     if revision != card.model.weights_sha256:
         raise UsageError(
             f"{scored}: was scored by other weights ({revision[:12]}) than the probe's "
             f"({card.model.weights_sha256[:12]}): score with the model the probe was fitted on"
+        )
+    if "project" in served.get("methods", {}).values():
+        raise UsageError(
+            f"{scored}: was scored with --method project, so R is that of a projected model: score "
+            "on a server without it"
         )
     rewards: list[float] = []
     scores: list[float] = []

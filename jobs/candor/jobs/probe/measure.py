@@ -14,6 +14,8 @@ import numpy as np
 
 from candor.errors import CandorError
 from candor.jobs.probe.material import LabelledRows, encode, renderer_of
+from candor.jobs.probe.reader import RowReader
+from candor.jobs.probe.stress.both import stress
 from candor.jobs.probe.words import words_control
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
@@ -21,6 +23,7 @@ from candor.probes.fitting.activations import LayerActivations
 from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.reliability import brier, expected_calibration_error, reliability
 from candor.probes.fitting.select import Candidate, Select
+from candor.probes.probe import Probe
 from candor.text.request import ChatMessage
 
 CONTROL_KIND = "genuine-agreement"
@@ -64,14 +67,15 @@ def score_all(activations: LayerActivations, chosen: Candidate, num_rows: int) -
 
 
 def measure(
-    data: LabelledRows, rm: RewardModel, sequences: Sequences, fitted: Fitted
+    data: LabelledRows, reader: RowReader, sequences: Sequences, fitted: Fitted, probe: Probe
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The card's metrics, and the report's further data. Opens the test part.
 
     Returns:
         metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
-        `scores`, `examples`, `controls`, `words`.
+        `scores`, `examples`, `controls`, `words`, `long_texts`, `telltale`.
     """
+    rm = reader.rm
     labels, train = data.labels, data.labelled.train
     lengths = np.array([end - start for _, start, end in sequences])
     sign = evaluate.length_sign(lengths[list(train)], labels[list(train)])
@@ -115,6 +119,7 @@ def measure(
         "scores": _test_scores(data, fitted, test),
         "examples": examples(data, rm, sequences, fitted, test),
         "controls": _controls(metrics),
+        **stress(data, reader, probe, kept, fitted.seed),
     }
     return metrics, report
 

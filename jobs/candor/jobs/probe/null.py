@@ -43,7 +43,7 @@ from cyclopts import Parameter
 from candor.flags import UsageError
 from candor.jobs.probe.candidates import TokenisedCandidates, read_candidates, source_of
 from candor.jobs.probe.material import LabelledRows, read_data, tokenise
-from candor.jobs.probe.train import read_layers
+from candor.jobs.probe.reader import RowReader
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.manifest import now
 from candor.probes import artifact
@@ -204,7 +204,7 @@ def one_pass(
         sequences += tokenise(labelled.rows, found.rm, labelled.places)
         names += labelled.places
     with tempfile.TemporaryDirectory() as folder:
-        read = read_layers(names, found.rm, sequences, [layer], Path(folder))
+        read = RowReader(found.rm).layers(sequences, [layer], Path(folder), names)
         rewards = read.rewards[: len(found.items)]
         return OnePass(read.read(layer), rewards, found.contexts, source)
 

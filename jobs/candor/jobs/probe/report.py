@@ -99,6 +99,8 @@ def page(card: Card, report: Mapping[str, Any]) -> str:
             lambda: {name: report["genuine_agreement"][name] for name in ("tpr", "fpr", "num_rows")}
         ),
         controls=controls(card, report),
+        long_texts=part(lambda: _long_texts(report["long_texts"])),
+        telltale=part(lambda: _telltale(report["telltale"])),
         distributions=part(lambda: score_distributions(report["scores"])),
         reliability=part(lambda: reliability(report["reliability"])),
         largest=largest,
@@ -216,6 +218,29 @@ def _kinds(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for entry in report["kinds"]
     ]
+
+
+def _long_texts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of AUROCs by length and pooling; a field `error` in place of it where the test
+    failed."""
+    if "error" in found:
+        return {"error": found["error"]}
+    return {
+        **{name: found[name] for name in ("num_rows", "num_left_out")},
+        "poolings": list(found["lengths"][0]["poolings"]),
+        "lengths": [
+            {name: length[name] for name in ("factor", "mean_tokens", "poolings")}
+            for length in found["lengths"]
+        ],
+    }
+
+
+def _telltale(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The AUROCs with and without the words, and the words."""
+    if "error" in found:
+        return {"error": found["error"]}
+    names = ("num_rows", "num_left_out", "words", "control_words", "arms")
+    return {name: found[name] for name in names}
 
 
 def _largest(examples: Sequence[Mapping[str, Any]]) -> float:

@@ -1,8 +1,9 @@
 """`candor probe train`: labelled responses and a reward model -> a probe, its card and a report.
 
 The steps: rows -> token ids -> one pass over the reward model, all layers, kept on disk -> layer,
-method, C and pooling chosen on the validation groups -> controls -> the test groups, once -> bound
-and calibration -> artefact. The pass takes most of the time; with `--cache` it is made once.
+method, C and pooling chosen on the validation groups -> controls -> the test groups, once, and with
+changed responses -> bound and calibration -> artefact. The pass takes most of the time; with
+`--cache` it is made once.
 
 Progress goes to stderr; the last line of stdout is one JSON object with the main numbers.
 """
@@ -14,7 +15,6 @@ import platform
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -25,11 +25,11 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from candor.engines.choose import build_engine
 from candor.flags import UsageError
 from candor.jobs.compare.words import WORDS_FILE
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.measure import CHOSEN_FIELDS, Fitted, measure, score_all, setting_of
+from candor.jobs.probe.reader import RowReader
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
@@ -37,14 +37,9 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card, DataInfo, ModelIdentity
-from candor.probes.fitting.activations import (
-    TokenActivations,
-    activations_key,
-    missing_layers,
-    read_tokens,
-)
+from candor.probes.fitting.activations import TokenActivations
 from candor.probes.fitting.calibrate import calibrate, fit_bound
-from candor.probes.fitting.collect import Floats, Sequences
+from candor.probes.fitting.collect import Floats
 from candor.probes.fitting.data import data_sha256
 from candor.probes.fitting.fit import METHODS, Method
 from candor.probes.fitting.select import (
@@ -150,7 +145,8 @@ def train(options: TrainOptions) -> Exit:
             layers = parse_layers(options.layers, rm.num_layers)
             sequences = tokenise(rows.rows, rm, rows.places)
             folder = options.cache or Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
-            activations = read_layers(rows.places, rm, sequences, layers, folder)
+            reader = RowReader(rm)
+            activations = reader.layers(sequences, layers, folder, rows.places)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
         fits = Fits(rows.labels, options.seed)
@@ -162,7 +158,7 @@ def train(options: TrainOptions) -> Exit:
         fitted = Fitted(chosen, here, scores, without, by, options.seed)
         weight = torch.from_numpy(chosen.weight)
         probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
-        metrics, report = measure(rows, rm, sequences, fitted)
+        metrics, report = measure(rows, reader, sequences, fitted, probe)
         card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
         write(options.out, probe, card, chosen, candidates, report)
     for caveat in caveats(card):
@@ -184,34 +180,6 @@ def selection(data: Labelled, select: Select | None) -> Select:
             f"labels, and the data has {len(kinds)} ({kinds}); use --select within"
         )
     return select or ("transfer" if len(kinds) >= TRANSFER_KINDS else "within")
-
-
-def read_layers(
-    names: Sequence[str], rm: RewardModel, sequences: Sequences, layers: list[int], cache: Path
-) -> TokenActivations:
-    """One forward pass over all rows; it reads no label, so the test rows may be included.
-
-    The serving engine makes it, so that a context that rows share is computed once. `names` are the
-    rows' names in messages, such as file:line.
-    """
-    key = activations_key(
-        sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
-    )
-    packed, company = False, None
-    if missing_layers(cache / key, layers):
-        engine = build_engine("packed", rm.model, [], device=rm.device)
-        packed, company = engine.name == "packed", engine.company
-    with tqdm(total=len(sequences), desc="activations", unit="response") as bar:
-        return read_tokens(
-            rm.model,
-            sequences,
-            layers,
-            cache / key,
-            packed=packed,
-            company=company,
-            names=names,
-            progress=bar.update,
-        )
 
 
 def candidates_of(

@@ -44,16 +44,31 @@ class Schedule:
 
 
 def full_strengths(given: Penalties, probes: Sequence[Mapping[str, Any]]) -> Strengths:
-    """Strength of every served probe's penalty: as given, or as served.
+    """Strength of every served probe's penalty: as given, or as served. A projected probe has none.
 
     Args:
         given: strength by probe, from the flags.
         probes: the probes of `GET /v1/probes`.
 
     Raises:
-        UsageError: a given probe is not served.
+        UsageError: a given probe is not served or is projected, or a probe's penalty is not in the
+            reward (`--method advantage`).
     """
-    served = {str(probe["name"]): float(probe["lambda"]) for probe in probes}
+    methods = {str(probe["name"]): probe.get("method", "subtract") for probe in probes}
+    for name, method in methods.items():
+        if method == "advantage":
+            raise UsageError(
+                f"probe {name!r} is served with --method advantage, so the reward is R alone and "
+                "this run would train without a penalty: serve it with --method subtract, or train "
+                "with candor.client.trl_advantages"
+            )
+        if method == "project" and name in given:
+            raise UsageError(f"probe {name!r} is served with --method project: it has no strength")
+    served = {
+        str(probe["name"]): float(probe["lambda"])
+        for probe in probes
+        if methods[str(probe["name"])] != "project"
+    }
     for name in given:
         if name not in served:
             names = ", ".join(served) or "none"

@@ -42,6 +42,7 @@ from candor.jobs.rollouts.scored import (
     ScoredGroup,
     candidates,
     context_of,
+    methods_of,
     say_doubts,
     scored_groups,
     scored_rows,
@@ -132,6 +133,7 @@ def bon(options: BonOptions) -> Exit:
         "failed_responses": sum(len(row["scores"]) - len(candidates(row)) for row in good),
     }
     report = _heading(counts) | compare([group for _, group in kept], ns, variants)
+    report["methods"] = methods_of(kept[0][0])
     plot = None
     if aim is not None:
         report["reduction"], plot = _reduction(options, kept, aim, variants, max(ns))

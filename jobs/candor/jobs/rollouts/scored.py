@@ -34,7 +34,7 @@ class ScoredGroup:
     base_reward: Array  # [M]
     scores: Mapping[str, Array]  # S by probe, [M] each
     bounded: Mapping[str, Array]  # what lambda multiplies, by probe, [M] each
-    lambdas: Mapping[str, Array]  # by probe, [M] each
+    lambdas: Mapping[str, Array]  # by probe, [M] each; 0 where the term is not in the reward
     combine: Combination = field(default_factory=Combination)
 
     @cached_property
@@ -127,6 +127,12 @@ def field_of(path: Path, row: Row, field: str, option: str) -> str:
     return str(value)
 
 
+def methods_of(row: Row) -> dict[str, str]:
+    """How the server used each probe, by name (docs/api.md#methods). A probe that is not named, as
+    in rows of an earlier Candor, was subtracted."""
+    return dict(row.get("reward_model", {}).get("methods", {}))
+
+
 def group_of(row: Row) -> ScoredGroup:
     """The numbers of a scored row's candidates.
 
@@ -142,11 +148,13 @@ def group_of(row: Row) -> ScoredGroup:
         return column("probes", name, field)
 
     names = list(row["scores"][places[0]]["probes"])
+    methods = methods_of(row)
+    in_reward = {name: methods.get(name) != "advantage" for name in names}
     return ScoredGroup(
         column("base_reward"),
         {name: column_of(name, "score") for name in names},
         {name: column_of(name, "bounded") for name in names},
-        {name: column_of(name, "lambda") for name in names},
+        {name: column_of(name, "lambda") * in_reward[name] for name in names},
         Combination(**row.get("reward_model", {}).get("combine", {})),
     )
 
@@ -188,6 +196,8 @@ def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[R
     for row, group in groups:
         if list(group.scores) != list(groups[0][1].scores):
             raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
+        if methods_of(row) != methods_of(groups[0][0]):
+            raise UsageError(f"{path}: key {row['key']!r} was scored by other methods (--method)")
     return groups
 
 
@@ -266,6 +276,11 @@ def one_model(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
             raise UsageError(
                 f"{path}: key {row['key']!r} was scored by other weights "
                 f"({model['revision'][:12]}) than earlier rows ({found['revision'][:12]})"
+            )
+        if found is not None and methods_of(row) != found.get("methods", {}):
+            raise UsageError(
+                f"{path}: key {row['key']!r} was scored by another method than earlier rows "
+                "(--method of the server)"
             )
         found = model
     if found is None:

@@ -9,8 +9,11 @@
 lambda*(x) is computed from all candidates of a prompt, also where n of them are drawn: the
 candidates estimate the policy's distribution, which does not change with n.
 
-bound(S) is the stored value. Rows that were scored under the closed form hold flags in its place,
-so for that probe only the closed form can be compared.
+bound(S) is the stored value. Rows that were scored under the closed form, or by a server that
+screens (`--method screen`), hold flags in its place, so for that probe only the closed form can be
+compared. A projected probe has no strength, and R without its projection is not in the rows, so
+nothing can be compared for it. The rows of `--method advantage` hold R and bound(S): their sweeps
+are those of a penalty in the reward.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from candor.flags import UsageError
-from candor.jobs.rollouts.scored import ScoredGroup
+from candor.jobs.rollouts.scored import ScoredGroup, methods_of
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.rollouts.strengths import parse_closed_form, parse_sweeps
 from candor.jobs.running.files import Row
@@ -65,9 +68,10 @@ def variants_of(
             penalties.
 
     Raises:
-        UsageError: a value is not of its form, a probe has no scores or no card, or lambda is to be
-            changed where the rows hold flags.
+        UsageError: a value is not of its form, a probe has no scores or no card, lambda is to be
+            changed where the rows hold flags, or the probe is projected.
     """
+    methods = methods_of(row)
     penalties = row.get("reward_model", {}).get("penalties", {})
     flagged = {name for name, penalty in penalties.items() if "closed_form" in penalty}
     lambdas, kappas = (
@@ -83,11 +87,22 @@ def variants_of(
         if name not in group.scores:
             names = ", ".join(group.scores) or "none"
             raise UsageError(f"no scores of probe {name!r}; scored probes are: {names}")
+        if methods.get(name) == "project":
+            raise UsageError(
+                f"{name}: these rows were scored with --method project, so R is without this "
+                "probe's direction and a penalty has no other strength: score them again on a "
+                "server that subtracts"
+            )
     for name, _ in [*lambdas, *kappas]:
         if name in flagged:
             raise UsageError(
                 f"{name}: these rows were scored under its closed form and hold flags in place of "
                 "bound(S): score them again without --closed-form"
+            )
+        if methods.get(name) == "screen":
+            raise UsageError(
+                f"{name}: these rows were scored with --method screen and hold flags in place of "
+                "bound(S): score them again on a server that subtracts"
             )
     for name in dict.fromkeys(name for name, _ in kappas):
         if served_card(scored, name).calibration.std_bounded_S is None:

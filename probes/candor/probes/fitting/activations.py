@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from candor.forward.company import Company
 from candor.forward.head import decoder
 from candor.probes.fitting.collect import Floats, Progress, Sequences, read_responses
-from candor.probes.probe import TOPK_SHARE, Pooling
+from candor.probes.probe import Pooling, pooled
 
 Ints = NDArray[np.int64]
 
@@ -67,7 +67,7 @@ class LayerActivations:
         found = np.empty((len(biases), len(rows)), dtype=np.float32)
         for place, row in enumerate(rows):
             logits = torch.from_numpy(self.token_logits(weights, biases, row))
-            found[:, place] = pool(logits, pooling)
+            found[:, place] = pooled(logits, pooling)
         return found
 
     def token_logits(self, weights: Floats, biases: Floats, row: int) -> Floats:
@@ -115,17 +115,6 @@ class TokenActivations:
         parts = torch.split(tokens, np.diff(self.bounds).tolist())
         means = torch.stack([part.mean(0, dtype=torch.float32) for part in parts]).numpy()
         return LayerActivations(means, tokens, self.bounds)
-
-
-def pool(logits: Tensor, pooling: Pooling) -> Tensor:
-    """`Probe.pool` for m probes at once: token logits [m, T], T >= 1 -> S of each, [m]."""
-    if pooling == "max":
-        return logits.amax(1)
-    if pooling == "last":
-        return logits[:, -1]
-    if pooling == "topk":
-        logits = logits.topk(math.ceil(TOPK_SHARE * logits.shape[1]), dim=1).values
-    return logits.mean(1)
 
 
 def activations_key(sequences: Sequences, *, weights_sha256: str, dtype: str, device: str) -> str:
