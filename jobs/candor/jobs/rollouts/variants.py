@@ -19,7 +19,7 @@ are those of a penalty in the reward.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +93,18 @@ def variants_of(
                 "probe's direction and a penalty has no other strength: score them again on a "
                 "server that subtracts"
             )
-    for name, _ in [*lambdas, *kappas]:
+    _refuse_flags([name for name, _ in [*lambdas, *kappas]], flagged, methods)
+    _warn_of_old_kappa(scored, [name for name, _ in kappas])
+    return [
+        *(_at_lambda("lambda_sweep", name, value, {"lambda": value}) for name, value in lambdas),
+        *(_at_kappa(scored, name, kappa) for name, kappa in kappas),
+        *(_in_closed_form(scored, name, form) for name, form in forms),
+    ]
+
+
+def _refuse_flags(names: Sequence[str], flagged: Set[str], methods: Mapping[str, str]) -> None:
+    """Another strength needs bound(S); under the closed form and `screen` rows hold flags."""
+    for name in names:
         if name in flagged:
             raise UsageError(
                 f"{name}: these rows were scored under its closed form and hold flags in place of "
@@ -104,7 +115,10 @@ def variants_of(
                 f"{name}: these rows were scored with --method screen and hold flags in place of "
                 "bound(S): score them again on a server that subtracts"
             )
-    for name in dict.fromkeys(name for name, _ in kappas):
+
+
+def _warn_of_old_kappa(scored: Path, names: Sequence[str]) -> None:
+    for name in dict.fromkeys(names):
         if served_card(scored, name).calibration.std_bounded_S is None:
             print(
                 f"candor: {name}: the card that served {scored} has no std(bound(S)), so its kappa "
@@ -112,11 +126,6 @@ def variants_of(
                 "score again",
                 file=sys.stderr,
             )
-    return [
-        *(_at_lambda("lambda_sweep", name, value, {"lambda": value}) for name, value in lambdas),
-        *(_at_kappa(scored, name, kappa) for name, kappa in kappas),
-        *(_in_closed_form(scored, name, form) for name, form in forms),
-    ]
 
 
 def _at_lambda(
