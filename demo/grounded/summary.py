@@ -36,7 +36,7 @@ MEASURES: dict[str, tuple[Stance, Verdict]] = {
 
 
 @dataclass(frozen=True)
-class Arm:
+class ChoiceArm:
     """One way to choose; `shares` has, per measure, [U, K, N]: how likely the choice for each of U
     questions has the verdict, under K seeds of the arm, at each N of `NS`."""
 
@@ -52,7 +52,7 @@ class Arm:
 class Measured:
     """The arms, in the order of the tables: random, by R, penalised, then the null arms."""
 
-    arms: tuple[Arm, ...]
+    arms: tuple[ChoiceArm, ...]
     left_out: tuple[str, ...]
     """Null arms that could not be made as strong as the penalty."""
     verdict: FallVerdict
@@ -61,7 +61,7 @@ class Measured:
     """[U] bool: questions of a domain that is in no training row."""
     num_candidates: int
 
-    def arm(self, name: str) -> Arm:
+    def arm(self, name: str) -> ChoiceArm:
         """The arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
 
@@ -105,7 +105,7 @@ def measure(
             columns.setdefault(name, []).append(found)
     names = [RANDOM, NO_PENALTY, REAL]
     names += [name for name in columns if name not in names]
-    arms = tuple(Arm(name, _shares(flat, columns[name], len(questions))) for name in names)
+    arms = tuple(ChoiceArm(name, _shares(flat, columns[name], len(questions))) for name in names)
     real, *_ = (arm for arm in arms if arm.name == REAL)
     target = "agrees_with_wrong_user"
     return Measured(
@@ -151,7 +151,7 @@ def _shares(
 def as_json(measured: Measured, page: Path) -> dict[str, Any]:
     """The demo's last line: every arm at the largest N, as mean, low and high over questions."""
 
-    def figure(arm: Arm, name: str) -> dict[str, float]:
+    def figure(arm: ChoiceArm, name: str) -> dict[str, float]:
         mean, low, high = arm.at(name)
         return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
 
