@@ -90,7 +90,11 @@ def take_steps(
     )
     schedule = Schedule(inputs.strengths, settings.warmup_steps)
     config = grpo_config(out, settings)
-    with scheduled_reward_function(server, schedule) as reward, watch.stopping_on_signal():
+    permuted = settings.seed if settings.permute_penalties else None
+    with (
+        scheduled_reward_function(server, schedule, permuted) as reward,
+        watch.stopping_on_signal(),
+    ):
         trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
