@@ -1,7 +1,8 @@
 """Sampling n responses to each of many prompts at once: for a policy in training.
 
-One pass over the prompts, then all rows token by token. Rows that have ended leave the batch once
-half of it has, so short responses cost little beside one long response.
+One pass over the prompts, then token by token. Responses that begin alike are computed once until
+they part, and a response that has ended is computed no more. So eight short answers to one question
+cost little more than the three or four different ones among them.
 
 The random numbers are torch's own, so that a trainer that continues from a checkpoint draws the
 responses that it would have drawn. A generation server would seed each request instead
@@ -10,15 +11,16 @@ responses that it would have drawn. A generation server would seed each request 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from torch import Tensor
+from transformers import DynamicCache
 
-from candor.jobs.generator.sample import RoomyLayer, next_tokens
+from candor.jobs.generator.sample import next_tokens
 from candor.jobs.running.files import Row
 
 MAX_ROWS = 256
@@ -51,60 +53,83 @@ def sample_groups(
     A response ends with one of `end_ids`, which belongs to it, or at `max_tokens`.
     """
     device = model.device
-    length = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor(
-        [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device
-    )
-    cache, logits = _read_prompts(model, ids, mask, n, max_tokens)
-    mask = mask.repeat_interleave(n, 0)
+    out, cache, mask = read_prompts(partial(model, logits_to_keep=1), model, prompts, pad_id)
+    logits = out.logits[:, -1].float()  # (rows, vocab); a row is a beginning that responses share
     places = mask.sum(-1, keepdim=True)  # of the next token, per row
     ends = torch.tensor(sorted(end_ids), device=device)
-    drawn: list[list[int]] = [[] for _ in range(len(mask))]
-    rows = torch.arange(len(mask), device=device)  # the response that each row of the batch makes
-    is_open = torch.ones_like(rows, dtype=torch.bool)
+    drawn: list[list[int]] = [[] for _ in range(n * len(prompts))]
+    going = torch.arange(len(drawn), device=device)  # the responses that have not ended
+    row_of = going // n  # the row of each of them
     for step in range(max_tokens):
-        tokens = next_tokens(logits, temperature, 1.0, None)  # (rows, 1)
-        for row, token, going in zip(
-            rows.tolist(), tokens[:, 0].tolist(), is_open.tolist(), strict=True
-        ):
-            if going:
-                drawn[row].append(token)
-        is_open &= ~torch.isin(tokens[:, 0], ends)
-        num_open = int(is_open.sum())
-        if num_open == 0 or step + 1 == max_tokens:
+        tokens = next_tokens(logits[row_of], temperature, 1.0, None)[:, 0]
+        for response, token in zip(going.tolist(), tokens.tolist(), strict=True):
+            drawn[response].append(token)
+        on = ~torch.isin(tokens, ends)
+        going, row_of, tokens = going[on], row_of[on], tokens[on]
+        if len(going) == 0 or step + 1 == max_tokens:
             break
-        if num_open <= len(rows) // 2:
-            kept = is_open.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, mask, places, tokens = rows[kept], mask[kept], places[kept], tokens[kept]
-            is_open = is_open[kept]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = model(
-            input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache
-        ).logits[:, -1].float()
+        beginnings, row_of = torch.stack([row_of, tokens], 1).unique(dim=0, return_inverse=True)
+        parents = beginnings[:, 0]
+        cache.batch_select_indices(parents)
+        mask = torch.cat([mask[parents], mask.new_ones(len(parents), 1)], dim=1)
+        places = places[parents]
+        logits = (
+            model(
+                input_ids=beginnings[:, 1:],
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+            )
+            .logits[:, -1]
+            .float()
+        )
         places = places + 1
     return drawn
 
 
-def _read_prompts(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, n: int, room: int
-) -> tuple[Cache, torch.Tensor]:
-    """The states of n rows per prompt, and the logits of their first tokens, (rows, vocab)."""
-    cache: Any = DynamicCache(config=model.config)
-    out = model(
+def read_prompts(
+    run: Callable[..., Any], model: Any, prompts: Sequence[Sequence[int]], pad_id: int
+) -> tuple[Any, Any, Tensor]:
+    """One pass over prompts; what they all begin with, such as the system message, once for all.
+
+    Args:
+        run: the model, or its trunk.
+        model: names the device and the configuration.
+
+    Returns:
+        The output for the rest of each prompt, its last token last; the states; and the mask over
+        them, [prompts, places] int64.
+    """
+    device, cache = model.device, DynamicCache(config=model.config)
+    num_shared = _common(prompts)
+    if num_shared:
+        first = torch.tensor([list(prompts[0][:num_shared])], device=device)
+        run(input_ids=first, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(prompts))
+    rest = [list(prompt[num_shared:]) for prompt in prompts]
+    length = max(map(len, rest))
+    ids = torch.tensor([[pad_id] * (length - len(own)) + own for own in rest], device=device)
+    mask = torch.tensor(
+        [[1] * num_shared + [0] * (length - len(own)) + [1] * len(own) for own in rest],
+        device=device,
+    )
+    out = run(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+        position_ids=(mask.cumsum(-1) - 1).clamp_min(0)[:, num_shared:],
         past_key_values=cache,
-        logits_to_keep=1,
+        use_cache=True,
     )
-    layers = cache.layers
-    if all(type(layer) is DynamicLayer for layer in layers):
-        cache = Cache(layers=[RoomyLayer(layer.keys, layer.values, n, room) for layer in layers])
-    else:  # a sliding window and the like keep their own layers
-        cache.batch_repeat_interleave(n)
-    return cache, out.logits[:, -1].float().repeat_interleave(n, 0)
+    return out, cache, mask
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """Number of tokens that all prompts begin with; each prompt keeps one of its own."""
+    shortest, longest = min(prompts), max(prompts)  # in the order of dictionaries
+    same = 0
+    while same < min(map(len, prompts)) - 1 and shortest[same] == longest[same]:
+        same += 1
+    return same if len(prompts) > 1 else 0
 
 
 def stop_ids(tokenizer: Any, stop: str | None) -> frozenset[int]:
@@ -146,9 +171,9 @@ def draw(
     """`rows` with `responses`, as `candor generate` writes them; each response has its `text`, and
     its `token_ids` without the opening.
 
-    A last message of the assistant is the beginning of each response: it leaves `messages` and
-    begins the texts. The random state and the mode of the model are put back afterwards, so a
-    training run with evaluations takes the same steps as a run without.
+    A last message of the assistant is the beginning of each response: it moves from `messages` to
+    `opening`, and begins the texts. The random state and the mode of the model are put back
+    afterwards, so a training run with evaluations takes the same steps as a run without.
 
     Args:
         model: a transformers causal language model, with or without an adapter.
@@ -192,5 +217,6 @@ def _draw_together(
             {"text": opening + text, "token_ids": tokens}
             for text, tokens in zip(texts[own], ids[own], strict=True)
         ]
-        found.append({**row, "messages": list(context), "responses": responses})
+        whole = {**row, "messages": list(context), "responses": responses}
+        found.append({**whole, "opening": opening} if opening else whole)
     return found

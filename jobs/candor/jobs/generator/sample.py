@@ -24,16 +24,17 @@ class Sample:
     finish_reason: Literal["stop", "length"]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer's keys and values for n rows per prompt, with room for the tokens to come.
+class _SharedPrompt(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer's keys and values for n rows that begin with the same prompt, with room for the
+    tokens to come.
 
     transformers' own layer joins the old states and the new states into fresh memory at every
     token, which on a CPU takes longer than anything else in a decoding step of 16 rows. This layer
     writes in place and returns views: the same values in the same shapes.
 
     Args:
-        keys, values: states after the pass over the prompts, (prompts, heads, P, head_dim).
-        n: number of rows per prompt; the rows of one prompt follow each other.
+        keys, values: states after the pass over the prompt, (1, heads, P, head_dim).
+        n: number of rows.
         room: number of tokens that may be added to each row.
     """
 
@@ -45,10 +46,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _with_room(states: torch.Tensor, n: int, room: int) -> torch.Tensor:
-        prompts, heads, length, width = states.shape
-        memory = states.new_empty(prompts, n, heads, length + room, width)
-        memory[:, :, :, :length] = states[:, None]
-        return memory.flatten(0, 1)
+        _, heads, length, width = states.shape
+        memory = states.new_empty(n, heads, length + room, width)
+        memory[:, :, :length] = states
+        return memory
 
     def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values = (memory[:, :, :length] for memory in self._memory)
@@ -62,11 +63,6 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         for memory, states in zip(self._memory, (key_states, value_states), strict=True):
             memory[:, :, self._length : end] = states
         return self._show(end)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows only."""
-        self._memory = [memory[indices] for memory in self._memory]
-        self._show(self._length)
 
 
 def next_tokens(
@@ -110,7 +106,7 @@ def sample(
     prompt = DynamicCache(config=model.config)
     out = model(torch.tensor([prompt_ids], device=device), past_key_values=prompt, logits_to_keep=1)
     pasts: Any = prompt.layers
-    cache = Cache(layers=[RoomyLayer(past.keys, past.values, n, max_tokens) for past in pasts])
+    cache = Cache(layers=[_SharedPrompt(past.keys, past.values, n, max_tokens) for past in pasts])
     logits = out.logits[:, -1].float().expand(n, -1)  # (n, vocab)
     drawn: list[list[int]] = [[] for _ in range(n)]
     open_rows = set(range(n))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -27,7 +28,6 @@ from candor.jobs.rl.reward import RewardFunction
 from candor.jobs.rl.settings import TrainingSettings
 from candor.jobs.rl.watch import Watch
 from candor.jobs.running.files import Row
-
 
 PASS_TOKENS = 8192
 """Most response tokens of one backward pass on a CPU. A step that fits is one pass, so that each
@@ -138,19 +138,29 @@ def trained_part(model: Any, settings: TrainingSettings) -> LoraConfig | None:
     top = depth if settings.train_layers is None else settings.train_layers
     if top > depth:
         raise UsageError(f"--train-layers {top}: the policy has {depth} layers")
+    if top == depth:
+        return adapter(settings.lora_rank, "all-linear", None) if settings.lora_rank else None
+    layers = model.base_model.layers[-top:]
     if settings.lora_rank:
-        return LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=2 * settings.lora_rank,
-            target_modules="all-linear",
-            layers_to_transform=None if top == depth else list(range(depth - top, depth)),
-            task_type="CAUSAL_LM",
-        )
-    if top < depth:
-        model.requires_grad_(False)
-        for layer in model.base_model.layers[-top:]:
-            layer.requires_grad_(True)
+        linear = [
+            module for module in layers[0].named_modules() if isinstance(module[1], nn.Linear)
+        ]
+        names = sorted({name.rpartition(".")[2] for name, _ in linear})
+        return adapter(settings.lora_rank, names, list(range(depth - top, depth)))
+    model.requires_grad_(False)
+    layers.requires_grad_(True)
     return None
+
+
+def adapter(rank: int, modules: str | list[str], layers: list[int] | None) -> LoraConfig:
+    """LoRA on these linear modules; `layers` None: of every layer."""
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=modules,
+        layers_to_transform=layers,
+        task_type="CAUSAL_LM",
+    )
 
 
 def check_openings(tokenizer: Any, prompts: Sequence[Row]) -> None:

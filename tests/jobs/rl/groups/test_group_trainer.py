@@ -175,7 +175,9 @@ def test_an_opening_begins_every_response_and_is_not_trained_on(tmp_path: Path) 
     tokenizer = one.processing_class
     for prompt, own in zip(prompts, ids, strict=True):
         context, opening = split_opening(prompt)
-        rendered = tokenizer.apply_chat_template(context, add_generation_prompt=True, tokenize=False)
+        rendered = tokenizer.apply_chat_template(
+            context, add_generation_prompt=True, tokenize=False
+        )
         assert tokenizer.decode(own).endswith(tokenizer.decode(tokenizer(opening)["input_ids"]))
         assert own == tokenizer(rendered + opening, add_special_tokens=False)["input_ids"]
     drawn = one._generate(prompts)

@@ -5,8 +5,8 @@ that is 520 tokens in place of 100, and on a machine without a GPU TRL also mult
 by the whole vocabulary, though only the responses are scored.
 
 Here the prompts go through the trunk once, their keys and values are given to each of their
-responses, and only the positions that predict a response's token reach the head. Gradients flow
-through both passes, so the loss is that of TRL up to rounding.
+responses, equal responses are computed once, and only the positions that predict a response's token
+reach the head. Gradients flow through all of it, so the loss is that of TRL up to rounding.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from candor.jobs.generator.groups import read_prompts
+
 HEAD_TOKENS = 256
 """Tokens whose logits are in memory at once; 256 of a vocabulary of 50 thousand take 50 MB."""
 
@@ -31,33 +33,45 @@ SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_hea
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Attributes:
-    prompts, prompt_mask: [G, P] int64, the different prompts, padded on the left.
+    prompts: the token ids of the different prompts.
     responses, response_mask: [B, C] int64, padded on the right.
     prompt_of: [B] int64, which prompt each response answers.
     """
 
-    prompts: Tensor
-    prompt_mask: Tensor
+    prompts: list[list[int]]
     responses: Tensor
     response_mask: Tensor
     prompt_of: Tensor
 
 
 def batch_of(input_ids: Tensor, attention_mask: Tensor, num_response_tokens: int) -> Batch:
-    """From TRL's rows [B, P + C], each with its own copy of the prompt."""
+    """From TRL's rows [B, P + C], each with its own copy of the prompt, padded on the left."""
     cut = input_ids.shape[1] - num_response_tokens
-    ids, mask = input_ids[:, :cut], attention_mask[:, :cut]
-    # A padded place is no token: -1, so that rows differ only in what the model reads.
-    different, prompt_of = torch.unique(
-        ids.masked_fill(mask == 0, -1), dim=0, return_inverse=True
-    )
+    rows = [
+        tuple(ids[mask.bool()].tolist())
+        for ids, mask in zip(input_ids[:, :cut], attention_mask[:, :cut], strict=True)
+    ]
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(rows))}
     return Batch(
-        prompts=different.clamp_min(0),
-        prompt_mask=(different >= 0).long(),
+        prompts=[list(prompt) for prompt in places],
         responses=input_ids[:, cut:],
         response_mask=attention_mask[:, cut:],
-        prompt_of=prompt_of,
+        prompt_of=torch.tensor([places[prompt] for prompt in rows], device=input_ids.device),
     )
+
+
+def different(batch: Batch) -> tuple[Batch, Tensor]:
+    """The different (prompt, response) pairs of a batch, and which of them each row is, [B]."""
+    read = batch.responses.masked_fill(batch.response_mask == 0, -1)
+    pairs = torch.cat([batch.prompt_of[:, None], read], dim=1)
+    found, which = pairs.unique(dim=0, return_inverse=True)
+    responses = found[:, 1:]
+    return Batch(
+        prompts=batch.prompts,
+        responses=responses.clamp_min(0),
+        response_mask=(responses >= 0).long(),
+        prompt_of=found[:, 0],
+    ), which
 
 
 def can_share(causal: Any) -> bool:
@@ -74,24 +88,15 @@ def can_share(causal: Any) -> bool:
 
 def hidden_states(trunk: Any, batch: Batch) -> Tensor:
     """[B, C, hidden]: the last hidden state that predicts each token of each response."""
-    mask = batch.prompt_mask
-    cache: Any = DynamicCache(config=trunk.config)
-    prompts = trunk(
-        input_ids=batch.prompts,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    out, cache, mask = read_prompts(trunk, trunk, batch.prompts, 0)
+    prompts = out.last_hidden_state
     first = prompts[batch.prompt_of, -1:]  # [B, 1, hidden]
     if batch.responses.shape[1] == 1:
         return first
     cache.batch_select_indices(batch.prompt_of)
     mask = mask[batch.prompt_of]
     response_mask = batch.response_mask[:, :-1]
-    after = mask.sum(-1, keepdim=True) + torch.arange(
-        response_mask.shape[1], device=mask.device
-    )
+    after = mask.sum(-1, keepdim=True) + torch.arange(response_mask.shape[1], device=mask.device)
     others = trunk(
         input_ids=batch.responses[:, :-1],
         attention_mask=torch.cat([mask, response_mask], dim=1),
@@ -110,21 +115,21 @@ def token_logps(
 
     Entropies carry no gradient.
     """
+    batch, which = different(batch)
     hidden = hidden_states(causal.base_model, batch)
     scored = batch.response_mask.bool()
     states, targets = hidden[scored], batch.responses[scored]
     head = causal.get_output_embeddings()
     found = [
         checkpoint(_of_tokens, head, some, wanted, temperature, use_reentrant=False)
-        for some, wanted in zip(
-            states.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True
-        )
+        for some, wanted in zip(states.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True)
     ]
     empty = torch.zeros(scored.shape, dtype=torch.float32, device=hidden.device)
     logps = empty.masked_scatter(scored, torch.cat([logps for logps, _ in found]))
     if not entropies:
-        return logps, None
-    return logps, empty.masked_scatter(scored, torch.cat([entropy for _, entropy in found]))
+        return logps[which], None
+    spread = empty.masked_scatter(scored, torch.cat([entropy for _, entropy in found]))
+    return logps[which], spread[which]
 
 
 def _of_tokens(
