@@ -21,8 +21,5 @@ SEED = 9000
 def write_rows(path: Path, per_domain: int) -> None:
     """Labelled rows for `candor probe train`."""
     rows = grounded_rows(questions(shipped_domains(), per_domain, seed=SEED), seed=SEED)
-    path.write_text(
-        "".join(
-            json.dumps(row.model_dump(mode="json", exclude_defaults=True)) + "\n" for row in rows
-        )
-    )
+    lines = (json.dumps(row.model_dump(mode="json", exclude_defaults=True)) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines))

@@ -29,11 +29,13 @@ class DriftReading:
         current window is empty.
     num_current: responses in the current window; alarms are silent until the window is full.
     alarms: the active alarms, as `probe: rule: reason`.
+    compared: whether the current window was full, so that an alarm could be active.
     """
 
     monitors: dict[str, float]
     num_current: int
     alarms: list[str]
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +152,5 @@ def _reading(report: dict[str, Any], probes: Collection[str]) -> DriftReading:
             for alarm in report["alarms"]
             if alarm["active"]
         ],
+        compared=report["num_current"] >= report["window"],
     )

@@ -173,7 +173,8 @@ def step_row(step: int, logs: dict[str, Any], reading: DriftReading | None) -> R
 
     `reward` is what the policy was optimised for, `kl` is TRL's estimate per token (k3),
     `num_tokens` is the mean length of a completion, and `share_cut` is the share of completions
-    that reached the limit. A mean of nothing is null.
+    that reached the limit. A mean of nothing is null, and so are the alarms of a server whose
+    windows are not full: none could be active.
     """
     ours = {name.removeprefix(METRICS): logs[name] for name in logs if name.startswith(METRICS)}
 
@@ -201,7 +202,7 @@ def step_row(step: int, logs: dict[str, Any], reading: DriftReading | None) -> R
         "grad_norm": _finite(logs.get("grad_norm")),
         "step_s": logs.get("step_time"),
         "monitors": None if reading is None else reading.monitors,
-        "alarms": None if reading is None else reading.alarms,
+        "alarms": reading.alarms if reading is not None and reading.compared else None,
     }
 
 
