@@ -146,7 +146,7 @@ class Watch(TrainerCallback):
         told = [
             f"{name} {row[name]['mean']:.3f}"
             for name in (*numbers_told(self._evaluation.kind), "kl")
-            if row[name] is not None and row[name]["mean"] is not None
+            if row.get(name) is not None and row[name]["mean"] is not None
         ]
         print(f"candor: step {step}: {', '.join(told)}", file=sys.stderr)
         floor, neutral = self._guards.quality_floor, row["neutral_base_reward"]["mean"]
