@@ -86,7 +86,7 @@ SMOKE = RlPlan(
     eval_n=4,
     eval_per_domain=1,
     eval_held_out=2,
-    monitor_per_domain=2,
+    monitor_per_domain=4,
     monitor_layers="20",
     drift_window=128,
 )

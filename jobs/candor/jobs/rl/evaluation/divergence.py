@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from candor.jobs.generator.groups import prompt_ids
-from candor.jobs.rl.groups.logps import HEAD_TOKENS, Batch, can_share, hidden_states
+from candor.jobs.rl.groups.logps import HEAD_TOKENS, PromptedResponses, can_share, hidden_states
 from candor.jobs.running.files import Row
 
 PROMPTS = 16
@@ -72,7 +72,7 @@ def _kl(logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def _batch(tokenizer: Any, rows: Sequence[Row], device: torch.device) -> Batch:
+def _batch(tokenizer: Any, rows: Sequence[Row], device: torch.device) -> PromptedResponses:
     """The rows' responses by token; an opening belongs to the prompt."""
     prompts = [prompt_ids(tokenizer, row["messages"], row.get("opening", "")) for row in rows]
     responses = [one["token_ids"] for row in rows for one in row["responses"]]
@@ -83,7 +83,7 @@ def _batch(tokenizer: Any, rows: Sequence[Row], device: torch.device) -> Batch:
     def whole(values: list[list[int]]) -> Tensor:
         return torch.tensor(values, device=device)
 
-    return Batch(
+    return PromptedResponses(
         prompts=prompts,
         responses=whole([[*ids, *[pad] * (width - len(ids))] for ids in responses]),
         response_mask=whole([[1] * len(ids) + [0] * (width - len(ids)) for ids in responses]),

@@ -31,7 +31,7 @@ SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_hea
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PromptedResponses:
     """Attributes:
     prompts: the token ids of the different prompts.
     responses, response_mask: [B, C] int64, padded on the right.
@@ -44,7 +44,9 @@ class Batch:
     prompt_of: Tensor
 
 
-def batch_of(input_ids: Tensor, attention_mask: Tensor, num_response_tokens: int) -> Batch:
+def batch_of(
+    input_ids: Tensor, attention_mask: Tensor, num_response_tokens: int
+) -> PromptedResponses:
     """From TRL's rows [B, P + C], each with its own copy of the prompt, padded on the left."""
     cut = input_ids.shape[1] - num_response_tokens
     rows = [
@@ -52,7 +54,7 @@ def batch_of(input_ids: Tensor, attention_mask: Tensor, num_response_tokens: int
         for ids, mask in zip(input_ids[:, :cut], attention_mask[:, :cut], strict=True)
     ]
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(rows))}
-    return Batch(
+    return PromptedResponses(
         prompts=[list(prompt) for prompt in places],
         responses=input_ids[:, cut:],
         response_mask=attention_mask[:, cut:],
@@ -60,13 +62,13 @@ def batch_of(input_ids: Tensor, attention_mask: Tensor, num_response_tokens: int
     )
 
 
-def different(batch: Batch) -> tuple[Batch, Tensor]:
+def different(batch: PromptedResponses) -> tuple[PromptedResponses, Tensor]:
     """The different (prompt, response) pairs of a batch, and which of them each row is, [B]."""
     read = batch.responses.masked_fill(batch.response_mask == 0, -1)
     pairs = torch.cat([batch.prompt_of[:, None], read], dim=1)
     found, which = pairs.unique(dim=0, return_inverse=True)
     responses = found[:, 1:]
-    return Batch(
+    return PromptedResponses(
         prompts=batch.prompts,
         responses=responses.clamp_min(0),
         response_mask=(responses >= 0).long(),
@@ -86,7 +88,7 @@ def can_share(causal: Any) -> bool:
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def hidden_states(trunk: Any, batch: Batch) -> Tensor:
+def hidden_states(trunk: Any, batch: PromptedResponses) -> Tensor:
     """[B, C, hidden]: the last hidden state that predicts each token of each response."""
     out, cache, mask = read_prompts(trunk, trunk, batch.prompts, 0)
     prompts = out.last_hidden_state
@@ -108,7 +110,7 @@ def hidden_states(trunk: Any, batch: Batch) -> Tensor:
 
 
 def token_logps(
-    causal: Any, batch: Batch, temperature: float, *, entropies: bool
+    causal: Any, batch: PromptedResponses, temperature: float, *, entropies: bool
 ) -> tuple[Tensor, Tensor | None]:
     """[B, C] float32 log-probabilities of the responses' tokens under the sampling temperature, and
     the entropies of the distributions that they were drawn from; 0 at padded places.
