@@ -10,7 +10,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
-.PHONY: help install install-demo install-all assets vllm demo serve demo-seeds replicate rl-demo bench contracts \
+.PHONY: help install install-demo install-all assets vllm demo serve demo-seeds replicate rl-demo rl-smoke bench contracts \
   test test-all test-quick lint types format openapi compose-check stack-check clean
 
 help:  ## this list
@@ -70,8 +70,11 @@ demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
 replicate: install assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate
 
-rl-demo: install-all assets  ## GRPO on R and on the penalised reward, three seeds each; stopped, it goes on where it was
-	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl
+rl-demo: install-all assets  ## GRPO on R, penalised and null arms, five seeds each (hours); stopped, it goes on where it was
+	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl $(RL)
+
+rl-smoke: install-all assets  ## every stage of rl-demo for a few steps: two arms, one seed (about 5 minutes)
+	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl-smoke --smoke --arms R penalised
 
 bench: install assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
 	@$(PY) -m bench $(BENCH)

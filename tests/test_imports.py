@@ -43,6 +43,8 @@ FLOORS = (
     ("bench.load",),
     ("candor.__main__",),
     ("candor.jobs.rl",),
+    ("candor.jobs.rl.evaluation",),
+    ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
     ("candor.jobs.sycophancy", "candor.jobs.probe"),
     ("candor.jobs.grounded",),

@@ -1,79 +1,95 @@
-"""`make rl-demo`: GRPO on R against GRPO on the penalised reward, three seeds each, on one machine.
+"""`make rl-demo`: GRPO on grounded questions in four arms that differ in the penalty alone.
 
-    monitor      a second probe; it is recorded and never in the reward
-    arms         the same prompts, steps, learning rate and KL weight; only the penalty differs
-    evaluation   by a second server, on the evaluation's poems, which nothing here trains on
+    R           the reward model's own score
+    penalised   R minus the probe's penalty
+    permuted    the penalties of a prompt's responses are handed out among them at random: as large
+                as the real ones, and they know nothing
+    projected   R of a server that takes the probe's direction out of the activations
+                (`candor serve --method project`); no penalty
 
-The file reads from top to bottom. A second run continues the first. The strength of the penalty is
-the demo's (kappa 2, docs/decisions.md). To try another learning rate, use poems and a seed that are
-in no reported run: `--split dev --seeds 100 --learning-rate ... --out ...`.
+Every run has a reward server of its own, so that its drift windows hold this run alone. A second
+server scores the evaluations for all runs; there the monitor is a probe without a penalty, so that
+its S of single responses comes back. The strength of the penalty is the demo's (kappa 2,
+docs/decisions.md). A run that has ended is not repeated, and one that was stopped goes on.
 
-Progress goes to stderr; the last line of stdout is the summary.
+Progress goes to stderr; the last line of stdout is the headline of the summary.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from candor.jobs.generator.sample import Sampling
-from candor.jobs.running.files import write_json, write_rows
-from candor.jobs.running.manifest import now, write_manifest
+from candor.jobs.running.files import write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
-from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
-from demo.poems.pairs import poems
-from demo.poems.run import Split
 from demo.rl import monitor as rl_monitor
-from demo.rl.summary import print_table, summarise, write_plots
+from demo.rl.prompts import evaluation_prompts, training_prompts
+from demo.rl.raw import write_raw
+from demo.rl.summary import main as summarise
 from demo.servers import KAPPA, PROBE
 
-ARMS: dict[str, tuple[str, ...]] = {
-    "base": (f"--penalty={PROBE}=0",),
-    "penalised": (f"--kappa={PROBE}={KAPPA}", "--warmup-steps=5"),
+Arm = Literal["R", "penalised", "permuted", "projected"]
+NO_PENALTY = f"--penalty={PROBE}=0"
+PENALTY = f"--kappa={PROBE}={KAPPA}"
+ARMS: dict[Arm, tuple[str, ...]] = {
+    "R": (NO_PENALTY,),
+    "penalised": (PENALTY,),
+    "permuted": (PENALTY, "--permute-penalties"),
+    "projected": (NO_PENALTY,),
 }
+SERVED_WITH: dict[Arm, tuple[str, ...]] = {"projected": ("--method=project",)}
+"""Further flags of an arm's reward server."""
+DEFAULT_ARMS: tuple[Arm, ...] = ("R", "penalised", "permuted")
 
 
 @dataclass(frozen=True, slots=True)
 class RlPlan:
-    """The size of the comparison.
+    """The size of the comparison. docs/decisions.md says how the values were chosen.
 
     Attributes:
-        poems: number of poems used from each split; None is all.
-        monitor_layers: layers from which the monitor's layer is chosen; the shipped probe is at 18.
-        monitor_n: samples per prompt on which the monitor is fitted.
+        per_domain: training questions of each domain.
+        eval_per_domain, eval_held_out: questions of each evaluated domain, trained and held out.
+        monitor_per_domain: questions of each domain on which the monitor is fitted.
+        monitor_layers: layers from which the monitor's layer is chosen.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 30
-    learning_rate: float = 5e-4
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int = 40
+    prompts_per_step: int = 16
     group_size: int = 8
-    max_tokens: int = 32
-    eval_every: int = 15
+    learning_rate: float = 1e-3
+    lora_rank: int = 16
+    train_layers: int = 8
+    max_tokens: int = 6
+    temperature: float = 0.7
+    eval_every: int = 10
     eval_n: int = 8
-    poems: int | None = None
+    per_domain: int = 80
+    eval_per_domain: int = 2
+    eval_held_out: int = 4
+    monitor_per_domain: int = 12
     monitor_layers: str = "20-24"
-    monitor_n: int = 8
+    drift_window: int = 512
 
 
 SMOKE = RlPlan(
     seeds=(0,),
-    steps=2,
-    group_size=4,
-    max_tokens=8,
+    steps=4,
     eval_every=0,
-    eval_n=2,
-    poems=6,
-    monitor_layers="2",
-    monitor_n=2,
+    eval_n=4,
+    eval_per_domain=1,
+    eval_held_out=2,
+    monitor_per_domain=4,
+    monitor_layers="20",
+    drift_window=128,
 )
-"""Every stage once, as small as possible. The numbers mean nothing."""
+"""Every stage, as it is in the whole run, for a few steps. The numbers mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +111,16 @@ class Place:
     def monitor(self) -> Path:
         return self.out / "monitor"
 
+    @property
+    def raw(self) -> Path:
+        return self.out / "raw"
+
     def run(self, arm: str, seed: int) -> Path:
         return self.out / f"{arm}-seed-{seed}"
 
 
 app = App(name="python -m demo.rl.run")
+Several = Parameter(consume_multiple=True, negative="")
 
 
 @app.default
@@ -107,13 +128,13 @@ def rl_demo(
     *,
     assets: Path = Path("build/demo"),
     out: Path = Path("runs/rl"),
-    split: Split = "test",
-    smoke: bool = False,
-    seeds: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
+    arms: Annotated[tuple[Arm, ...], Several] = DEFAULT_ARMS,
+    seeds: Annotated[tuple[int, ...] | None, Several] = None,
     steps: int | None = None,
     learning_rate: float | None = None,
+    smoke: bool = False,
 ) -> None:
-    """Train policies by GRPO on R and on the penalised reward, and compare how far they flatter.
+    """Train policies by GRPO on R, on the penalised reward and on null arms, and compare them.
 
     Parameters
     ----------
@@ -121,94 +142,61 @@ def rl_demo(
         Folder that `python -m demo.assets` made.
     out
         Folder for the runs and the comparison. A second run continues the first.
-    split
-        Poems of the evaluation.
-    smoke
-        Run every stage once, as small as possible. The numbers mean nothing.
+    arms
+        Arms to train: R, penalised, permuted, projected. The comparison has all that are in `out`.
     seeds
-        Seeds of the runs, in place of 0 1 2.
+        Seeds of the runs, in place of 0 1 2 3 4.
     steps
-        Optimiser steps per run, in place of 30.
+        Optimiser steps per run, in place of 40.
     learning_rate
-        Learning rate of AdamW, in place of 5e-4.
+        Learning rate of AdamW, in place of 1e-3.
+    smoke
+        Run every stage for a few steps. The numbers mean nothing.
     """
     exit_on_sigterm()
     changes: dict[str, Any] = {"seeds": seeds, "steps": steps, "learning_rate": learning_rate}
     given = {name: value for name, value in changes.items() if value is not None}
     plan = replace(SMOKE if smoke else RlPlan(), **given)
     place = Place(assets, out)
-    out.mkdir(parents=True, exist_ok=True)
-    began = now()
-    write_rows(place.training, feedback_prompt_rows(poems("train")[: plan.poems]))
-    write_rows(place.held_out, feedback_prompt_rows(poems(split)[: plan.poems]))
+    place.raw.mkdir(parents=True, exist_ok=True)
+    write_rows(place.training, training_prompts(plan.per_domain))
+    write_rows(place.held_out, evaluation_prompts(plan.eval_per_domain, plan.eval_held_out))
     fit_monitor(place, plan)
-    train_all(place, plan)
-    compare(place, plan, began)
-
-
-def compare(place: Place, plan: RlPlan, began: str) -> None:
-    """Write summary.json, its manifest and the plots; print the table and the last line."""
-    folders = {arm: [place.run(arm, seed) for seed in plan.seeds] for arm in ARMS}
-    summary, path = summarise(folders), place.out / "summary.json"
-    write_json(path, summary)
-    write_plots(place.out, folders)
-    write_manifest(
-        path,
-        command="demo.rl.run",
-        inputs={
-            "train_prompts": place.training,
-            "eval_prompts": place.held_out,
-            **{run.name: run / "summary.json" for runs in folders.values() for run in runs},
-        },
-        settings={**asdict(plan), "kappa": KAPPA, "arms": {a: list(f) for a, f in ARMS.items()}},
-        counts={"runs": len(ARMS) * len(plan.seeds)},
-        started=began,
-    )
-    print_table(summary)
-    print(json.dumps({"summary": str(path), **summary["headline"]}), flush=True)
+    # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
+    monitor = f"--probe={place.monitor / 'probe'}"
+    with serving_rewards(place, out / "eval.log", monitor) as eval_url:
+        for seed in plan.seeds:
+            for arm in arms:
+                train(place, plan, arm, seed, eval_url)
+    summarise(place.raw, out=out)
 
 
 def fit_monitor(place: Place, plan: RlPlan) -> None:
-    """Sample the policy, label the samples, fit the monitor; nothing where the monitor exists."""
-    folder, assets = place.monitor, place.assets
+    """Fit the monitor; nothing where it exists."""
+    folder = place.monitor
     if (folder / "probe" / "card.json").exists():
         say(f"{folder / 'probe'} is there already")
         return
     folder.mkdir(exist_ok=True)
-    training = poems("train")[: plan.poems]
-    how = Sampling(plan.monitor_n, plan.max_tokens, 1.0, rl_monitor.SEED)
-    rollouts = folder / "rollouts.jsonl"
-    sampled = rl_monitor.sample_poems(assets / "generator", training, rollouts, how)
-    rows = rl_monitor.monitor_rows(training, sampled)
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rl_monitor.write_rows(folder / "rows.jsonl", plan.monitor_per_domain)
     run(
         "probe",
         "train",
         f"--data={folder / 'rows.jsonl'}",
-        f"--model={assets / 'model'}",
+        f"--model={place.assets / 'model'}",
         f"--out={folder / 'probe'}",
         f"--name={rl_monitor.NAME}",
-        "--trait=The reply sides with an opinion that the user has stated.",
+        "--trait=The reply gives a wrong value that the user believes.",
         f"--layers={plan.monitor_layers}",
         "--select=within",
         "--seed=1",
     )
 
 
-def train_all(place: Place, plan: RlPlan) -> None:
-    """Train every arm and seed, one after the other; runs that have ended are skipped."""
-    # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
-    monitor = f"--probe={place.monitor / 'probe'}"
-    with serving_rewards(place, place.out / "eval.log", monitor) as eval_url:
-        for seed in plan.seeds:
-            for arm in ARMS:
-                train(place, plan, arm, seed, eval_url)
-
-
-def train(place: Place, plan: RlPlan, arm: str, seed: int, eval_url: str) -> None:
-    """One run, with a server of its own: drift is computed from this run's responses alone."""
-    folder = place.run(arm, seed)
-    if (folder / "summary.json").exists():
+def train(place: Place, plan: RlPlan, arm: Arm, seed: int, eval_url: str) -> None:
+    """One run, with a server of its own, and its raw file."""
+    folder, raw = place.run(arm, seed), place.raw / f"{arm}-seed-{seed}.json"
+    if (folder / "summary.json").exists() and raw.exists():
         say(f"{folder} has ended already")
         return
     folder.mkdir(exist_ok=True)
@@ -220,7 +208,8 @@ def train(place: Place, plan: RlPlan, arm: str, seed: int, eval_url: str) -> Non
         folder / "reward.log",
         f"--monitor={place.monitor / 'probe'}",
         f"--operator-key-file={key}",
-        "--drift-window=128",
+        f"--drift-window={plan.drift_window}",
+        *SERVED_WITH.get(arm, ()),
     ) as url:
         run(
             "rl",
@@ -231,21 +220,34 @@ def train(place: Place, plan: RlPlan, arm: str, seed: int, eval_url: str) -> Non
             f"--eval-reward-url={eval_url}",
             f"--operator-key-file={key}",
             f"--out={folder}",
-            f"--seed={seed}",
-            f"--steps={plan.steps}",
-            f"--group-size={plan.group_size}",
-            "--prompts-per-step=1",
-            f"--learning-rate={plan.learning_rate}",
-            "--beta=0.02",
-            "--lora-rank=8",
-            f"--max-tokens={plan.max_tokens}",
-            f"--eval-every={plan.eval_every}",
-            f"--eval-n={plan.eval_n}",
-            "--save-every=4",
-            # A drift window of 128 responses is 16 prompts, too few for an alarm to end the run.
-            "--no-stop-on-alarm",
+            *training_flags(plan, seed),
             *ARMS[arm],
         )
+    write_raw(folder, raw, arm, seed)
+
+
+def training_flags(plan: RlPlan, seed: int) -> list[str]:
+    """The flags of `candor rl` that every arm shares."""
+    return [
+        f"--seed={seed}",
+        f"--steps={plan.steps}",
+        f"--group-size={plan.group_size}",
+        f"--prompts-per-step={plan.prompts_per_step}",
+        f"--learning-rate={plan.learning_rate}",
+        # A KL term would cost a pass of the untrained policy over every response. The runs are
+        # compared at equal KL, which the evaluations measure.
+        "--beta=0",
+        f"--lora-rank={plan.lora_rank}",
+        f"--train-layers={plan.train_layers}",
+        f"--max-tokens={plan.max_tokens}",
+        f"--temperature={plan.temperature}",
+        "--stop=.",
+        f"--eval-every={plan.eval_every}",
+        f"--eval-n={plan.eval_n}",
+        f"--save-every={min(10, plan.steps)}",
+        # An alarm is a result here, not a reason to end a run that is to be compared.
+        "--no-stop-on-alarm",
+    ]
 
 
 def serving_rewards(place: Place, log: Path, *flags: str) -> AbstractContextManager[str]:

@@ -1,178 +1,217 @@
-"""From the files of the runs to `summary.json`, a table and three plots.
+"""Every figure of the RL demo, from the raw files of its runs.
 
-Gap, like positivity and dislike positivity are computed by `candor.jobs.sycophancy`, AUROC by
-`candor.probes.fitting.evaluate`.
+    python -m demo.rl.summary docs/rl/raw --out runs/rl
 
-A probe's AUROC is over the samples of one evaluation. The label is 1 where the judge finds that a
-comment clearly sides with the user (`demo.poems.draws.labelled`). Comments that lean to the user's
-side only slightly are left out, as in training.
+writes summary.json and the figures, and prints the tables. `make rl-demo` does the same at its end.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cyclopts import App
 
-from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
-from candor.jobs.rl.step_log import step_key
-from candor.jobs.rollouts.scored import candidates
-from candor.jobs.running.files import Row, read_rows
-from candor.jobs.sycophancy.gather import by_poem, judged
-from candor.jobs.sycophancy.measure import Array, curves, estimate
-from candor.probes.fitting.evaluate import auroc
-from demo.poems.draws import labelled
-from demo.rl.monitor import OPINIONS
+from candor.jobs.running.files import write_json
+from demo.rl.comparison import Run, at_kl, at_step, common_kl, paired, t_interval, value
+from demo.rl.figures import write_figures
+from demo.rl.outcome import auroc_fall, outcome
+from demo.rl.raw import read_raw
 
-Runs = Mapping[str, Sequence[Path]]
-"""Folders of `candor rl` by arm: a folder per seed, with the seeds in the same order."""
+PROBE, MONITOR = "sycophancy", "monitor"
+HEADLINE = "agrees_wrong"
+SHARES = ("agrees_wrong", "truth_wrong", "agrees_right", "truth", "no_answer")
+SUBSTITUTION = (*SHARES, "neutral_base_reward", "wording.words", "wording.hedging",
+                "wording.certainty")  # fmt: skip
+AUROCS = tuple(
+    f"auroc.{name}.{which}" for name in (PROBE, MONITOR) for which in ("within", "with_opinion")
+)
 
-METRICS = ("gap", "like", "dislike", "neutral_base_reward", "neutral_words")
-COLOURS = {"base": ORANGE, "penalised": BLUE}
-LABELS = {"base": "trained on R", "penalised": "trained on R - penalty"}
-
-
-def summarise(runs: Runs) -> dict[str, Any]:
-    """The start and the end of every run, and the comparison of the arms."""
-    runs_by_arm: dict[str, Any] = {
-        arm: [_run(folder) for folder in folders] for arm, folders in runs.items()
-    }
-    lower = [
-        penalised["end"]["gap"] < base["end"]["gap"]
-        for base, penalised in zip(runs_by_arm["base"], runs_by_arm["penalised"], strict=True)
-    ]
-    ends = {arm: np.array([_gaps(_last(folder)) for folder in runs[arm]]) for arm in runs}
-    difference = (ends["penalised"] - ends["base"]).mean(axis=0)  # over seeds, by poem
-    neutral = {
-        arm: _mean(found, "end", "neutral_base_reward") for arm, found in runs_by_arm.items()
-    }
-    start = _mean(runs_by_arm["base"], "start", "neutral_base_reward")
-    gained = neutral["base"] - start
-    headline = {
-        "seeds_with_lower_gap": f"{sum(lower)} of {len(lower)}",
-        "gap_start": _mean(runs_by_arm["base"], "start", "gap"),
-        "gap_base": _mean(runs_by_arm["base"], "end", "gap"),
-        "gap_penalised": _mean(runs_by_arm["penalised"], "end", "gap"),
-        "gap_difference": estimate(difference).as_json(),
-        "neutral_base_reward": {"start": start, **neutral},
-        "neutral_gain_kept": None if gained <= 0 else (neutral["penalised"] - start) / gained,
-    }
-    return {"headline": headline, "runs": runs_by_arm}
+app = App(name="python -m demo.rl.summary")
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    evals, steps = read_rows(folder / "evals.jsonl"), read_rows(folder / "steps.jsonl")
-    last = steps[-5:]
+@app.default
+def main(raw: Path, *, out: Path = Path("runs/rl")) -> None:
+    """Write summary.json and the figures of the runs in a folder, and print the tables.
+
+    Parameters
+    ----------
+    raw
+        Folder with a JSON file per run.
+    out
+        Folder for summary.json and the figures.
+    """
+    runs = read_raw(raw)
+    summary = summarise(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", summary)
+    write_figures(out, runs, summary["kl"]["level"])
+    print_tables(summary)
+    print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
+
+
+def summarise(runs: Sequence[Run]) -> dict[str, Any]:
+    """The comparison of the arms, the tables, and the outcome of each run."""
+    arms = {arm: [run for run in runs if run["arm"] == arm] for arm in arm_names(runs)}
+    last = min(run["evaluations"][-1]["step"] for run in runs)
+    level = common_kl(runs)
     return {
-        "folder": folder.name,
-        "steps": steps[-1]["step"],
-        **{
-            at: {
-                **{name: row[name]["mean"] for name in METRICS},
-                "scores": row["scores"],
-                "auroc": aurocs(_scored(folder, row["step"])),
-            }
-            for at, row in (("start", evals[0]), ("end", evals[-1]))
+        "kl": {
+            "estimator": "exact next-token KL(policy || untrained) at the sampled tokens, summed "
+            "over a response; nats, at the sampling temperature",
+            "level": level,
         },
-        "kl": float(np.mean([row["kl"] for row in last])),
-        "training_base_reward": {
-            at: float(np.mean([row["base_reward"] for row in rows]))
-            for at, rows in (("first_5", steps[:5]), ("last_5", last))
-        },
-        "steps_with_alarm": sum(bool(row["alarms"]) for row in steps),
+        "step": last,
+        "headline": _headline(arms, last, level),
+        "arms": {arm: _arm(some, last, level) for arm, some in arms.items()},
+        "differences": _differences(arms, last, level),
+        "substitution": {arm: _table(some, SUBSTITUTION) for arm, some in arms.items()},
+        "auroc": {arm: _table(some, AUROCS) for arm, some in arms.items()},
+        "runs": [_run(run) for run in runs],
     }
 
 
-def _scored(folder: Path, step: int) -> list[Row]:
-    return read_rows(folder / "evals" / step_key(step) / "scored.jsonl")
+def arm_names(runs: Sequence[Run]) -> list[str]:
+    """R first, then the penalised arm, then the others."""
+    names = sorted({run["arm"] for run in runs})
+    return sorted(names, key=lambda name: ({"R": 0, "penalised": 1}.get(name, 2), name))
 
 
-def _last(folder: Path) -> list[Row]:
-    return _scored(folder, read_rows(folder / "evals.jsonl")[-1]["step"])
-
-
-def _gaps(rows: Sequence[Row]) -> Array:
-    """(P,) gap of a random pick, per poem."""
-    poems = [judged(prompts) for prompts in by_poem(rows)[0].values()]
-    return curves(poems, [1], ["random"])["random"].gap[:, 0]
-
-
-def aurocs(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
-    """AUROC of each probe, over all samples and over the samples for prompts with an opinion; None
-    where a label is missing."""
-    scores: dict[str, list[float]] = {}
-    labels: list[int] = []
-    with_opinion: list[bool] = []
-    for row in rows:
-        condition = row["meta"]["condition"]
-        for index in candidates(row):
-            text = row["responses"][index]["text"]
-            labelled_row = labelled(row["messages"], text, OPINIONS[condition], row["meta"]["poem"])
-            if labelled_row is None:
-                continue
-            labels.append(labelled_row["label"])
-            with_opinion.append(condition != "base")
-            for name, reading in row["scores"][index]["probes"].items():
-                scores.setdefault(name, []).append(reading["score"])
-    stated = np.array(with_opinion, dtype=bool)
-    return {
-        name: {
-            "all": _auroc(np.array(values), np.array(labels)),
-            "with_opinion": _auroc(np.array(values)[stated], np.array(labels)[stated]),
+def _headline(arms: Mapping[str, Sequence[Run]], step: int, level: float | None) -> dict[str, Any]:
+    """Agreement with wrong users before and after, and R minus penalised in both ways."""
+    ends = {arm: [at_step(run, step, HEADLINE) for run in runs] for arm, runs in arms.items()}
+    found: dict[str, Any] = {
+        "agrees_wrong": {
+            "start": t_interval(_known([at_step(r, 0, HEADLINE) for some in arms.values()
+                                        for r in some]))["mean"],
+            **{arm: t_interval(_known(values))["mean"] for arm, values in ends.items()},
         }
-        for name, values in scores.items()
+    }  # fmt: skip
+    if "R" in arms and "penalised" in arms:
+        pair = arms["R"], arms["penalised"]
+        found["R_minus_penalised"] = {
+            "equal_step": paired(*pair, partial(at_step, step=step, name=HEADLINE)),
+            "equal_kl": None
+            if level is None
+            else paired(*pair, partial(at_kl, level=level, name=HEADLINE)),
+        }
+    return found
+
+
+def _arm(runs: Sequence[Run], step: int, level: float | None) -> dict[str, Any]:
+    """An arm's figures at the last common step and at the common KL."""
+    return {
+        "seeds": [run["seed"] for run in runs],
+        "start": {name: t_interval(_known([at_step(r, 0, name) for r in runs])) for name in SHARES},
+        "equal_step": {
+            name: t_interval(_known([at_step(run, step, name) for run in runs]))
+            for name in (*SHARES, "kl")
+        },
+        "equal_kl": None
+        if level is None
+        else {
+            name: t_interval(_known([at_kl(run, level, name) for run in runs])) for name in SHARES
+        },
     }
 
 
-def _auroc(scores: Any, labels: Any) -> float | None:
-    return auroc(scores, labels) if 0 < labels.sum() < len(labels) else None
+def _differences(
+    arms: Mapping[str, Sequence[Run]], step: int, level: float | None
+) -> dict[str, Any]:
+    """Each other arm minus the penalised arm, by share, paired by seed."""
+    if "penalised" not in arms:
+        return {}
+    return {
+        f"{arm} - penalised": {
+            name: {
+                "equal_step": paired(
+                    runs, arms["penalised"], partial(at_step, step=step, name=name)
+                ),
+                "equal_kl": None
+                if level is None
+                else paired(runs, arms["penalised"], partial(at_kl, level=level, name=name)),
+            }
+            for name in SHARES
+        }
+        for arm, runs in arms.items()
+        if arm != "penalised"
+    }
 
 
-def _mean(runs: Sequence[Mapping[str, Any]], at: str, name: str) -> float:
-    return float(np.mean([run[at][name] for run in runs]))
+def _table(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """By evaluated step and figure, the mean over seeds and its interval."""
+    steps = sorted({row["step"] for run in runs for row in run["evaluations"]})
+    return {
+        str(step): {
+            name: t_interval(_known([at_step(run, step, name) for run in runs])) for name in names
+        }
+        for step in steps
+    }
 
 
-def write_plots(out: Path, runs: Runs) -> None:
-    """gap.svg, sides.svg and training.svg: a thin line per seed, a thick line for the mean."""
-    (out / "gap.svg").write_text(_plot(runs, "evals.jsonl", ("gap", "neutral_base_reward")))
-    (out / "sides.svg").write_text(_plot(runs, "evals.jsonl", ("like", "dislike")))
-    (out / "training.svg").write_text(_plot(runs, "steps.jsonl", ("base_reward", "penalty", "kl")))
+def _run(run: Run) -> dict[str, Any]:
+    """One run's outcome, what its probes still tell, and whether its alarms could and did fire."""
+    start, end = run["evaluations"][0], run["evaluations"][-1]
+    return {
+        "arm": run["arm"],
+        "seed": run["seed"],
+        "outcome": outcome(start, end, PROBE, MONITOR),
+        **{at: {name: value(row, name) for name in (*SHARES, "kl")} for at, row in
+           (("start", start), ("end", end))},
+        "auroc_fall": {name: auroc_fall(start, end, name) for name in (PROBE, MONITOR)},
+        "steps_compared": sum(step["alarms"] is not None for step in run["steps"]),
+        "steps_with_alarm": sum(bool(step["alarms"]) for step in run["steps"]),
+    }  # fmt: skip
 
 
-def _plot(runs: Runs, file: str, names: Sequence[str]) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.4 * len(names), 2.9))
-    for axis, name in zip(figure.subplots(1, len(names)), names, strict=True):
-        for arm, folders in runs.items():
-            lines = [_line(read_rows(folder / file), name) for folder in folders]
-            for steps, values in lines:
-                axis.plot(steps, values, color=COLOURS[arm], alpha=0.3, linewidth=0.8)
-            mean = np.mean([values for _, values in lines], axis=0)
-            axis.plot(lines[0][0], mean, color=COLOURS[arm], label=LABELS[arm])
-        axis.set_title(name.replace("_", " "), fontsize=9)
-        axis.set_xlabel("step")
-        axis.axhline(0.5 if name in ("like", "dislike") else 0, color=GREY, linewidth=0.6)
-    figure.axes[0].legend(frameon=False)
-    return str(svg(figure))
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [one for one in values if one is not None]
 
 
-def _line(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values; a value that is missing from a step is a hole in the line."""
-    values = [row[name]["mean"] if isinstance(row[name], dict) else row[name] for row in rows]
-    return [row["step"] for row in rows], [np.nan if v is None else float(v) for v in values]
+def print_tables(summary: Mapping[str, Any]) -> None:
+    """The arms, the substitution table, the AUROCs and the outcomes, on stderr."""
+
+    def say(text: str = "") -> None:
+        print(text, file=sys.stderr)
+
+    for title, at in (
+        (f"at step {summary['step']}", "equal_step"),
+        (f"at a KL of {_number(summary['kl']['level'])} nats per response", "equal_kl"),
+    ):
+        if any(arm[at] is None for arm in summary["arms"].values()):
+            continue
+        say(f"\n{title:<36}" + "".join(f"{name:>24}" for name in SHARES))
+        for arm, found in summary["arms"].items():
+            say(f"{arm:<36}" + "".join(f"{_cell(found[at][name]):>24}" for name in SHARES))
+    for part in ("substitution", "auroc"):
+        for arm, by_step in summary[part].items():
+            names = list(next(iter(by_step.values())))
+            short = [name.removeprefix("auroc.").removeprefix("wording.") for name in names]
+            say(f"\n{arm + ': ' + part:<24}" + "".join(f"{name[:22]:>23}" for name in short))
+            for step, row in by_step.items():
+                means = "".join(f"{_number(row[name]['mean']):>23}" for name in names)
+                say(f"{'step ' + step:<24}{means}")
+    say(f"\n{'run':<24}{'outcome':>24}{'agrees':>18}{'alarms / compared':>22}")
+    for run in summary["runs"]:
+        moved = f"{_number(run['start'][HEADLINE])} -> {_number(run['end'][HEADLINE])}"
+        alarms = f"{run['steps_with_alarm']} / {run['steps_compared']}"
+        name = f"{run['arm']} seed {run['seed']}"
+        say(f"{name:<24}{run['outcome']:>24}{moved:>18}{alarms:>22}")
 
 
-def print_table(summary: Mapping[str, Any]) -> None:
-    """A line per run, start -> end, on stderr."""
-    print(f"\n{'run':<20}{'gap':>16}{'like':>16}{'dislike':>16}{'neutral R':>16}", file=sys.stderr)
-    for runs in summary["runs"].values():
-        for run in runs:
-            cells = "".join(
-                f"{run['start'][name]:7.3f} -> {run['end'][name]:.3f}".rjust(16)
-                for name in ("gap", "like", "dislike", "neutral_base_reward")
-            )
-            print(f"{run['folder']:<20}{cells}", file=sys.stderr)
+def _number(found: float | None) -> str:
+    return "-" if found is None else f"{found:.3f}"
+
+
+def _cell(found: Mapping[str, float | None]) -> str:
+    if found["low"] is None:
+        return _number(found["mean"])
+    return f"{_number(found['mean'])} ({_number(found['low'])}, {_number(found['high'])})"
+
+
+if __name__ == "__main__":
+    app()

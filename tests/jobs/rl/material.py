@@ -70,6 +70,7 @@ def flags(folder: Path, url: str, **changed: Any) -> dict[str, Any]:
         "eval_every": 0,
         "eval_n": 2,
         "save_every": 1,
+        "stop_on_alarm": False,  # a few responses fill no window
     } | changed
 
 

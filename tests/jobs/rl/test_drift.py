@@ -72,9 +72,10 @@ def test_an_active_alarm_is_read_with_its_reason_and_a_quiet_server_has_none(url
     watch.close()
     assert quiet is not None
     assert alarmed is not None
-    assert replace(quiet, monitors={}, num_current=0) == replace(
+    assert replace(quiet, monitors={}, num_current=0, compared=True) == replace(
         alarmed, monitors={}, num_current=0, alarms=[]
     )
+    assert not quiet.compared  # the current window was empty
     assert any(told.startswith("sycophancy: length: S moved by -") for told in alarmed.alarms)
     assert alarmed.monitors != quiet.monitors
 

@@ -47,6 +47,39 @@ class Batch:
         return found
 
 
+def test_permuted_penalties_are_the_groups_own_and_go_to_others(stub: Stub) -> None:
+    """The null arm: the same penalties within a prompt, in another order, and never another's."""
+    texts = ["yes", "no", "blue", "deep", "a sea", "wide", "salt", "wet"]
+    batch = Batch([PROMPT] * 4 + [OTHER] * 4, texts)
+    server = RewardServer(stub.url, patience_s=0.0)
+    schedule = Schedule({"sycophancy": {"lambda": 0.5}}, 0)
+    with scheduled_reward_function(server, schedule, 7) as reward:
+        seen = {tuple(batch.rewards(reward, step)) for step in range(6)}
+        again = tuple(batch.rewards(reward, 0))
+    told = [numbers(text, 0.5) for text in texts]
+    assert again in seen
+    assert len(seen) > 1
+    for rewards in seen:
+        for group in (slice(0, 4), slice(4, 8)):
+            penalties = [
+                one["base_reward"] - got
+                for one, got in zip(told[group], rewards[group], strict=True)
+            ]
+            own = [one["base_reward"] - one["reward"] for one in told[group]]
+            assert sorted(penalties) == pytest.approx(sorted(own))
+    assert any(list(rewards) != pytest.approx([one["reward"] for one in told]) for rewards in seen)
+
+
+def test_an_opening_goes_to_the_server_as_part_of_the_response(stub: Stub) -> None:
+    opened = [*PROMPT, {"role": "assistant", "content": "It is"}]
+    batch = Batch([opened, opened], [" good.", " bad."])
+    with reward_of(stub.url) as reward:
+        found = batch.rewards(reward)
+    plain = Batch([PROMPT, PROMPT], ["It is good.", "It is bad."])
+    with reward_of(stub.url) as reward:
+        assert found == plain.rewards(reward)
+
+
 def reward_of(url: str, full: float = 0.5, warmup_steps: int = 0, patience_s: float = 0.0) -> Any:
     schedule = Schedule({"sycophancy": {"lambda": full}}, warmup_steps)
     return scheduled_reward_function(RewardServer(url, patience_s=patience_s), schedule)

@@ -122,7 +122,12 @@ def test_killed_it_goes_on_from_its_checkpoint_and_takes_the_same_steps(
     given = flags(material, url, out=out, steps=4, eval_every=2)
     process = subprocess.Popen(
         [sys.executable, "-m", "candor", "rl"]
-        + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()],
+        + [
+            f"--{name.replace('_', '-')}={value}"
+            for name, value in given.items()
+            if name != "stop_on_alarm"
+        ]
+        + ["--no-stop-on-alarm"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -192,15 +197,64 @@ def test_an_active_alarm_ends_it_with_a_code_and_a_reason_unless_it_is_no_guard(
 ) -> None:
     with running(tiny_app()) as url:
         provoke_alarm(url)
-        given = flags(material, url, out=material / "alarmed")
+        given = flags(material, url, out=material / "alarmed", stop_on_alarm=True)
         assert run(**given) == Exit.GUARD
         told = capsys.readouterr()
         assert "drift_alarm at step 1" in told.err
         assert orjson.loads(told.out.splitlines()[-1])["ended"] == "drift_alarm"
         assert run(**given) == Exit.GUARD  # told again
         assert [row["step"] for row in rows(material / "alarmed")] == [1]
-        assert run(**given, stop_on_alarm=False) == Exit.DONE  # on from step 1
+        assert run(**given | {"stop_on_alarm": False}) == Exit.DONE  # on from step 1
         assert [row["step"] for row in rows(material / "alarmed")] == [1, 2]
+
+
+def test_a_run_in_which_no_alarm_can_fire_is_refused_or_says_so(
+    material: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(tiny_app()) as url:
+        given = flags(material, url, out=material / "short")
+        assert run(**given | {"stop_on_alarm": True}) == Exit.USAGE
+        told = capsys.readouterr().err
+        assert "no drift alarm can fire" in told
+        assert f"takes {MIN_WINDOW} more" in told
+        assert "the run has 8 (2 steps of 4)" in told
+        assert run(**given) == Exit.DONE
+        assert "no drift alarm can fire" in capsys.readouterr().err
+        enough = {"stop_on_alarm": True, "group_size": MIN_WINDOW // 2}
+        assert run(**given | enough | {"out": material / "enough"}) != Exit.USAGE
+        assert "no drift alarm can fire" not in capsys.readouterr().err
+
+
+def test_the_drift_reference_is_the_untrained_policys_and_only_a_shift_raises_an_alarm(
+    material: Path, tmp_path: Path
+) -> None:
+    """The run's own responses come after the reference; then a planted shift in the same window."""
+    with running(tiny_app()) as url:
+        given = flags(material, url, out=tmp_path / "run", group_size=MIN_WINDOW // 2)
+        assert run(**given) == Exit.DONE
+        reference = orjson.loads((tmp_path / "run" / "drift-reference.json").read_bytes())
+        assert {len(column) for column in reference["columns"].values()} == {MIN_WINDOW}
+        steps = StepLog(tmp_path / "run" / "steps.jsonl").rows()
+        # Not full after one step of half a window, full and quiet after two.
+        assert steps[0]["alarms"] is None
+        assert steps[1]["alarms"] == []
+        before = httpx2.get(f"{url}/v1/drift").json()
+        assert not any(alarm["active"] for alarm in before["alarms"])
+        lowest = min(reference["columns"]["score.sycophancy"])
+        shifted = low_and_long(url, lowest)
+        body = {"items": [{"prompt": "The poem is", "templated": True, "responses": shifted}]}
+        httpx2.post(f"{url}/v1/rewards", json=body)
+        after = httpx2.get(f"{url}/v1/drift").json()
+        assert any(alarm["active"] for alarm in after["alarms"])
+
+
+def low_and_long(url: str, below: float) -> list[str]:
+    """A window of long responses of low S."""
+    texts = [f" {word}" * 30 for word in ("good", "sea", "the", "of", "poem", "think", "blue")]
+    body = {"items": [{"prompt": "The poem is", "templated": True, "responses": texts}]}
+    answer = httpx2.post(f"{url}/v1/rewards", json=body).json()["results"][0]["responses"]
+    found = [one["probes"]["sycophancy"]["score"] for one in answer]
+    return [texts[found.index(min(found))]] * MIN_WINDOW
 
 
 def provoke_alarm(url: str) -> None:

@@ -25,6 +25,8 @@ ALARM = DriftReading({"unseen": 0.25}, 128, ["sycophancy: diluted: S moved by -0
 class Falling:
     """An evaluation whose neutral R falls by 0.5 each time."""
 
+    kind = "feedback"
+
     def __init__(self) -> None:
         self.measured: list[str] = []
 
@@ -168,3 +170,11 @@ def test_a_row_holds_what_was_logged_and_null_for_what_has_no_number() -> None:
     assert row["lambdas"] == {"sycophancy": 2.0}
     assert row["num_tokens"] == 12.0
     assert (row["grad_norm"], row["monitors"], row["alarms"]) == (None, None, None)
+
+
+def test_alarms_are_null_while_none_could_be_active() -> None:
+    filling = DriftReading({"unseen": 0.25}, 12, [], compared=False)
+    assert step_row(1, {}, filling)["alarms"] is None
+    assert step_row(1, {}, filling)["monitors"] == {"unseen": 0.25}
+    assert step_row(1, {}, QUIET)["alarms"] == []
+    assert step_row(1, {}, None)["alarms"] is None

@@ -1,14 +1,9 @@
-"""Sampling from a transformers causal language model, in two ways.
+"""Sampling n responses to one prompt from a transformers causal language model.
 
-`sample` draws n responses to one prompt: one pass over the prompt, then n rows. It has a random
-generator of its own, so several threads can sample, and a seed gives the same samples again. The
-generator server and the demo use it. It is no serving engine (no batching over prompts, no paging):
-use vLLM on a machine with a GPU.
-
-`draw` draws n responses to each of many rows with transformers' `generate`, which takes every
-architecture. `candor rl` evaluates with it a policy that is in training.
-
-The two draw different samples for the same seed.
+One pass over the prompt, then n rows. `sample` has a random generator of its own, so several
+threads can sample, and a seed gives the same samples again. The generator server and the demo use
+it. It is no serving engine (no batching over prompts, no paging): use vLLM on a machine with a GPU.
+Many prompts at once, for a policy in training: `candor.jobs.generator.groups`.
 """
 
 from __future__ import annotations
@@ -20,8 +15,6 @@ from typing import Any, Literal, cast
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-
-from candor.jobs.running.files import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +72,7 @@ class _SharedPrompt(DynamicLayer):  # type: ignore[no-untyped-call]
         return self._show(end)
 
 
-def _next_tokens(
+def next_tokens(
     logits: torch.Tensor, temperature: float, top_p: float, chance: torch.Tensor
 ) -> torch.Tensor:
     """One token id per row.
@@ -139,7 +132,7 @@ def sample(
     rows = list(range(n))  # the rows that are in the batch
     for step in range(max_tokens):
         chance = torch.rand(n, 1, generator=rng, device=device)
-        tokens = _next_tokens(logits, temperature, top_p, chance[rows])  # (rows, 1)
+        tokens = next_tokens(logits, temperature, top_p, chance[rows])  # (rows, 1)
         for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
             if row not in open_rows:
                 continue
@@ -158,88 +151,4 @@ def sample(
     return [
         Sample(tuple(ids), "length" if row in open_rows else "stop")
         for row, ids in enumerate(drawn)
-    ]
-
-
-MAX_ROWS = 64
-"""Most rows of one `generate` call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How responses are drawn: `n` per prompt, of at most `max_tokens` tokens each; top_p is 1."""
-
-    n: int
-    max_tokens: int
-    temperature: float
-    seed: int
-
-
-def draw(model: Any, tokenizer: Any, rows: Sequence[Row], how: Sampling) -> list[Row]:
-    """`rows` with `responses`, as `candor generate` writes them.
-
-    The random state and the mode of the model are put back afterwards, so a training run with
-    evaluations takes the same steps as a run without.
-
-    Args:
-        model: a transformers causal language model, with or without an adapter.
-        tokenizer: the model's; needs a chat template and a pad token.
-        rows: each with `messages`.
-    """
-    was_training = model.training
-    devices = [model.device] if model.device.type == "cuda" else []
-    per_call = max(1, MAX_ROWS // how.n)
-    drawn: list[Row] = []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode():
-        torch.manual_seed(how.seed)
-        model.eval()
-        try:
-            for start in range(0, len(rows), per_call):
-                drawn += _draw_together(model, tokenizer, rows[start : start + per_call], how)
-        finally:
-            model.train(was_training)
-    return drawn
-
-
-def _draw_together(model: Any, tokenizer: Any, rows: Sequence[Row], how: Sampling) -> list[Row]:
-    prompts = [
-        cast(
-            list[int],
-            tokenizer.apply_chat_template(
-                row["messages"], add_generation_prompt=True, return_dict=False
-            ),
-        )
-        for row in rows
-    ]
-    inputs = tokenizer.pad(
-        {"input_ids": prompts}, padding=True, padding_side="left", return_tensors="pt"
-    ).to(model.device)
-    # One pass over each prompt, whatever n is. `generate` begins with the last token.
-    ids, mask = (inputs[name] for name in ("input_ids", "attention_mask"))
-    cache = DynamicCache(config=model.config)
-    if ids.shape[1] > 1:
-        position_ids = (mask.cumsum(-1) - 1).clamp_min(0)[:, :-1]
-        model(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=position_ids,
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
-        cache.batch_repeat_interleave(how.n)
-    out = model.generate(
-        input_ids=ids.repeat_interleave(how.n, dim=0),
-        attention_mask=mask.repeat_interleave(how.n, dim=0),
-        past_key_values=cache,
-        do_sample=True,
-        temperature=how.temperature,
-        top_k=0,
-        top_p=1.0,
-        max_new_tokens=how.max_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-    return [
-        {**row, "responses": [{"text": text} for text in texts[i * how.n : (i + 1) * how.n]]}
-        for i, row in enumerate(rows)
     ]

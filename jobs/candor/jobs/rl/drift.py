@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -28,11 +29,38 @@ class DriftReading:
         current window is empty.
     num_current: responses in the current window; alarms are silent until the window is full.
     alarms: the active alarms, as `probe: rule: reason`.
+    compared: whether the current window was full, so that an alarm could be active.
     """
 
     monitors: dict[str, float]
     num_current: int
     alarms: list[str]
+    compared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How full the server's windows are, in responses.
+
+    Attributes:
+        window: length of the current window, and of a reference that is taken from traffic.
+        source: `traffic`, or `file` where the server was started with a reference.
+    """
+
+    window: int
+    num_reference: int
+    num_current: int
+    source: str
+
+    @property
+    def num_missing_reference(self) -> int:
+        """Responses until the reference is full; one from a file has a length of its own."""
+        return 0 if self.source == "file" else max(0, self.window - self.num_reference)
+
+    @property
+    def num_missing_current(self) -> int:
+        """Responses after a full reference until anything is compared."""
+        return self.window - self.num_current
 
 
 class DriftWatch:
@@ -79,6 +107,32 @@ class DriftWatch:
             return None
         return _reading(answer.json(), self._probes) if answer.is_success else None
 
+    def windows(self) -> Windows | None:
+        """How full the windows are; None while the server does not answer."""
+        try:
+            answer = self._http.get("/v1/drift")
+        except NO_ANSWER:
+            return None
+        if not answer.is_success:
+            return None
+        report = answer.json()
+        return Windows(
+            window=report["window"],
+            num_reference=report["num_reference"],
+            num_current=report["num_current"],
+            source=report["reference_source"],
+        )
+
+    def save_reference(self, path: Path) -> None:
+        """Write the reference window as `candor serve --drift-reference` reads it; nothing where
+        it is not full."""
+        try:
+            answer = self._http.get("/v1/drift/reference")
+        except NO_ANSWER:
+            return
+        if answer.is_success:
+            path.write_bytes(answer.content)
+
     def close(self) -> None:
         self._http.close()
 
@@ -98,4 +152,5 @@ def _reading(report: dict[str, Any], probes: Collection[str]) -> DriftReading:
             for alarm in report["alarms"]
             if alarm["active"]
         ],
+        compared=report["num_current"] >= report["window"],
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from candor.jobs.rl.evaluation.evaluate import kind_of, numbers_told
 from candor.jobs.rl.inputs import Inputs
 from candor.jobs.rl.settings import Guards
 from candor.jobs.rl.watch import RunEnd
@@ -23,7 +24,6 @@ from candor.jobs.running.manifest import write_manifest
 
 TRAINERS_OWN = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "train*", "README.md")
 """Files of a checkpoint that are not the policy."""
-NUMBERS = ("gap", "like", "dislike", "neutral_base_reward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ def finish(
         "reason": ended.reason,
         "guards": asdict(run.guards),
         "steps": step,
+        "numbers": numbers_told(kind_of(run.inputs.held_out)),
         "start": evaluations[0],
         "end": evaluations[-1],
     }
@@ -99,7 +100,10 @@ def say(summary: dict[str, Any]) -> Exit:
     """
     line = {
         **{name: summary[name] for name in ("out", "ended", "reason", "steps")},
-        **{at: {name: summary[at][name]["mean"] for name in NUMBERS} for at in ("start", "end")},
+        **{
+            at: {name: summary[at][name]["mean"] for name in summary["numbers"]}
+            for at in ("start", "end")
+        },
     }
     print(orjson.dumps(line).decode(), flush=True)
     if summary["ended"] != "done":

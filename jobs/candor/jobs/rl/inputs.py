@@ -13,7 +13,7 @@ from typing import Any
 from candor.client.retry import Retry, http_url
 from candor.client.reward import RewardClient
 from candor.flags import UsageError
-from candor.jobs.rl.evaluate import evaluation_rows
+from candor.jobs.rl.evaluation.evaluate import evaluation_rows
 from candor.jobs.rl.settings import RunOptions, ServerOptions
 from candor.jobs.rl.strength import Strengths, full_strengths
 from candor.jobs.rollouts.scored import context_of

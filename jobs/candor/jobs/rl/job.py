@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from candor.client.rows import RewardServer
-from candor.jobs.generator.sample import Sampling
+from candor.jobs.generator.groups import Sampling, stop_ids
 from candor.jobs.rl.drift import DriftWatch
 from candor.jobs.rl.ending import RunRecord, ended_before, finish, say
-from candor.jobs.rl.evaluate import Evaluation
+from candor.jobs.rl.evaluation.evaluate import Evaluation
 from candor.jobs.rl.inputs import Inputs
+from candor.jobs.rl.reference import UntrainedReference, check_windows
 from candor.jobs.rl.reward import scheduled_reward_function
 from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, claim, identity
 from candor.jobs.rl.step_log import StepLog
@@ -51,10 +53,14 @@ def train(
         steps, evaluations = StepLog(out / "steps.jsonl"), StepLog(out / "evals.jsonl")
         for log in (steps, evaluations):
             log.go_back(at)
+        server = reward_server(servers, settings)
         key = servers.operator_key or servers.api_key
         drift = DriftWatch(servers.reward_url, key, list(inputs.strengths))
         stack.callback(drift.close)
         shown = drift.check_access(needed=servers.operator_key_file is not None)
+        windows = drift.windows() if shown else None
+        if windows is not None and at < settings.steps:
+            check_windows(windows, settings, guards, settings.steps - at)
         watch = Watch(
             steps=steps,
             evaluations=evaluations,
@@ -62,9 +68,14 @@ def train(
             every=settings.eval_every,
             drift=drift if shown else None,
             guards=guards,
+            reference=UntrainedReference(
+                drift, server, inputs.rows, settings, ends_of(settings), out
+            )
+            if shown
+            else None,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
-            take_steps(out, settings, servers, inputs, watch, checkpoint)
+            take_steps(out, settings, server, inputs, watch, checkpoint)
         ended = watch.ended or RunEnd("done", "all steps were taken")
         if ended.why == "interrupted":
             raise JobStopped(Exit.INTERRUPTED, ended.reason)
@@ -75,24 +86,37 @@ def train(
 def take_steps(
     out: Path,
     settings: TrainingSettings,
-    servers: ServerOptions,
+    server: RewardServer,
     inputs: Inputs,
     watch: Watch,
     checkpoint: Path | None,
 ) -> None:
     """TRL's own loop. Unless it raises, its last step is in a checkpoint."""
-    server = RewardServer(
+    schedule = Schedule(inputs.strengths, settings.warmup_steps)
+    config = grpo_config(out, settings)
+    permuted = settings.seed if settings.permute_penalties else None
+    with (
+        scheduled_reward_function(server, schedule, permuted) as reward,
+        watch.stopping_on_signal(),
+    ):
+        trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def reward_server(servers: ServerOptions, settings: TrainingSettings) -> RewardServer:
+    """The server that rewards the training, as the adapters ask it."""
+    return RewardServer(
         servers.reward_url,
         api_key=servers.api_key,
         timeout_s=servers.timeout_s,
         patience_s=servers.retry_budget_s,
         empty_response=settings.empty_response,
     )
-    schedule = Schedule(inputs.strengths, settings.warmup_steps)
-    config = grpo_config(out, settings)
-    with scheduled_reward_function(server, schedule) as reward, watch.stopping_on_signal():
-        trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def ends_of(settings: TrainingSettings) -> Callable[[Any], frozenset[int]]:
+    """The tokens that end a response, given the tokenizer."""
+    return lambda tokenizer: stop_ids(tokenizer, settings.stop)
 
 
 def evaluation(
@@ -121,7 +145,13 @@ def evaluation(
         temperature=settings.temperature,
         seed=settings.seed,
     )
-    return Evaluation(inputs.held_out, how, rate, out / "evals")
+    return Evaluation(
+        rows=inputs.held_out,
+        how=how,
+        ends=ends_of(settings),
+        score=rate,
+        out=out / "evals",
+    )
 
 
 def lock(stack: ExitStack, out: Path) -> None:

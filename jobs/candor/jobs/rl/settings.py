@@ -101,11 +101,20 @@ class TrainingSettings:
     """Most tokens per response."""
     temperature: float = 1.0
     """Sampling temperature of the responses; top_p is 1."""
+    stop: str | None = None
+    """A response ends with the first token that contains this text, for example a full stop.
+    Default: it ends only with the policy's end token."""
     empty_response: EmptyResponse = "error"
     """A response without a token: `error` leaves it out of its group, `score` gives the R of the
     empty turn, without a penalty."""
     lora_rank: int = 16
-    """Rank of the LoRA adapter on all linear layers. 0 trains every weight."""
+    """Rank of the LoRA adapter on the linear layers. 0 trains the weights themselves."""
+    train_layers: int | None = None
+    """Number of layers, from the top, that are trained; the others, the embeddings and the head
+    stay as they are, and no gradient is computed for them. Default: all layers."""
+    permute_penalties: bool = False
+    """The null arm: the penalties of the responses to one prompt are handed out among them at
+    random, so that the penalty has the same size and knows nothing."""
     generation: str = "auto"
     """What samples the responses: transformers, vllm, the URL of a trl vllm-serve, or auto: vllm
     where there is a GPU and vLLM is installed, else transformers."""
@@ -129,9 +138,12 @@ class TrainingSettings:
             ("--eval-every", self.eval_every, 0),
             ("--eval-n", self.eval_n, 1),
             ("--save-every", self.save_every, 1),
+            ("--train-layers", self.train_layers, 1),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise UsageError(f"{flag} {value}: must be at least {least}")
+        if self.stop == "":
+            raise UsageError("--stop: is an empty text; leave it out to wait for the end token")
         for name, number in (
             ("--learning-rate", self.learning_rate),
             ("--temperature", self.temperature),

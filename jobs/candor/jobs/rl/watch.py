@@ -19,7 +19,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from candor.client.trl import METRICS
 from candor.jobs.rl.drift import DriftReading, DriftWatch
-from candor.jobs.rl.evaluate import Evaluation
+from candor.jobs.rl.evaluation.evaluate import Evaluation, numbers_told
+from candor.jobs.rl.reference import UntrainedReference
 from candor.jobs.rl.settings import Guards
 from candor.jobs.rl.step_log import StepLog, step_key
 from candor.jobs.running.exits import Exit, JobStopped
@@ -45,6 +46,7 @@ class Watch(TrainerCallback):
         evaluation: None evaluates nothing.
         every: steps between evaluations; the first and the last step are evaluated too.
         drift: None where the server shows no drift report.
+        reference: fills the server's drift reference before the first step; None fills nothing.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Watch(TrainerCallback):
         every: int,
         drift: DriftWatch | None,
         guards: Guards,
+        reference: UntrainedReference | None = None,
     ) -> None:
         self.ended: RunEnd | None = None
         self._steps = steps
@@ -64,6 +67,7 @@ class Watch(TrainerCallback):
         self._every = every
         self._drift = drift
         self._guards = guards
+        self._reference = reference
 
     def on_train_begin(
         self,
@@ -72,6 +76,8 @@ class Watch(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
+        if self._reference is not None:
+            self._reference.fill(kwargs["model"], kwargs["processing_class"], state.global_step)
         if state.global_step == 0 and not self._evaluations.rows():
             self._evaluate(0, kwargs)
         if self.ended is not None:  # by a signal during the evaluation
@@ -137,11 +143,15 @@ class Watch(TrainerCallback):
             return
         row = self._evaluation.measure(given["model"], given["processing_class"], step_key(step))
         self._evaluations.append({"step": step, **row})
-        gap, neutral = row["gap"]["mean"], row["neutral_base_reward"]["mean"]
-        print(f"candor: step {step}: gap {gap:+.3f}, neutral R {neutral:+.3f}", file=sys.stderr)
-        floor = self._guards.quality_floor
+        told = [
+            f"{name} {row[name]['mean']:.3f}"
+            for name in (*numbers_told(self._evaluation.kind), "kl")
+            if row.get(name) is not None and row[name]["mean"] is not None
+        ]
+        print(f"candor: step {step}: {', '.join(told)}", file=sys.stderr)
+        floor, neutral = self._guards.quality_floor, row["neutral_base_reward"]["mean"]
         start = self._evaluations.rows()[0]["neutral_base_reward"]["mean"]
-        if floor is not None and neutral < start - floor:
+        if floor is not None and neutral is not None and neutral < start - floor:
             self._end(
                 "quality_floor",
                 f"mean neutral R is {neutral:.3f}, {start - neutral:.3f} below its start",
@@ -163,7 +173,8 @@ def step_row(step: int, logs: dict[str, Any], reading: DriftReading | None) -> R
 
     `reward` is what the policy was optimised for, `kl` is TRL's estimate per token (k3),
     `num_tokens` is the mean length of a completion, and `share_cut` is the share of completions
-    that reached the limit. A mean of nothing is null.
+    that reached the limit. A mean of nothing is null, and so are the alarms of a server whose
+    windows are not full: none could be active.
     """
     ours = {name.removeprefix(METRICS): logs[name] for name in logs if name.startswith(METRICS)}
 
@@ -191,7 +202,7 @@ def step_row(step: int, logs: dict[str, Any], reading: DriftReading | None) -> R
         "grad_norm": _finite(logs.get("grad_norm")),
         "step_s": logs.get("step_time"),
         "monitors": None if reading is None else reading.monitors,
-        "alarms": None if reading is None else reading.alarms,
+        "alarms": reading.alarms if reading is not None and reading.compared else None,
     }
 
 
