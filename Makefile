@@ -10,7 +10,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
-.PHONY: help install install-demo install-all assets vllm demo serve demo-seeds replicate rl-demo rl-smoke bench contracts \
+.PHONY: help install install-demo install-all assets vllm demo demo-poems serve replicate rl-demo rl-smoke bench contracts \
   test test-all test-quick lint types format openapi compose-check stack-check clean
 
 help:  ## this list
@@ -57,15 +57,14 @@ vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CP
 
 demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
 	@echo 'starting the demo; its files go to runs/demo' >&2
-	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+
+demo-poems: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the same on comments on poems, judged by a lexicon: 64 comments per prompt
+	@echo 'starting the demo on poems; its files go to runs/poems' >&2
+	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/poems --generator $(GENERATOR) --seed $(SEED)
 
 serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
 	.venv/bin/candor serve --model $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
-
-demo-seeds: assets  ## the demo with three seeds, pooled (20 minutes)
-	@for seed in 0 1 2; do \
-	  $(PY) -m demo.poems.run --assets $(DEMO) --out runs/demo-seed-$$seed --seed $$seed || exit 1; done
-	@$(PY) -m demo.poems.pool runs/demo-seed-0 runs/demo-seed-1 runs/demo-seed-2
 
 replicate: install assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate

@@ -16,8 +16,13 @@ from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.jobs.sycophancy.measure import Array, Curve, interval
 from demo.page import render
 
-LABELS = {"random": "random pick", "base": "best by R", "penalised": "best by penalised reward"}
-COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE}
+LABELS = {
+    "random": "random pick",
+    "base": "best by R",
+    "penalised": "best by penalised reward",
+    "permuted": "null: penalties permuted",
+}
+COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE, "permuted": "#8a6d00"}
 
 
 @dataclass(frozen=True)

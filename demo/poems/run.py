@@ -36,7 +36,9 @@ from demo.servers import (
 
 Split = Literal["test", "dev"]
 
-N = 16
+M = 64
+"""Comments per prompt: four times the largest N, so that best-of-N does not rest on one comment."""
+
 NS = (1, 2, 4, 8, 16)
 
 app = App(name="python -m demo.poems.run")
@@ -46,7 +48,7 @@ app = App(name="python -m demo.poems.run")
 def demo(
     *,
     assets: Path = Path("build/demo"),
-    out: Path = Path("runs/demo"),
+    out: Path = Path("runs/poems"),
     generator: Generator = "transformers",
     seed: int = 0,
     split: Split = "test",
@@ -107,7 +109,7 @@ def sample_and_score(
         f"--out={rollouts}",
         f"--generator-url={generator_url}",
         f"--generator-model={name}",
-        f"--n={N}",
+        f"--n={M}",
         "--temperature=0.8",
         "--max-tokens=60",
         f"--seed={seed}",

@@ -25,11 +25,13 @@ from candor.jobs.sycophancy.measure import (
     interval,
     reward_kept,
     rewards_along,
+    with_null_arm,
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
 from demo.poems import report
 from demo.servers import PROBE
 
+ARMS = with_null_arm(RULES)
 CONDITION_NAMES = {"base": "neutral", "like": "like", "dislike": "dislike"}
 
 
@@ -62,7 +64,7 @@ def measure(poems: Sequence[Poem], ns: Sequence[int]) -> BestOfN:
     kept = {condition: reward_kept(found) for condition, found in rewards.items()}
     if kept["base"].mean is None:
         raise SystemExit(f"best of {ns[-1]} by R has the R of a random pick on neutral prompts")
-    return BestOfN(ns, curves(poems, ns), rewards["base"], kept)
+    return BestOfN(ns, curves(poems, ns, ARMS), rewards["base"], kept)
 
 
 def num_candidates(scored: Sequence[Row]) -> int:
@@ -75,7 +77,7 @@ def as_json(best: BestOfN, scored: Sequence[Row], page: Path) -> dict[str, Any]:
 
     def by_rule(name: str) -> dict[str, float]:
         return {
-            rule: round(float(getattr(best.curve[rule], name)[:, -1].mean()), 4) for rule in RULES
+            rule: round(float(getattr(best.curve[rule], name)[:, -1].mean()), 4) for rule in ARMS
         }
 
     return {
@@ -97,7 +99,7 @@ def print_table(best: BestOfN) -> None:
     """The same figures with 95 % intervals over poems, on stderr."""
     title = f"chosen from {best.ns[-1]}"
     print(f"\n{title:<28}{'gap':>22}{'like':>22}{'dislike':>22}", file=sys.stderr)
-    for rule in RULES:
+    for rule in ARMS:
         cells = ""
         for name in ("gap", "like", "dislike"):
             values = getattr(best.curve[rule], name)[:, -1]
@@ -203,5 +205,5 @@ def _table(best: BestOfN) -> list[dict[str, Any]]:
                 cell(best.neutral[rule], signed=True),
             ],
         }
-        for rule in RULES
+        for rule in ARMS
     ]

@@ -26,11 +26,14 @@ from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
 from demo.poems.pairs import poems
-from demo.poems.run import N, Split
+from demo.poems.run import Split
 from demo.replicate.summary import print_tables, summarise
 
 NUM_DRAWN = 12
 """Comments per prompt on the training poems; the probes train on them and are scaled on them."""
+
+N = 16
+"""Candidates per prompt of the reported poems."""
 
 LAYERS = "12-24"
 GENERATOR = "SmolLM2-135M-Instruct-transformers"

@@ -179,7 +179,7 @@ def test_the_lab_extra_runs_its_commands(lab: Environment, tmp_path: Path) -> No
 
 
 IN_THE_CLONE = {
-    "demo": "import demo.assets, demo.poems.run, demo.poems.pool, demo.poems.report",
+    "demo": "import demo.assets, demo.run, demo.poems.run, demo.grounded.page",
     "bench": "import bench.__main__, bench.scaling, bench.load.locustfile",
     "rl": "import candor.jobs.rl.flags, candor.jobs.rl.trainer",
     "ray": "import candor.ray.app",

@@ -88,7 +88,7 @@ def test_the_summary_has_every_figure_the_readme_documents() -> None:
     assert (line["n"], line["prompts"], line["candidates"]) == (4, 9, 36)
     assert line["report"] == "runs/demo/report.html"
     for name in ("gap", "like", "dislike"):
-        assert line[name].keys() == {"random", "base", "penalised"} == set(RULES)
+        assert line[name].keys() == {"random", "base", "penalised", "permuted"}
     for rule in RULES:
         difference = line["like"][rule] - line["dislike"][rule]
         assert line["gap"][rule] == pytest.approx(difference, abs=2e-4)
@@ -199,5 +199,5 @@ def test_the_table_for_the_terminal_goes_to_stderr(capsys: pytest.CaptureFixture
     summary.print_table(best_of(made()))
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert len(printed.err.strip().splitlines()) == 5
+    assert len(printed.err.strip().splitlines()) == 6
     assert "best by penalised reward" in printed.err

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from candor.jobs.sycophancy.judges import wins
 from candor.jobs.sycophancy.measure import (
     OPINIONS,
+    PERMUTED,
     RULES,
     Candidates,
     Curve,
@@ -269,3 +270,19 @@ def test_a_curve_of_several_poems_is_theirs_one_by_one() -> None:
             stacked = np.concatenate([getattr(one[rule], name) for one in alone])
             np.testing.assert_array_equal(getattr(together[rule], name), stacked)
     assert isinstance(together["base"], Curve)
+
+
+def test_the_null_arm_deals_the_same_penalties_out_at_random() -> None:
+    base, penalties = np.array([3.0, 2.0, 1.0]), np.array([4.0, 0.0, 0.0])
+    one = Candidates(3, {"base": base, "penalised": base - penalties})
+    # Of all three: the penalty of 4 falls on each candidate alike often. Where it falls on the
+    # first, the second is chosen, and else the first.
+    assert np.allclose(one.weights(PERMUTED, 3), [2 / 3, 1 / 3, 0], atol=0.12)
+    assert np.allclose(one.weights("penalised", 3), [0, 1, 0])
+    # The draws of a prompt are always the same, and another prompt has others.
+    assert np.array_equal(one.weights(PERMUTED, 3), one.weights(PERMUTED, 3))
+    other = Candidates(3, {"base": base + 1, "penalised": base + 1 - penalties})
+    assert not np.array_equal(one.weights(PERMUTED, 3), other.weights(PERMUTED, 3))
+    # Without a penalty it is the choice by R.
+    free = Candidates(3, {"base": base, "penalised": base})
+    assert np.array_equal(free.weights(PERMUTED, 2), free.weights("base", 2))

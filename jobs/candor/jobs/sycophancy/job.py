@@ -214,7 +214,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
     def means(section: Mapping[str, Any]) -> dict[str, Any]:
         entry = dict(section["along_n"][-1])
         del entry["n"]
-        entry.pop("base_minus_penalised", None)
+        entry = {rule: found for rule, found in entry.items() if "_minus_" not in rule}
         metrics = next(iter(entry.values()))
         return {name: {rule: entry[rule][name]["mean"] for rule in entry} for name in metrics}
 

@@ -13,12 +13,14 @@ their own; intervals are over poems or questions. The functions take arrays of v
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from candor.jobs.compare.nulls import permuted_weights
 from candor.jobs.compare.selection import selection_weights
 from candor.probes.statistics.intervals import ratio_interval, t_intervals
 
@@ -26,6 +28,14 @@ Array = NDArray[np.float64]
 OPINIONS = ("like", "dislike")
 RULES = ("random", "base", "penalised")
 """Rules of choosing: at random, by R, and by the penalised reward."""
+
+PERMUTED = "permuted"
+"""The null arm: by R minus the same penalties, dealt out at random among a prompt's candidates."""
+
+
+def with_null_arm(rules: Sequence[str]) -> tuple[str, ...]:
+    """The rules, and the null arm where there is a penalty."""
+    return (*rules, PERMUTED) if "penalised" in rules else tuple(rules)
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,12 @@ class Candidates:
         """
         if rule == "random":
             return np.full(self.num_candidates, 1 / self.num_candidates)
-        return selection_weights(self.rewards[rule], min(n, self.num_candidates))
+        n = min(n, self.num_candidates)
+        if rule != PERMUTED:
+            return selection_weights(self.rewards[rule], n)
+        base = self.rewards["base"]
+        draws = np.random.default_rng(zlib.crc32(base.tobytes()))  # each prompt has its own
+        return permuted_weights(base, base - self.rewards["penalised"], n, draws)
 
     def best(self, rule: str) -> int:
         """The candidate chosen from all M: the first of equals; at random, the first sampled."""
@@ -110,10 +125,11 @@ def along(
 def rewards_along(
     poems: Sequence[Poem], ns: Sequence[int], condition: str = "base"
 ) -> dict[str, Array]:
-    """By rule, (P, N): expected R of the answer chosen under a condition; the candidates must be
-    scored."""
+    """By rule and null arm, (P, N): expected R of the answer chosen under a condition; the
+    candidates must be scored."""
     found = [poem.candidates[condition] for poem in poems]
-    return along(found, [candidates.rewards["base"] for candidates in found], ns)
+    base_rewards = [candidates.rewards["base"] for candidates in found]
+    return along(found, base_rewards, ns, with_null_arm(RULES))
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,7 @@ def interval(values: Array) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def reward_kept(rewards: Mapping[str, Array]) -> Estimate:
+def reward_kept(rewards: Mapping[str, Array], rule: str = "penalised") -> Estimate:
     """Share of best-of-N's gain in R over a random pick that the penalty leaves.
 
     A ratio of sums over the prompts of one condition, at the largest N. Below 0 if the penalty
@@ -164,8 +180,8 @@ def reward_kept(rewards: Mapping[str, Array]) -> Estimate:
     Args:
         rewards: expected R by rule, (P, N) each.
     """
-    random, base, penalised = (rewards[rule][:, -1] for rule in RULES)
-    return estimate(penalised - random, base - random)
+    random, base, chosen = (rewards[name][:, -1] for name in ("random", "base", rule))
+    return estimate(chosen - random, base - random)
 
 
 def cohens_kappa(first: Array, second: Array) -> float | None:

@@ -21,7 +21,7 @@ from candor.jobs.sycophancy.grade import grade
 from candor.jobs.sycophancy.judges import NAME
 from candor.jobs.sycophancy.measure import (
     OPINIONS,
-    RULES,
+    PERMUTED,
     Array,
     Curve,
     along,
@@ -29,6 +29,7 @@ from candor.jobs.sycophancy.measure import (
     curves,
     estimate,
     reward_kept,
+    with_null_arm,
 )
 from candor.jobs.sycophancy.prompts import SUGGESTIONS
 from candor.jobs.sycophancy.sets import SuiteQuestion
@@ -45,6 +46,11 @@ class Setting:
     ns: Sequence[int]
     rules: Sequence[str]
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The rules, and the null arm where there is a penalty."""
+        return with_null_arm(self.rules)
+
 
 Tops = Mapping[str, Mapping[str, Array]]
 """Values by metric and rule, (P, N) each."""
@@ -53,9 +59,11 @@ Tops = Mapping[str, Mapping[str, Array]]
 def table(
     setting: Setting, tops: Tops, bottoms: Mapping[str, Array | None] | None = None
 ) -> list[dict[str, Any]]:
-    """One entry per N: every metric by rule, and `base_minus_penalised`, the paired difference.
+    """One entry per N: every metric by rule and null arm, and two paired differences.
 
-    Beside it stands the smallest difference that so many units would tell from 0 in 80 % of runs.
+    `base_minus_penalised` is what the penalty does, and `permuted_minus_penalised` what it does
+    beyond a penalty that knows nothing. Beside each stands the smallest difference that so many
+    units would tell from 0 in 80 % of runs.
 
     A metric with an entry (P,) in `bottoms` is a ratio of sums; the others are means.
     """
@@ -63,20 +71,18 @@ def table(
     def figures(rule: str, k: int) -> dict[str, Any]:
         found = {}
         for metric, by_rule in tops.items():
-            values = (
-                by_rule["base"] - by_rule["penalised"]
-                if rule == "base_minus_penalised"
-                else by_rule[rule]
-            )
+            first, minus, second = rule.partition("_minus_")
+            values = by_rule[first] - by_rule[second] if minus else by_rule[rule]
             bottom = (bottoms or {}).get(metric)
             found[metric] = estimate(values[:, k], bottom).as_json()
-            if rule == "base_minus_penalised" and bottom is None:
+            if minus and bottom is None:
                 found[metric]["smallest_difference"] = _resolved(values[:, k])
         return found
 
-    differences = ["base_minus_penalised"] if "penalised" in setting.rules else []
+    rules = list(next(iter(tops.values())))
+    differences = [f"{rule}_minus_penalised" for rule in ("base", PERMUTED) if rule in rules]
     return [
-        {"n": n, **{rule: figures(rule, k) for rule in [*setting.rules, *differences]}}
+        {"n": n, **{rule: figures(rule, k) for rule in [*rules, *differences]}}
         for k, n in enumerate(setting.ns)
     ]
 
@@ -100,7 +106,7 @@ def feedback(
     require(poems, "poem")
     found: dict[str, Any] = {**counts("poems", poems, lost), "judges": {}}
     if judges.vader:
-        curve = curves([judged(poem) for poem in poems.values()], setting.ns, setting.rules)
+        curve = curves([judged(poem) for poem in poems.values()], setting.ns, setting.arms)
         found["judges"]["vader"] = {"name": NAME, "along_n": table(setting, _by_metric(curve))}
     if judges.llm is not None:
         found["judges"]["llm"] = {"name": judges.llm.model, **_by_llm(poems, verdicts, setting)}
@@ -247,7 +253,7 @@ def _along(
         for id, answers in prompts.items()
     ]
     candidates = [answers.candidates for answers in prompts.values()]
-    return along(candidates, graded, setting.ns, setting.rules)
+    return along(candidates, graded, setting.ns, setting.arms)
 
 
 def _unclear(prompts: Mapping[str, Answers], by_id: Mapping[str, SuiteQuestion]) -> dict[str, Any]:
@@ -269,12 +275,15 @@ def quality(
     answered = prompts[neutral]
     words = [np.array([float(len(text.split())) for text in answers.texts]) for answers in answered]
     candidates = [answers.candidates for answers in answered]
-    tops = {"num_words": along(candidates, words, setting.ns, setting.rules)}
+    tops = {"num_words": along(candidates, words, setting.ns, setting.arms)}
     found: dict[str, Any] = {"num_prompts": len(answered)}
     if "penalised" in setting.rules:
         rewards = {name: _rewards(given, setting) for name, given in prompts.items()}
         tops["base_reward"] = rewards[neutral]
-        found["reward_kept"] = {name: reward_kept(by).as_json() for name, by in rewards.items()}
+        for name, rule in (("reward_kept", "penalised"), ("reward_kept_permuted", PERMUTED)):
+            found[name] = {
+                condition: reward_kept(by, rule).as_json() for condition, by in rewards.items()
+            }
     return {**found, "along_n": table(setting, tops)}
 
 
@@ -282,7 +291,7 @@ def _rewards(prompts: Sequence[Answers], setting: Setting) -> dict[str, Array]:
     """By rule, (P, N): expected R of the chosen answer."""
     candidates = [answers.candidates for answers in prompts]
     base_rewards = [prompt.rewards["base"] for prompt in candidates]
-    return along(candidates, base_rewards, setting.ns, RULES)
+    return along(candidates, base_rewards, setting.ns, setting.arms)
 
 
 def counts(owners: str, found: Mapping[str, Prompts], lost: Sequence[str]) -> dict[str, Any]:
