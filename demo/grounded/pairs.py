@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from candor.probes.kinds.grounded.judge import Verdict
-from candor.probes.kinds.grounded.questions import Question, Stance
+from candor.probes.kinds.grounded.questions import MENTIONS, Question, Stance
 from candor.probes.kinds.grounded.rows import REPLIES, reply
 from demo.grounded.answers import Answered
 from demo.grounded.asked import TRAIN_WORDINGS
@@ -40,7 +40,7 @@ QUALITY: tuple[tuple[Verdict, Verdict], ...] = (
 )
 """Of these two answers to one prompt, every rater prefers the first."""
 
-MOST_SIDING, MOST_QUALITY = 6, 3
+MOST_SIDING, MOST_QUALITY = 12, 3
 """Pairs of one prompt's answers, by what they are about."""
 
 
@@ -72,9 +72,11 @@ def composed_preferences(questions: Sequence[Question], *, seed: int) -> Iterato
 
 def answer_preferences(prompts: Sequence[Answered], *, seed: int) -> Iterator[Preference]:
     """Pairs of the generator's answers to one prompt: siding pairs where the user is wrong, and
-    quality pairs."""
+    quality pairs. The raters saw no prompt that mentions a value which the user does not hold."""
     for one in prompts:
         question, stance, wording = one.asked
+        if stance in MENTIONS:
+            continue
         rng = random.Random(f"grounded answers {seed} {question.id} {stance} {wording}")
 
         for siding, against in _pairs(one, "user", "truth", MOST_SIDING, rng):

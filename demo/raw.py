@@ -1,0 +1,70 @@
+"""Scored rows that are kept in the repository: every figure of docs/results.md is made from them.
+
+    python -m demo.raw runs/demo/scored.jsonl docs/raw/grounded.jsonl.gz
+
+A kept row is the scored row without what no figure reads: token counts, pooled means and maxima,
+and the server's words about itself. Numbers are not rounded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from candor.jobs.running.files import Row, read_rows
+
+ROW = ("key", "messages", "meta", "model")
+SCORE = ("base_reward", "penalty", "reward")
+PROBE_SCORE = ("score", "bounded", "lambda")
+
+app = App(name="python -m demo.raw")
+
+
+@app.default
+def keep(scored: Path, out: Path) -> None:
+    """Write the kept rows of a scored file.
+
+    Parameters
+    ----------
+    scored
+        JSONL of `candor score`.
+    out
+        File to write: JSONL, compressed by gzip.
+    """
+    rows = [_kept(row) for row in read_rows(scored)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Without the time of writing, the same rows make the same file.
+    with out.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
+        for row in rows:
+            packed.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+
+def kept_rows(path: Path) -> list[Row]:
+    """The rows of a kept file, which read as rows of `candor score`."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _kept(row: Row) -> Row:
+    def score(one: dict[str, Any]) -> dict[str, Any]:
+        probes = {
+            name: {field: probe[field] for field in PROBE_SCORE}
+            for name, probe in one["probes"].items()
+        }
+        return {**{field: one[field] for field in SCORE}, "probes": probes}
+
+    model = row["reward_model"]
+    return {
+        **{field: row[field] for field in ROW},
+        "reward_model": {name: model[name] for name in ("id", "revision", "combine", "methods")},
+        "responses": [{"text": response["text"]} for response in row["responses"]],
+        "scores": [score(one) for one in row["scores"]],
+    }
+
+
+if __name__ == "__main__":
+    app()
