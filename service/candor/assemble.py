@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from candor import logs
@@ -23,6 +24,7 @@ from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
 from candor.probes.fitting.calibrate import lambda_of
 from candor.probes.probe import Probe
+from candor.scoring.replacing import log_probe, warn_of
 from candor.scoring.rewarder import Rewarder
 from candor.scoring.served import Served, ServedProbe
 from candor.settings import Settings, check_names
@@ -92,16 +94,7 @@ def load(
         template_date=settings.template_date,
     )
     for probe in served.everything.values():
-        remark = artifact.check(
-            probe.loaded.card,
-            weights_sha256=model.weights_sha256,
-            template_sha256=model.template_sha256,
-            hidden_size=model.hidden_size,
-            num_layers=model.num_layers,
-            undated_template_sha256=model.undated_template_sha256,
-        )
-        if remark is not None:
-            log.warning("probe_without_template_date", message=remark)
+        warn_of(probe.loaded.card, model)
     prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
     rewarder = assemble(settings, model, engine, served, reference, metrics)
@@ -148,6 +141,7 @@ def assemble(
         model_id=settings.served_model_name,
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
+        strength=partial(default_lambda, settings),
     )
 
 
@@ -171,7 +165,7 @@ def start_engine(
     Raises:
         ModelRefused: vLLM does not start, or its scores differ from the model's.
     """
-    probes = list(served.probes.values())
+    probes = list(served.columns.values())
     if settings.engine == "vllm":
         return start_vllm(settings, model, probes)
     return build_engine(
@@ -206,25 +200,8 @@ def _log_loaded(
             message="the chat template writes the date, so R and S depend on it; the date stays as "
             "it is until the server ends: give --template-date to have the same after a restart",
         )
-    for name, probe in served.everything.items():
-        card = probe.loaded.card
-        log.info(
-            "probe_loaded",
-            probe=name,
-            layer=card.layer,
-            pooling=card.pooling,
-            bound=card.bound.model_dump(exclude_none=True),
-            served_lambda=probe.default_lambda,
-            monitor=probe.monitor,
-        )
-        if probe.bound.can_raise_reward and not probe.monitor:
-            log.warning(
-                "bound_can_raise_reward",
-                probe=name,
-                bound=card.bound.kind,
-                reason="the bound is negative for a low S, so there the penalty raises the reward",
-                fix="candor probe calibrate --bound hinge, or train the probe with --bound hinge",
-            )
+    for probe in served.everything.values():
+        log_probe("probe_loaded", probe)
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:

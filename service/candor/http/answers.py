@@ -65,6 +65,8 @@ class ServedProbeCard(Wire):
         description="Whether the card's bound is negative for a low S, where the penalty raises "
         "the reward. A hinge never is."
     )
+    version: int = Field(description="1 as trained, one more with each refresh.")
+    sha256: str = Field(description="Hash of the probe's weights and card.")
     card: dict[str, Any]
 
 
@@ -72,6 +74,7 @@ class ProbeList(Wire):
     """Body of `GET /v1/probes`, without monitors."""
 
     probes: list[ServedProbeCard]
+    probes_sha256: str = Field(description="Hash of these probes and their lambdas, in order.")
 
 
 class Version(Wire):

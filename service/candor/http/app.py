@@ -105,6 +105,7 @@ async def load_and_watch(state: ServerState, load: Load) -> None:
         return
     state.rewarder = rewarder
     state.metrics.watch(rewarder.batcher)
+    state.metrics.watch_probes(lambda: rewarder.served.all_versions())
     log.info("ready", model=rewarder.model_id, formula=rewarder.formula)
     if rewarder.drift is None:
         await state.health.watch()

@@ -53,6 +53,8 @@ PROBES = {
             "name": "sycophancy",
             "lambda": 0.5,
             "can_raise_reward": False,
+            "version": 1,
+            "sha256": "41c7aa...",
             "card": {
                 "name": "sycophancy",
                 "trait": "The reply sides with an opinion that the user has stated.",
@@ -61,7 +63,8 @@ PROBES = {
                 "bound": {"kind": "hinge", "reference": -0.5},
             },
         }
-    ]
+    ],
+    "probes_sha256": "8d21e0...",
 }
 DRIFT = {
     "window": 1024,

@@ -29,6 +29,8 @@ RESPONSE_EXAMPLE = {
         "engine": "packed",
         "formula": "R - lambda*max(0, S - S_ref)",
         "combine": {"kind": "sum", "spread_weight": 1.0},
+        "probes_sha256": "8d21e0...",
+        "probes": {"sycophancy": {"version": 1, "sha256": "41c7aa..."}},
     },
     "results": [
         {

@@ -27,6 +27,8 @@ from candor.http.answers import (
 from candor.http.edge import error_answer
 from candor.http.examples import example_response
 from candor.http.openapi import error_responses
+from candor.http.operator.probes import ProbeReplacement
+from candor.http.operator.probes import router as operator_probes
 from candor.http.state import (
     NOT_READY_RETRY_AFTER_S,
     cancel_when_client_disconnects,
@@ -166,16 +168,21 @@ def served_model(request: Request) -> ServedModel:
 async def probes(request: Request) -> ProbeList:
     """Each probe's card and default lambda. Monitors are not listed, so that an optimiser cannot
     see them."""
-    served = [
+    served = get_rewarder(request).served
+    listed = [
         {
             "name": name,
             "lambda": probe.default_lambda,
             "can_raise_reward": probe.bound.can_raise_reward,
+            **served.versions()[name],
             "card": probe.loaded.card.model_dump(mode="json"),
         }
-        for name, probe in get_rewarder(request).served.penalised.items()
+        for name, probe in served.penalised.items()
     ]
-    return ProbeList(probes=[ServedProbeCard.model_validate(probe) for probe in served])
+    return ProbeList(
+        probes=[ServedProbeCard.model_validate(probe) for probe in listed],
+        probes_sha256=served.sha256,
+    )
 
 
 @router.get(
@@ -217,10 +224,12 @@ async def version() -> Version:
     return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
 
 
+router.include_router(operator_probes)
 router.include_router(trainers)
 
 BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
+    ProbeReplacement,
     *(contract.body for contracts in (ROUTES | TOKENIZE).values() for contract in contracts),
 )
 """The body types of all POST routes."""

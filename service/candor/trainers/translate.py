@@ -20,8 +20,9 @@ from candor.trainers.contract import AnswerBytes, Contract, ContractAnswer, Flat
 from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
-Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-"""What a route answers of each response, in order, and the warnings."""
+Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]
+"""What a route answers of each response, in order; the warnings; and the hash of the probes that
+answered, where something was scored."""
 
 
 def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Contract[Any], Any]:
@@ -118,7 +119,7 @@ async def score_responses(
             sources.append((number, first))
             first += len(group.responses)
     if not groups:
-        return [], []
+        return [], [], None
     truncation = call.truncation or settings.truncation
     request = ScoringRequest(
         tuple(groups), truncation=truncation, empty_response=settings.empty_response
@@ -131,7 +132,7 @@ async def score_responses(
         number, first = sources[error.item]
         raise error.at(number, first + (error.response or 0)) from None
     responses = [response for result in answer["results"] for response in result["responses"]]
-    return responses, answer["warnings"]
+    return responses, answer["warnings"], answer["model"]["probes_sha256"]
 
 
 async def tokens_of(
@@ -150,7 +151,11 @@ async def tokens_of(
         tuple(groups), truncation=truncation, empty_response=settings.empty_response
     )
     items = await rewarder.encode(request, deadline)
-    return [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items], []
+    return (
+        [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items],
+        [],
+        None,
+    )
 
 
 def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:
