@@ -20,7 +20,7 @@ SERVICE = (
     ("candor.settings",),
     ("candor.trainers",),
     ("candor.scoring",),
-    ("candor.watch",),
+    ("candor.watch", "candor.labels"),
     ("candor.engines.vllm",),
     ("candor.engines",),
     ("candor.models",),

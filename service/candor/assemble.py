@@ -19,6 +19,7 @@ from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
 from candor.flags import UsageError
 from candor.item import Engine
+from candor.labels.book import LabelBook
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
@@ -141,6 +142,7 @@ def assemble(
         model_id=settings.served_model_name,
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
+        labels=LabelBook(served.all_versions(), settings.label_window, settings.label_spool),
         strength=partial(default_lambda, settings),
     )
 

@@ -27,6 +27,7 @@ from candor.http.answers import (
 from candor.http.edge import error_answer
 from candor.http.examples import example_response
 from candor.http.openapi import error_responses
+from candor.http.operator.labels import router as operator_labels
 from candor.http.operator.probes import ProbeReplacement
 from candor.http.operator.probes import router as operator_probes
 from candor.http.state import (
@@ -38,10 +39,11 @@ from candor.http.state import (
 )
 from candor.http.trainer_routes import ROUTES, TOKENIZE
 from candor.http.trainer_routes import router as trainers
+from candor.labels.wire import LabelRequest
 from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
-from candor.watch.drift_report import DriftReport
+from candor.watch.drift_report import DriftAlarm, DriftReport
 
 router = APIRouter()
 
@@ -191,9 +193,10 @@ async def probes(request: Request) -> ProbeList:
     responses={**example_response(examples.DRIFT), **error_responses(401, 404, 503)},
 )
 async def drift(request: Request) -> DriftReport:
-    """How far R, every S, the mean-max gaps and the length have moved, and the alarms. Monitors are
-    included, because this route is for the operator."""
-    return drift_of(request).report()
+    """How far R, every S, the mean-max gaps and the length have moved, and the alarms, those of
+    judged responses included. Monitors are shown, because this route is for the operator."""
+    report = drift_of(request).report()
+    return report.model_copy(update={"alarms": [*report.alarms, *label_alarms(request)]})
 
 
 @router.get(
@@ -225,11 +228,13 @@ async def version() -> Version:
 
 
 router.include_router(operator_probes)
+router.include_router(operator_labels)
 router.include_router(trainers)
 
 BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
     ProbeReplacement,
+    LabelRequest,
     *(contract.body for contracts in (ROUTES | TOKENIZE).values() for contract in contracts),
 )
 """The body types of all POST routes."""
@@ -242,6 +247,18 @@ def route_table() -> list[tuple[str, str]]:
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in sorted(route.methods)
+    ]
+
+
+def label_alarms(request: Request) -> list[DriftAlarm]:
+    """What judged responses say of each penalised probe; nothing before the first label."""
+    book = get_rewarder(request).labels
+    if book.is_empty:
+        return []
+    return [
+        DriftAlarm(probe=name, rule="labels", active=found.alarm is not None, reason=found.alarm)
+        for name, found in book.report().probes.items()
+        if not found.monitor
     ]
 
 

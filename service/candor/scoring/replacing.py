@@ -61,6 +61,7 @@ async def replace_probe(
             raise InvalidRequest(str(error)) from None
         if rewarder.drift is not None:
             rewarder.drift.restart(loaded.probe)
+        rewarder.labels.restart(after.all_versions(), name)
     log_probe("probe_replaced", after.everything[name])
     return before, after
 

@@ -20,6 +20,7 @@ import structlog
 from candor.batching.batcher import Batcher
 from candor.errors import CandorError, DeadlineExceeded, InvalidRequest
 from candor.item import Engine, Item, Reading, Score, Scored
+from candor.labels.book import DEFAULT_WINDOW, LabelBook
 from candor.models.load import RewardModel
 from candor.probes.artifact import LoadedProbe
 from candor.probes.combine import Combination
@@ -53,6 +54,7 @@ class Rewarder:
         model_id: the model's name in answers; by default the model's own.
         combination: how the terms of several probes become one penalty.
         drift: records every answered response; None records nothing.
+        labels: the judged rows; by default a book that is kept in memory.
         strength: the lambda of a probe that replaces another.
     """
 
@@ -68,6 +70,7 @@ class Rewarder:
         model_id: str | None = None,
         combination: Combination = SUM,
         drift: Drift | None = None,
+        labels: LabelBook | None = None,
         strength: Callable[[LoadedProbe], float] = lambda _: 0.0,
     ) -> None:
         self.model = model
@@ -75,6 +78,7 @@ class Rewarder:
         self.live = LiveProbes(served, engine)
         self.combination = combination
         self.drift = drift
+        self.labels = labels or LabelBook(served.all_versions(), DEFAULT_WINDOW)
         self.strength = strength
         self.batcher = batcher
         self.marks = renderer.marks()
@@ -145,9 +149,7 @@ class Rewarder:
         self._warn(answered["warnings"])
         return answered
 
-    async def scores(
-        self, request: ScoringRequest, deadline: float
-    ) -> tuple[Served, list[Item], list[Score]]:
+    async def scores(self, request: ScoringRequest, deadline: float) -> tuple[Served, list[Score]]:
         """R and every S of every response, in order, monitors included, and the set of probes that
         read them. Nothing is recorded: for rows that were answered before.
 
@@ -155,8 +157,8 @@ class Rewarder:
             CandorError: as `answer`.
         """
         with self.live.held() as served:
-            items, scored = await self._scored(request, request.places(), served, deadline)
-        return served, items, [response.score for response in scored]
+            _, scored = await self._scored(request, request.places(), served, deadline)
+        return served, [response.score for response in scored]
 
     async def raw_scores(
         self, groups: Sequence[Group], timeout_s: float, served: Served | None = None

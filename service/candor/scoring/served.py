@@ -87,12 +87,12 @@ class Served:
             for name, served in self.penalised.items()
         }
 
-    def all_versions(self) -> list[tuple[str, int, str]]:
-        """(name, version, sha256) of every probe, for the operator."""
-        return [
-            (name, served.loaded.card.version, served.loaded.sha256)
+    def all_versions(self) -> dict[str, tuple[int, str, bool]]:
+        """By probe: version, sha256, and whether it is a monitor. For the operator."""
+        return {
+            name: (served.loaded.card.version, served.loaded.sha256, served.monitor)
             for name, served in self.everything.items()
-        ]
+        }
 
     def with_probe(self, loaded: LoadedProbe, default_lambda: float) -> Served:
         """The set in which this probe has the place of the served probe of its name."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
-Versions = Callable[[], Iterable[tuple[str, int, str]]]
-"""(name, version, sha256) of every probe, monitors included."""
+Versions = Callable[[], Mapping[str, tuple[int, str, bool]]]
+"""By probe, monitors included: version, sha256, and whether it is a monitor."""
 
 
 class ProbeVersionGauge(Collector):
@@ -21,6 +21,6 @@ class ProbeVersionGauge(Collector):
         gauge = InfoMetricFamily(
             "candor_probe", "The version of each probe that is served", labels=["probe"]
         )
-        for name, version, sha256 in self._versions():
+        for name, (version, sha256, _) in self._versions().items():
             gauge.add_metric([name], {"version": str(version), "sha256": sha256})
         yield gauge

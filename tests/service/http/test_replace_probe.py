@@ -20,6 +20,7 @@ from candor.item import BatchResult, Item
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Lineage
 from candor.scoring.served import Served, ServedProbe
+from tests.service.replacing import body_of
 from tests.service.serving import (
     BODY,
     LAMBDA,
@@ -42,15 +43,6 @@ def version(number: int, *, layer: int = 1, name: str = PROBE) -> LoadedProbe:
     loaded = loaded_probe(name, seed=100 + number, layer=layer)
     lineage = Lineage(version=number, parent_sha256="a" * 64, labels_sha256="b" * 64, num_labels=9)
     return LoadedProbe(loaded.probe, loaded.card.model_copy(update={"lineage": lineage}))
-
-
-def body_of(loaded: LoadedProbe, **card: Any) -> dict[str, Any]:
-    probe = loaded.probe
-    tensors = {"weight": probe.weight, "bias": torch.tensor(probe.bias)}
-    return {
-        "card": loaded.card.model_dump(mode="json", exclude_none=True) | card,
-        "weights": base64.b64encode(tensor_bytes(tensors)).decode(),
-    }
 
 
 def replace(url: str, body: dict[str, Any], **options: Any) -> httpx2.Response:
@@ -188,12 +180,14 @@ def test_a_request_in_flight_is_answered_by_the_old_probe_as_a_whole() -> None:
         ThreadPoolExecutor(1) as threads,
     ):
         waiting = threads.submit(score, url, body, timeout=60)
-        assert held.begun.wait(30)
-        assert replace(url, body_of(new)).status_code == 200
-        short = {"items": [{**body["items"][0], "responses": many[:3]}]}
-        by_new = score(url, short).json()
-        assert not waiting.done()
-        held.go.set()
+        try:
+            assert held.begun.wait(30)
+            assert replace(url, body_of(new)).status_code == 200
+            short = {"items": [{**body["items"][0], "responses": many[:3]}]}
+            by_new = score(url, short).json()
+            assert not waiting.done()
+        finally:
+            held.go.set()
         by_old = waiting.result(60).json()
         later = score(url, body).json()
     assert by_old["model"]["probes"][PROBE]["sha256"] == old.sha256
@@ -213,20 +207,24 @@ def test_under_load_every_answer_is_of_one_version_and_of_the_right_one() -> Non
     def keep_asking(url: str) -> None:
         with httpx2.Client() as client:
             while not stop.is_set():
-                answers.append(client.post(f"{url}/v1/rewards", json=BODY, timeout=60).json())
+                answer = client.post(f"{url}/v1/rewards", json=BODY, timeout=60)
+                assert answer.status_code == 200, answer.text
+                answers.append(answer.json())
 
     app = tiny_app(lambda m: load_tiny(m, served=served, workers=2, max_batch_tokens=64))
     with running(app) as url, ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(keep_asking, url) for _ in range(4)]
-        for loaded in [*versions[1:], *versions[:3]]:
-            num_before = len(answers)
-            while len(answers) < num_before + 12:
-                assert not any(one.done() for one in asking)
-            assert replace(url, body_of(loaded)).status_code == 200
-            now = score(url).json()
-            assert now["model"]["probes"][PROBE]["sha256"] == loaded.sha256
-            assert scores_of(now) == pytest.approx(expected[loaded.sha256], abs=1e-4)
-        stop.set()
+        try:
+            for loaded in [*versions[1:], *versions[:3]]:
+                num_before = len(answers)
+                while len(answers) < num_before + 12:
+                    assert not any(one.done() for one in asking)
+                assert replace(url, body_of(loaded)).status_code == 200
+                now = score(url).json()
+                assert now["model"]["probes"][PROBE]["sha256"] == loaded.sha256
+                assert scores_of(now) == pytest.approx(expected[loaded.sha256], abs=1e-4)
+        finally:
+            stop.set()
         for one in asking:
             one.result(30)
         rewarder = app.state.server.rewarder
@@ -285,9 +283,7 @@ def test_a_probe_that_does_not_fit_is_refused_by_the_field_and_the_old_one_is_se
 def test_a_probe_whose_scores_overflow_is_not_served() -> None:
     """Every weight is finite, and the scores of the sentinel's texts are not."""
     huge = version(2)
-    huge = LoadedProbe(
-        dataclasses.replace(huge.probe, weight=torch.full((32,), 3e38)), huge.card
-    )
+    huge = LoadedProbe(dataclasses.replace(huge.probe, weight=torch.full((32,), 3e38)), huge.card)
     with running(tiny_app()) as url:
         before = score(url).json()["model"]
         refused = replace(url, body_of(huge))
