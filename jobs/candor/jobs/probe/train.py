@@ -139,18 +139,47 @@ def train(options: TrainOptions) -> Exit:
             activations = read_layers(rows, rm, sequences, layers, folder)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
-        candidates = candidates_of(activations, rows.labelled, options, by)
-        chosen = choose(candidates, by)
-        here = activations.read(chosen.layer)
-        scores = score_all(here, chosen, len(rows.rows))
-        fitted = Fitted(chosen, here, scores, by, options.seed)
-        weight = torch.from_numpy(chosen.weight)
-        probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
-        metrics, report = measure(rows, rm, sequences, fitted)
-        card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
-        write(options.out, probe, card, chosen, candidates, report)
-    print(json.dumps(headline(options.out, card, chosen), allow_nan=False))
+        made = fit_probe(options, rows, rm, sequences, activations, by)
+    write(options.out, made.probe, made.card, made.chosen, made.candidates, made.report)
+    print(json.dumps(headline(options.out, made.card, made.chosen), allow_nan=False))
     return Exit.DONE
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A fitted probe and all that was measured on the way.
+
+    Attributes:
+        scores: S of every row, [n] float32.
+    """
+
+    probe: Probe
+    card: Card
+    chosen: Candidate
+    candidates: list[Candidate]
+    report: dict[str, Any]
+    scores: Floats
+
+
+def fit_probe(
+    options: TrainOptions,
+    rows: LabelledRows,
+    rm: RewardModel,
+    sequences: Sequences,
+    activations: TokenActivations,
+    by: Select,
+) -> Trained:
+    """Fits every setting, chooses one, measures it on the test groups and describes it."""
+    candidates = candidates_of(activations, rows.labelled, options, by)
+    chosen = choose(candidates, by)
+    here = activations.read(chosen.layer)
+    scores = score_all(here, chosen, len(rows.rows))
+    fitted = Fitted(chosen, here, scores, by, options.seed)
+    weight = torch.from_numpy(chosen.weight)
+    probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
+    metrics, report = measure(rows, rm, sequences, fitted)
+    card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
+    return Trained(probe, card, chosen, candidates, report, scores)
 
 
 def selection(data: Labelled, select: Select | None) -> Select:
