@@ -191,5 +191,5 @@ def test_another_reward_model_and_a_server_that_refuses_are_named(
     )
     with pytest.raises(UsageError, match=r"keeps its probe: .*card.name"):
         replace(ReplaceOptions(probe=tmp_path / "renamed", reward_url=server.url))
-    with pytest.raises(UsageError, match="--probe .*nowhere"):
+    with pytest.raises(UsageError, match=r"--probe .*nowhere"):
         replace(ReplaceOptions(probe=tmp_path / "nowhere", reward_url=server.url))

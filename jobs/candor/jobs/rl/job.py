@@ -14,6 +14,7 @@ from candor.jobs.rl.drift import DriftWatch
 from candor.jobs.rl.ending import RunRecord, ended_before, finish, say
 from candor.jobs.rl.evaluate import Evaluation
 from candor.jobs.rl.inputs import Inputs
+from candor.jobs.rl.labels.options import LabelOptions, OnScored, label_hook
 from candor.jobs.rl.reward import scheduled_reward_function
 from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, claim, identity
 from candor.jobs.rl.step_log import StepLog
@@ -24,6 +25,8 @@ from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.manifest import now
 
+NO_LABELS = LabelOptions()
+
 
 def train(
     out: Path,
@@ -31,6 +34,7 @@ def train(
     guards: Guards,
     servers: ServerOptions,
     inputs: Inputs,
+    labels: LabelOptions = NO_LABELS,
 ) -> Exit:
     """Begin or continue, until the last step or until a guard or a signal ends the run.
 
@@ -64,7 +68,20 @@ def train(
             guards=guards,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
-            take_steps(out, settings, servers, inputs, watch, checkpoint)
+            hook = label_hook(
+                labels,
+                servers.reward_url,
+                key,
+                list(inputs.strengths),
+                inputs.rows,
+                out,
+                settings.seed,
+            )
+            if hook is not None:
+                stack.callback(hook[1])
+            take_steps(
+                out, settings, servers, inputs, watch, checkpoint, None if hook is None else hook[0]
+            )
         ended = watch.ended or RunEnd("done", "all steps were taken")
         if ended.why == "interrupted":
             raise JobStopped(Exit.INTERRUPTED, ended.reason)
@@ -79,6 +96,7 @@ def take_steps(
     inputs: Inputs,
     watch: Watch,
     checkpoint: Path | None,
+    on_scored: OnScored | None,
 ) -> None:
     """TRL's own loop. Unless it raises, its last step is in a checkpoint."""
     server = RewardServer(
@@ -90,7 +108,10 @@ def take_steps(
     )
     schedule = Schedule(inputs.strengths, settings.warmup_steps)
     config = grpo_config(out, settings)
-    with scheduled_reward_function(server, schedule) as reward, watch.stopping_on_signal():
+    with (
+        scheduled_reward_function(server, schedule, on_scored) as reward,
+        watch.stopping_on_signal(),
+    ):
         trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 

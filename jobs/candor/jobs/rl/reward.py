@@ -14,14 +14,20 @@ from typing import Any
 
 from candor.client.rows import Context, RewardServer, close
 from candor.client.trl import LogMetric, log_outcomes, rewards_of, rows_of
+from candor.jobs.rl.labels.options import OnScored
 from candor.jobs.rl.strength import Schedule
 
 RewardFunction = Callable[..., list[float | None]]
 
 
 @contextmanager
-def scheduled_reward_function(server: RewardServer, schedule: Schedule) -> Iterator[RewardFunction]:
+def scheduled_reward_function(
+    server: RewardServer, schedule: Schedule, on_scored: OnScored | None = None
+) -> Iterator[RewardFunction]:
     """The value of TRL's `reward_funcs`. It logs the metrics of `candor.client.trl`.
+
+    Args:
+        on_scored: called with each step's responses and their scores.
 
     The whole run has one event loop, because a loop's clients remember which weights answered
     first.
@@ -43,6 +49,8 @@ def scheduled_reward_function(server: RewardServer, schedule: Schedule) -> Itera
             now = replace(server, penalties=schedule.at(trainer_state.global_step))
             outcomes = runner.run(now.rewards(rows_of(prompts, completions, tools)))
             log_outcomes(outcomes, log_metric)
+            if on_scored is not None:
+                on_scored(trainer_state.global_step, prompts, completions, outcomes)
             return rewards_of(outcomes)
 
         try:
