@@ -32,7 +32,7 @@ SERVICE = (
 )
 PROBES = (("candor.probes.kinds.public",), ("candor.probes.kinds",), ("candor.probes.fitting",))
 FLOORS = (
-    ("demo.rl", "demo.replicate"),
+    ("demo.rl", "demo.replicate", "demo.evasion"),
     ("demo", "bench"),
     ("bench.arms",),
     ("bench.load",),

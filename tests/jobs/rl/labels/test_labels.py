@@ -140,10 +140,10 @@ def test_the_labels_reach_the_server_and_the_file(
         assert trickle.offer(2, prompts()) == 0
         assert "step 2: no labels: --judge-url" in capsys.readouterr().err
         trickle.close()
+        other = Trickle(url, None, judge=judge, rate=0.5, probe="other", out=tmp_path, seed=0)
         with pytest.raises(UsageError, match="no probe 'other'"):
-            Trickle(
-                url, None, judge=judge, rate=0.5, probe="other", out=tmp_path, seed=0
-            ).check_access()
+            other.check_access()
+        other.close()
     rows, drawn = read_judged([tmp_path / "labels.jsonl"])
     assert len(rows) == 16
     assert len(drawn) == 2

@@ -81,7 +81,11 @@ def label_hook(
     trickle = Trickle(
         url, key, judge=judge, rate=options.label_rate, probe=name, out=out, seed=seed
     )
-    trickle.check_access()
+    try:
+        trickle.check_access()
+    except UsageError:
+        trickle.close()
+        raise
 
     def on_scored(
         step: int,
