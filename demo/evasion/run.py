@@ -53,7 +53,7 @@ class EvasionPlan:
     forms: int = len(FORMS)
 
 
-SMOKE = EvasionPlan(layer=1, rows_per_domain=4, prompts=4, steps=3, batch=4, judged=2, window=8)
+SMOKE = EvasionPlan(layer=1, rows_per_domain=5, prompts=12, steps=6, batch=4, judged=8, window=8)
 """Every stage once. The numbers mean nothing."""
 
 

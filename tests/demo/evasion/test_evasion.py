@@ -65,5 +65,5 @@ def test_the_whole_run_on_a_tiny_model_and_again(
         (seed,) = line["by_seed"]
         assert all(0 <= seed[n] <= 1 for n in seed if n.startswith("auroc"))
     stored = json.loads((tmp_path / "out" / "runs" / "attack-0.json").read_bytes())
-    assert len(stored["curve"]) == 3
+    assert len(stored["curve"]) == 6
     assert stored["reference"]["num_prompts"] == 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from candor.flags import UsageError
 from candor.jobs.probe.handover import ReplaceOptions, replace
 from candor.jobs.probe.refresh import RefreshOptions, refresh
 from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.running.exits import Exit
 from candor.probes import artifact
 from tests.serve_process import ServeProcess
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
@@ -162,15 +163,19 @@ def test_the_share_of_old_rows_is_drawn_by_whole_groups(folder: Path, tmp_path: 
     ],
 )
 def test_a_file_that_holds_no_rows_is_refused_by_its_line(
-    folder: Path, tmp_path: Path, content: str, words: str
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    words: str,
 ) -> None:
     (labels := tmp_path / "labels.jsonl").write_text(content)
-    with pytest.raises(UsageError, match=words):
-        refresh(options(folder, tmp_path / "new", labels))
+    assert refresh(options(folder, tmp_path / "new", labels)) == Exit.USAGE
+    assert re.search(words, capsys.readouterr().err)
 
 
 def test_another_reward_model_and_a_server_that_refuses_are_named(
-    folder: Path, server: ServeProcess, tmp_path: Path
+    folder: Path, server: ServeProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = save_tiny(tmp_path / "other", tiny_llama(seed=9), tiny_tokenizer())
     (labels := tmp_path / "labels.jsonl").write_text(
@@ -180,8 +185,8 @@ def test_another_reward_model_and_a_server_that_refuses_are_named(
         )
     )
     wrong = options(folder, tmp_path / "new", labels)
-    with pytest.raises(UsageError, match="does not fit this model"):
-        refresh(RefreshOptions(**{**wrong.__dict__, "model": str(other)}))
+    assert refresh(RefreshOptions(**{**wrong.__dict__, "model": str(other)})) == Exit.USAGE
+    assert "does not fit this model" in capsys.readouterr().err
     renamed = artifact.load(folder / "probe")
     card = renamed.card.model_copy(update={"name": "other"})
     artifact.save(
@@ -189,7 +194,10 @@ def test_another_reward_model_and_a_server_that_refuses_are_named(
         type(renamed.probe)("other", renamed.probe.weight, 0.0, 1, "mean"),
         card,
     )
-    with pytest.raises(UsageError, match=r"keeps its probe: .*card.name"):
-        replace(ReplaceOptions(probe=tmp_path / "renamed", reward_url=server.url))
-    with pytest.raises(UsageError, match=r"--probe .*nowhere"):
-        replace(ReplaceOptions(probe=tmp_path / "nowhere", reward_url=server.url))
+    for name, words in (
+        ("renamed", r"keeps its probe: .*card.name"),
+        ("nowhere", "--probe .*nowh"),
+    ):
+        given = ReplaceOptions(probe=tmp_path / name, reward_url=server.url)
+        assert replace(given) == Exit.USAGE
+        assert re.search(words, capsys.readouterr().err)

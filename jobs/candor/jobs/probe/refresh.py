@@ -53,6 +53,9 @@ JUDGED = "judged"
 
 ROWS_FILE = "rows.jsonl"
 
+MIN_GROUPS = 5
+"""Fewest groups that are drawn of a kind: with fewer, a part of the split may lack one."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -164,22 +167,23 @@ def write_rows(options: RefreshOptions, judged: list[Row]) -> LabelledRows:
 
 
 def old_rows(options: RefreshOptions, num_judged: int) -> list[Row]:
-    """Whole groups of the old rows, in random order, until there are enough rows."""
+    """Whole groups of the old rows at random, kind by kind in turn, until there are enough rows.
+    Each kind has `MIN_GROUPS` all the same, because a kind is split into three parts."""
     wanted = num_judged if options.data_rows is None else options.data_rows
     if wanted < 0:
         raise ValueError(f"--data-rows {wanted}: must be at least 0")
     rows = [row for row in load_files(options.data or [])[0] if row.split != "test"]
-    groups: dict[tuple[str, str], list[Row]] = {}
+    kinds: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         plain = row.model_copy(update={"split": None})
-        groups.setdefault((row.kind, row.group), []).append(plain)
-    names = sorted(groups)
-    random.Random(options.seed).shuffle(names)
+        kinds.setdefault(row.kind, {}).setdefault(row.group, []).append(plain)
+    rng = random.Random(options.seed)
+    waiting = [rng.sample(list(groups.values()), len(groups)) for groups in kinds.values()]
     found: list[Row] = []
-    for name in names:
-        if len(found) >= wanted:
-            break
-        found += groups[name]
+    for turn in range(max(map(len, waiting), default=0)):
+        for groups in waiting:
+            if turn < len(groups) and (turn < MIN_GROUPS or len(found) < wanted) and wanted:
+                found += groups[turn]
     return found
 
 
