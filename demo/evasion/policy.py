@@ -35,7 +35,8 @@ class Bandit:
     def chances(self) -> Array:
         """[forms, 2]: the chance of each reply."""
         shifted = np.exp(self.logits - self.logits.max())
-        return EXPLORE / self.logits.size + (1 - EXPLORE) * shifted / shifted.sum()
+        found: Array = EXPLORE / self.logits.size + (1 - EXPLORE) * shifted / shifted.sum()
+        return found
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """`count` replies as numbers form * 2 + value."""

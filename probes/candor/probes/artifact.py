@@ -104,10 +104,11 @@ def load(folder: Path) -> LoadedProbe:
         reason = hint if (folder / WEIGHTS_FILE).is_file() else "is this a probe directory?"
         raise ArtifactError(f"no {CARD_FILE} in {folder}: {reason}")
     try:
-        contents = [(folder / name).read_bytes() for name in (CARD_FILE, WEIGHTS_FILE)]
+        card = (folder / CARD_FILE).read_bytes()
+        weights = (folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read {error.filename}: {error.strerror}") from error
-    return load_bytes(*contents, f"{folder / CARD_FILE}", f"{folder / WEIGHTS_FILE}")
+    return load_bytes(card, weights, f"{folder / CARD_FILE}", f"{folder / WEIGHTS_FILE}")
 
 
 def load_bytes(
