@@ -20,7 +20,7 @@ SERVICE = (
     ("candor.settings",),
     ("candor.trainers",),
     ("candor.scoring",),
-    ("candor.watch",),
+    ("candor.watch", "candor.labels"),
     ("candor.engines.vllm",),
     ("candor.engines",),
     ("candor.models",),
@@ -37,7 +37,7 @@ PROBES = (
     ("candor.probes.statistics",),
 )
 FLOORS = (
-    ("demo.rl", "demo.replicate"),
+    ("demo.rl", "demo.replicate", "demo.evasion"),
     ("demo", "bench"),
     ("bench.arms",),
     ("bench.load",),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from candor import logs
@@ -18,13 +19,14 @@ from candor.engines.vllm import engine as vllm_engine
 from candor.engines.vllm.engine import VllmEngine
 from candor.flags import UsageError
 from candor.item import Engine
+from candor.labels.book import LabelBook
 from candor.methods import SCREEN_KAPPA, Use, screen_threshold, use_for
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
 from candor.probes.probe import Probe
-from candor.scoring.caveats import caveats
 from candor.scoring.projected import project
+from candor.scoring.replacing import log_probe, warn_of
 from candor.scoring.rewarder import Rewarder
 from candor.scoring.served import Served, ServedProbe, lambda_of_kappa
 from candor.settings import Settings, check_names
@@ -105,16 +107,7 @@ def load(
         template_date=settings.template_date,
     )
     for probe in served.everything.values():
-        remark = artifact.check(
-            probe.loaded.card,
-            weights_sha256=model.weights_sha256,
-            template_sha256=model.template_sha256,
-            hidden_size=model.hidden_size,
-            num_layers=model.num_layers,
-            undated_template_sha256=model.undated_template_sha256,
-        )
-        if remark is not None:
-            log.warning("probe_without_template_date", message=remark)
+        warn_of(probe.loaded.card, model)
     prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
     rewarder = assemble(settings, model, engine, served, reference, metrics)
@@ -161,6 +154,8 @@ def assemble(
         model_id=settings.served_model_name,
         combination=settings.combination,
         drift=drift_windows(settings, model, served, reference),
+        labels=LabelBook(served.all_versions(), settings.label_window, settings.label_spool),
+        as_served=partial(serve_probe, settings),
     )
 
 
@@ -185,7 +180,7 @@ def start_engine(
         ModelRefused: vLLM does not start, or its scores differ from the model's.
         UsageError: two projected probes contradict each other.
     """
-    probes = list(served.probes.values())
+    probes = list(served.columns.values())
     project(model.model, served, model.device)
     if settings.engine == "vllm":
         return start_vllm(settings, model, probes)
@@ -221,21 +216,8 @@ def _log_loaded(
             message="the chat template writes the date, so R and S depend on it; the date stays as "
             "it is until the server ends: give --template-date to have the same after a restart",
         )
-    for name, probe in served.everything.items():
-        card = probe.loaded.card
-        log.info(
-            "probe_loaded",
-            probe=name,
-            layer=card.layer,
-            pooling=card.pooling,
-            bound=card.bound.model_dump(exclude_none=True),
-            method=None if probe.monitor else probe.method,
-            threshold=probe.use.threshold,
-            served_lambda=probe.default_lambda,
-            monitor=probe.monitor,
-        )
-        for caveat in caveats(card, monitor=probe.monitor, bounded=probe.bounded):
-            log.warning(caveat.type, probe=name, message=caveat.message)
+    for probe in served.everything.values():
+        log_probe("probe_loaded", probe)
 
 
 def start_vllm(settings: Settings, model: RewardModel, probes: Sequence[Probe]) -> VllmEngine:

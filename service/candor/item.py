@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from candor.forward.prefix import sort_key
+
+if TYPE_CHECKING:
+    from candor.probes.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,15 @@ class Engine(Protocol):
         """Scores `items`: in one forward, or in several where the model computes a text otherwise
         in the company of others. Several threads may call at once."""
         ...
+
+    def read_probes(self, probes: Sequence[Probe]) -> None:
+        """Reads these probes, and no others, in every forward that begins from now on.
+
+        Raises:
+            ValueError: two probes share a name, a probe's layer is not one of the model's, or this
+                engine reads the same probes for as long as it runs. What is read does not change.
+        """
+        raise ValueError(f"the engine {self.name} cannot read other probes while it runs")
 
     def forget(self) -> None:
         """Drops everything kept from earlier forwards. Called when the model's scores are in

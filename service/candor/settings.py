@@ -28,8 +28,10 @@ from candor.flags import (
     read_key_file,
     repeatable,
 )
+from candor.labels.book import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
 from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
+from candor.probes.within import MIN_PROMPTS
 from candor.trainers.options import TrainerRoutes
 from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
@@ -41,6 +43,7 @@ VLLM = Group("With --engine vllm", sort_key=2)
 NETWORK = Group("Network", sort_key=3)
 LIMITS = Group("Limits", sort_key=4)
 DRIFT = Group("Drift", sort_key=5)
+LABELS = Group("Labels", sort_key=6)
 
 SET_BY_CANDOR = frozenset(
     {
@@ -175,8 +178,9 @@ class Settings:
     api_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None
     """File that holds the API key."""
     operator_key_file: Annotated[Path | None, Parameter(group=NETWORK)] = None
-    """File that holds the operator's key, for /metrics and /v1/drift. With this key, the API key
-    does not open those routes, so that callers cannot see the monitors."""
+    """File that holds the operator's key, for /metrics, /v1/drift, /v1/labels and
+    /v1/probes/replace. With this key, the API key does not open those routes, so that callers can
+    neither see the monitors nor change the probes."""
     operator_key: Annotated[str | None, Parameter(parse=False)] = field(default=None, repr=False)
     """Key out of `operator_key_file`; not a flag."""
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
@@ -210,6 +214,13 @@ class Settings:
     off."""
     drift_reference: Annotated[Path | None, Parameter(group=DRIFT)] = None
     """File saved from GET /v1/drift/reference: the reference, in place of the first responses."""
+
+    label_window: Annotated[int, Parameter(group=LABELS)] = DEFAULT_LABEL_WINDOW
+    """Number of prompts in a window of judged responses (POST /v1/labels). The first window is the
+    reference for the AUROC of the probe's version."""
+    label_spool: Annotated[Path | None, Parameter(group=LABELS)] = None
+    """File that judged responses are appended to, and read from at the next start. It holds texts.
+    Without it they are kept in memory only."""
 
     trainers: TrainerRoutes = field(default_factory=TrainerRoutes)
 
@@ -305,6 +316,11 @@ class Settings:
             raise UsageError(
                 f"--drift-reference {self.drift_reference}: is not used with --drift-window 0; "
                 "leave out one of the two flags"
+            )
+
+        if self.label_window < MIN_PROMPTS:
+            raise UsageError(
+                f"--label-window {self.label_window}: must be at least {MIN_PROMPTS} prompts"
             )
 
     def _check_keys(self) -> None:

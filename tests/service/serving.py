@@ -106,6 +106,9 @@ class Scripted(Engine):
     def forget(self) -> None:
         self.inner.forget()
 
+    def read_probes(self, probes: Sequence[Probe]) -> None:
+        self.inner.read_probes(probes)
+
     def score(self, items: Sequence[Item]) -> BatchResult:
         self.before(items)
         return self.inner.score(items)

@@ -385,6 +385,13 @@ class Combine(Wire):
     spread_weight: Annotated[Finite, Field(ge=0)] = Field(1.0, description="Read by `spread`.")
 
 
+class ProbeVersion(Wire):
+    """Which version of a probe answered."""
+
+    version: int = Field(description="1 as trained, one more with each refresh.")
+    sha256: str = Field(description="Hash of the probe's weights and card.")
+
+
 class ModelInfo(Wire):
     """The reward model (RM) that answered, and the formula of the reward."""
 
@@ -396,6 +403,14 @@ class ModelInfo(Wire):
     methods: dict[str, Method] = Field(
         default_factory=dict,
         description="How each probe is used, by name. A probe that is not named is subtracted.",
+    )
+    probes_sha256: str | None = Field(
+        None,
+        description="Hash of the served probes and their default lambdas. It changes when the "
+        "operator replaces a probe; a request is answered by one set as a whole.",
+    )
+    probes: dict[str, ProbeVersion] = Field(
+        default_factory=dict, description="The version of each probe that answered, by name."
     )
 
 

@@ -6,15 +6,18 @@ tensors and one JSON file. `check` refuses a probe that was fitted on another mo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 
 from candor.probes import jsonl
 from candor.probes.card import CARD_VERSION, Card
@@ -24,6 +27,9 @@ from candor.probes.probe import Probe
 
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
+
+NEWER_FIELDS = ("template_date", "lineage")
+"""Fields of a card that are left out where they say nothing, because older Candors refuse them."""
 
 
 class ArtifactError(ValueError):
@@ -41,6 +47,18 @@ class LoadedProbe:
     probe: Probe
     card: Card
 
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights and of everything on the card that is not null: hex, 64 characters.
+
+        It does not depend on how the files are written, so a probe keeps it over the network.
+        """
+        digest = hashlib.sha256(self.probe.weight.detach().cpu().numpy().astype("<f4").tobytes())
+        digest.update(json.dumps(self.probe.bias).encode())
+        card = self.card.model_dump(mode="json", exclude_none=True)
+        digest.update(json.dumps(card, sort_keys=True).encode())
+        return digest.hexdigest()
+
 
 def save(folder: Path, probe: Probe, card: Card) -> None:
     """Writes the artefact into `folder` (made if missing), replacing an artefact that is there.
@@ -57,8 +75,8 @@ def save(folder: Path, probe: Probe, card: Card) -> None:
         raise ValueError(
             f"the card says {described}, the probe is {actual} (name, layer, pooling, hidden size)"
         )
-    undated = {"template_date"} if card.template_date is None else None
-    text = json.dumps(card.model_dump(exclude=undated), indent=2, allow_nan=False) + "\n"
+    absent = {name for name in NEWER_FIELDS if getattr(card, name) is None}
+    text = json.dumps(card.model_dump(exclude=absent), indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD_FILE).unlink(missing_ok=True)
     tensors = {
@@ -85,16 +103,35 @@ def load(folder: Path) -> LoadedProbe:
         hint = "the weights are there, so writing was cut off: train the probe again"
         reason = hint if (folder / WEIGHTS_FILE).is_file() else "is this a probe directory?"
         raise ArtifactError(f"no {CARD_FILE} in {folder}: {reason}")
-    card = _read_card(folder / CARD_FILE)
     try:
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from error
+        card = (folder / CARD_FILE).read_bytes()
+        weights = (folder / WEIGHTS_FILE).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {error.filename}: {error.strerror}") from error
+    return load_bytes(card, weights, f"{folder / CARD_FILE}", f"{folder / WEIGHTS_FILE}")
+
+
+def load_bytes(
+    card_json: bytes, weights: bytes, card_name: str = "card", weights_name: str = "weights"
+) -> LoadedProbe:
+    """The artefact whose two files hold these bytes.
+
+    Args:
+        card_name, weights_name: what messages call the two.
+
+    Raises:
+        ArtifactError, ProbeMismatch: as `load`.
+    """
+    card = _read_card(card_json, card_name)
+    try:
+        tensors = load_tensors(weights)
+    except SafetensorError as error:
+        raise ArtifactError(f"cannot read {weights_name}: {error}") from error
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     hidden = card.model.hidden_size
     if shapes != {"weight": (torch.float32, (hidden,)), "bias": (torch.float32, ())}:
         raise ArtifactError(
-            f"{folder / WEIGHTS_FILE} must hold 'weight' [{hidden}] and 'bias' [], both float32, "
+            f"{weights_name} must hold 'weight' [{hidden}] and 'bias' [], both float32, "
             f"and nothing else; it holds {shapes}"
         )
     try:
@@ -102,7 +139,7 @@ def load(folder: Path) -> LoadedProbe:
             card.name, tensors["weight"], float(tensors["bias"]), card.layer, card.pooling
         )
     except ValueError as error:
-        raise ArtifactError(f"{folder / WEIGHTS_FILE}: {error}") from error
+        raise ArtifactError(f"{weights_name}: {error}") from error
     return LoadedProbe(probe, card)
 
 
@@ -157,23 +194,23 @@ def check(
     return None
 
 
-def _read_card(path: Path) -> Card:
+def _read_card(content: bytes, name: str) -> Card:
     """Checks the version before all other fields, so that a newer card gets the right message."""
+    text = content.removeprefix(jsonl.BOM)
     try:
-        text = path.read_bytes().removeprefix(jsonl.BOM)
         raw = jsonl.parse(text)
     except ValueError as error:
-        raise ArtifactError(f"{path} is {error}") from error
+        raise ArtifactError(f"{name} is {error}") from error
     version = raw.get("card_version") if isinstance(raw, dict) else None
     if version != CARD_VERSION:
         raise ProbeMismatch(
-            f"{path} has card_version {version!r}; this Candor reads {CARD_VERSION}: "
+            f"{name} has card_version {version!r}; this Candor reads {CARD_VERSION}: "
             "use the Candor that wrote it, or train the probe again"
         )
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        raise ArtifactError(f"{path}: {first_fault(error, 'card')}") from error
+        raise ArtifactError(f"{name}: {first_fault(error, 'card')}") from error
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -84,6 +84,18 @@ class DataInfo(CardPart):
     kinds: dict[str, int]
 
 
+class Lineage(CardPart):
+    """Where a refreshed probe comes from: the probe before it, and the judged rows that were new.
+
+    `candor probe refresh` writes it. A probe without a lineage is version 1.
+    """
+
+    version: Annotated[int, Field(ge=2)]
+    parent_sha256: str
+    labels_sha256: str
+    num_labels: Annotated[int, Field(gt=0)]
+
+
 class Card(CardPart):
     """Everything about one probe but its weights."""
 
@@ -102,3 +114,9 @@ class Card(CardPart):
     data: DataInfo
     versions: dict[str, str]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}", description="ISO date.")]
+    lineage: Lineage | None = None
+
+    @property
+    def version(self) -> int:
+        """1 for a probe that was trained, one more with each refresh."""
+        return 1 if self.lineage is None else self.lineage.version

@@ -55,7 +55,8 @@ class PackedEngine(Engine):
         self._prefix_cache = None if self.company.changes_model else prefix_cache
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._hooks = HiddenStateHooks(model, self._layers)
+        # At every layer, because hooks cannot be put on while another thread runs the model.
+        self._hooks = HiddenStateHooks(model, range(num_hidden_layers(model) + 1))
         model.set_attn_implementation(NAME)
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
@@ -66,7 +67,12 @@ class PackedEngine(Engine):
         """R is read at each item's last token, probes at its response tokens only."""
         return in_parts(self.company, items, self._score)
 
+    def read_probes(self, probes: Sequence[Probe]) -> None:
+        """Reads these probes in every forward that begins from now on. Call it from any thread."""
+        self._layers = by_layer(self._model, probes, self._device)
+
     def _score(self, items: Sequence[Item]) -> BatchResult:
+        layers = self._layers  # one set of probes for the whole forward
         cache = self._prefix_cache
         contexts = None if cache is None else cache.look_up(items)
         forward = packed(
@@ -76,9 +82,9 @@ class PackedEngine(Engine):
             [item.sort_key for item in items],
             contexts.cached if contexts else None,
             contexts.to_keep if contexts else None,
-            read_last_layer=num_hidden_layers(self._model) in self._layers,
+            read_last_layer=num_hidden_layers(self._model) in layers,
         )
-        result = score_forward(self._model, self.company, self._hooks, self._layers, items, forward)
+        result = score_forward(self._model, self.company, self._hooks, layers, items, forward)
         if cache is not None and contexts is not None:
             cache.keep(contexts, forward.kept_prefixes, forward.num_cached_tokens)
         if self._device.type == "cpu":

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from candor.engines.readings import by_layer, costs_in_parts, in_parts, score_forward
 from candor.engines.threads import trim_after_batch
 from candor.forward.batch import padded
-from candor.forward.capture import HiddenStateHooks
+from candor.forward.capture import HiddenStateHooks, num_hidden_layers
 from candor.forward.company import Company, Rule
 from candor.item import BatchResult, Engine, Item
 from candor.probes.probe import Probe
@@ -49,7 +49,8 @@ class PaddedEngine(Engine):
         self._model = model
         self._device = torch.device(device)
         self._layers = by_layer(model, probes, self._device)
-        self._hooks = HiddenStateHooks(model, self._layers)
+        # At every layer, because hooks cannot be put on while another thread runs the model.
+        self._hooks = HiddenStateHooks(model, range(num_hidden_layers(model) + 1))
 
     def costs(self, items: Iterable[Item]) -> Iterator[int]:
         """Padded tokens: the number of items times the longest, by part."""
@@ -59,13 +60,18 @@ class PaddedEngine(Engine):
         """R is read at each item's last token, probes at its response tokens only."""
         return in_parts(self.company, items, self._score)
 
+    def read_probes(self, probes: Sequence[Probe]) -> None:
+        """Reads these probes in every forward that begins from now on. Call it from any thread."""
+        self._layers = by_layer(self._model, probes, self._device)
+
     def _score(self, items: Sequence[Item]) -> BatchResult:
+        layers = self._layers  # one set of probes for the whole forward
         forward = padded(
             [item.token_ids for item in items],
             [(item.response_start, item.response_end) for item in items],
             self._device,
         )
-        result = score_forward(self._model, self.company, self._hooks, self._layers, items, forward)
+        result = score_forward(self._model, self.company, self._hooks, layers, items, forward)
         if self._device.type == "cpu":
             trim_after_batch(result.num_computed_tokens)
         return result

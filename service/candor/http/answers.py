@@ -88,6 +88,8 @@ class ServedProbeCard(Wire):
         "best-of-N and GRPO use nothing else of S. Null where the card has none."
     )
     warnings: list[ProbeWarning]
+    version: int = Field(description="1 as trained, one more with each refresh.")
+    sha256: str = Field(description="Hash of the probe's weights and card.")
     card: dict[str, Any]
 
 
@@ -95,6 +97,7 @@ class ProbeList(Wire):
     """Body of `GET /v1/probes`, without monitors."""
 
     probes: list[ServedProbeCard]
+    probes_sha256: str = Field(description="Hash of these probes and their lambdas, in order.")
 
 
 class Version(Wire):

@@ -22,6 +22,7 @@ from candor.http.guards import Limits
 from candor.http.openapi import DescribedApp
 from candor.http.routes import BODIES, on_routing_error, route_table, router
 from candor.http.state import ServerState
+from candor.labels.gauges import LabelGauges
 from candor.scoring.rewarder import Rewarder
 from candor.settings import Settings
 from candor.version import VERSION
@@ -105,6 +106,8 @@ async def load_and_watch(state: ServerState, load: Load) -> None:
         return
     state.rewarder = rewarder
     state.metrics.watch(rewarder.batcher)
+    state.metrics.registry.register(LabelGauges(rewarder.labels))
+    state.metrics.watch_probes(lambda: rewarder.served.all_versions())
     log.info("ready", model=rewarder.model_id, formula=rewarder.formula)
     if rewarder.drift is None:
         await state.health.watch()

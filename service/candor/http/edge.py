@@ -42,8 +42,18 @@ log = logs.get(__name__)
 KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health"})
 """Answered without a key, to any Host or none, and to HEAD and OPTIONS as to GET. They only say
 whether to send work, and health checkers send little: HAProxy asks `OPTIONS / HTTP/1.0`."""
-OPERATOR_PATHS = frozenset({"/metrics", "/v1/drift", "/v1/drift/reference"})
-"""Routes that show monitors. If there is an operator key, they accept that key only."""
+OPERATOR_PATHS = frozenset(
+    {
+        "/metrics",
+        "/v1/drift",
+        "/v1/drift/reference",
+        "/v1/labels",
+        "/v1/labels/rows",
+        "/v1/probes/replace",
+    }
+)
+"""Routes that show monitors, or that change what is served. If there is an operator key, they
+accept that key only."""
 POLLED_PATHS = KEYLESS_PATHS | {"/metrics"}
 """Answered while draining too, and not in the access log, which health checks and scrapers would
 fill."""

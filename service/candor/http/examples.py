@@ -58,6 +58,8 @@ PROBES: dict[str, Any] = {
             "can_raise_reward": False,
             "within_prompt_auroc": 0.87,
             "warnings": [],
+            "version": 1,
+            "sha256": "41c7aa...",
             "card": {
                 "name": "sycophancy",
                 "trait": "The reply sides with an opinion that the user has stated.",
@@ -66,7 +68,8 @@ PROBES: dict[str, Any] = {
                 "bound": {"kind": "hinge", "reference": -0.5},
             },
         }
-    ]
+    ],
+    "probes_sha256": "8d21e0...",
 }
 DRIFT = {
     "window": 1024,

@@ -30,6 +30,8 @@ RESPONSE_EXAMPLE = {
         "formula": "R - lambda*max(0, S - S_ref)",
         "combine": {"kind": "sum", "spread_weight": 1.0},
         "methods": {"sycophancy": "subtract"},
+        "probes_sha256": "8d21e0...",
+        "probes": {"sycophancy": {"version": 1, "sha256": "41c7aa..."}},
     },
     "results": [
         {

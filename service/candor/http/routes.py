@@ -27,6 +27,9 @@ from candor.http.answers import (
 from candor.http.edge import error_answer
 from candor.http.examples import example_response
 from candor.http.openapi import error_responses
+from candor.http.operator.labels import router as operator_labels
+from candor.http.operator.probes import ProbeReplacement
+from candor.http.operator.probes import router as operator_probes
 from candor.http.state import (
     NOT_READY_RETRY_AFTER_S,
     cancel_when_client_disconnects,
@@ -36,11 +39,12 @@ from candor.http.state import (
 )
 from candor.http.trainer_routes import ROUTES, TOKENIZE
 from candor.http.trainer_routes import router as trainers
+from candor.labels.wire import LabelRequest
 from candor.scoring.caveats import caveats, within_prompt_auroc
 from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
-from candor.watch.drift_report import DriftReport
+from candor.watch.drift_report import DriftAlarm, DriftReport
 
 router = APIRouter()
 
@@ -168,7 +172,8 @@ def served_model(request: Request) -> ServedModel:
 async def probes(request: Request) -> ProbeList:
     """Each probe's card and default lambda. Monitors are not listed, so that an optimiser cannot
     see them."""
-    served = [
+    served = get_rewarder(request).served
+    listed = [
         {
             "name": name,
             "method": probe.method,
@@ -179,11 +184,15 @@ async def probes(request: Request) -> ProbeList:
             "warnings": [
                 asdict(caveat) for caveat in caveats(probe.loaded.card, bounded=probe.bounded)
             ],
+            **served.versions()[name],
             "card": probe.loaded.card.model_dump(mode="json"),
         }
-        for name, probe in get_rewarder(request).served.penalised.items()
+        for name, probe in served.penalised.items()
     ]
-    return ProbeList(probes=[ServedProbeCard.model_validate(probe) for probe in served])
+    return ProbeList(
+        probes=[ServedProbeCard.model_validate(probe) for probe in listed],
+        probes_sha256=served.sha256,
+    )
 
 
 @router.get(
@@ -192,9 +201,10 @@ async def probes(request: Request) -> ProbeList:
     responses={**example_response(examples.DRIFT), **error_responses(401, 404, 503)},
 )
 async def drift(request: Request) -> DriftReport:
-    """How far R, every S, the mean-max gaps and the length have moved, and the alarms. Monitors are
-    included, because this route is for the operator."""
-    return drift_of(request).report()
+    """How far R, every S, the mean-max gaps and the length have moved, and the alarms, those of
+    judged responses included. Monitors are shown, because this route is for the operator."""
+    report = drift_of(request).report()
+    return report.model_copy(update={"alarms": [*report.alarms, *label_alarms(request)]})
 
 
 @router.get(
@@ -225,10 +235,14 @@ async def version() -> Version:
     return Version(version=VERSION, torch=torch.__version__, transformers=transformers.__version__)
 
 
+router.include_router(operator_probes)
+router.include_router(operator_labels)
 router.include_router(trainers)
 
 BODIES: tuple[type[BaseModel], ...] = (
     RewardRequest,
+    ProbeReplacement,
+    LabelRequest,
     *(contract.body for contracts in (ROUTES | TOKENIZE).values() for contract in contracts),
 )
 """The body types of all POST routes."""
@@ -241,6 +255,18 @@ def route_table() -> list[tuple[str, str]]:
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in sorted(route.methods)
+    ]
+
+
+def label_alarms(request: Request) -> list[DriftAlarm]:
+    """What judged responses say of each penalised probe; nothing before the first label."""
+    book = get_rewarder(request).labels
+    if book.is_empty:
+        return []
+    return [
+        DriftAlarm(probe=name, rule="labels", active=found.alarm is not None, reason=found.alarm)
+        for name, found in book.report().probes.items()
+        if not found.monitor
     ]
 
 

@@ -62,7 +62,7 @@ def endpoint(contracts: Contracts, work: Work) -> Callable[[Request], Awaitable[
         settings = state.settings.trainers
         deadline: float = request.state.deadline
         call = read_call(contract, body)
-        responses, warnings = await cancel_when_client_disconnects(
+        responses, warnings, probes = await cancel_when_client_disconnects(
             request, work(rewarder, call, settings, deadline), deadline
         )
         answered = ContractAnswer(
@@ -78,7 +78,7 @@ def endpoint(contracts: Contracts, work: Work) -> Callable[[Request], Awaitable[
         return Response(
             written.content,
             media_type=written.media_type,
-            headers={**written.headers, **warning_header(warnings)},
+            headers={**written.headers, **warning_header(warnings), **probes_header(probes)},
         )
 
     return answer
@@ -91,6 +91,11 @@ def warning_header(warnings: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {
         "x-candor-warnings": "; ".join(f"{each['type']}: {each['message']}" for each in warnings)
     }
+
+
+def probes_header(sha256: str | None) -> dict[str, str]:
+    """The hash of the probes that answered, for a body that has no room for it."""
+    return {} if sha256 is None else {"x-candor-probes": sha256}
 
 
 def trainers_router() -> APIRouter:

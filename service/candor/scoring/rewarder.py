@@ -20,11 +20,13 @@ import structlog
 from candor.batching.batcher import Batcher
 from candor.errors import CandorError, DeadlineExceeded, InvalidRequest
 from candor.item import Engine, Item, Reading, Score, Scored
+from candor.labels.book import DEFAULT_WINDOW, LabelBook
 from candor.models.load import RewardModel
+from candor.probes.artifact import LoadedProbe
 from candor.probes.combine import Combination
 from candor.scoring.answer import ScoredResponse, answer
 from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
-from candor.scoring.served import Served
+from candor.scoring.served import LiveProbes, Served, ServedProbe
 from candor.text.lanes import LONG_CHARS, Lanes
 from candor.text.render import Conversation, Renderer
 from candor.text.request import Group, ScoringRequest
@@ -52,6 +54,8 @@ class Rewarder:
         model_id: the model's name in answers; by default the model's own.
         combination: how the terms of several probes become one penalty.
         drift: records every answered response; None records nothing.
+        labels: the judged rows; by default a book that is kept in memory.
+        as_served: how a probe that replaces another is used; by default with lambda 0.
     """
 
     def __init__(
@@ -66,12 +70,16 @@ class Rewarder:
         model_id: str | None = None,
         combination: Combination = SUM,
         drift: Drift | None = None,
+        labels: LabelBook | None = None,
+        as_served: Callable[[LoadedProbe], ServedProbe] = lambda probe: ServedProbe(probe, 0.0),
     ) -> None:
         self.model = model
         self.model_id = model_id or model.id
-        self.served = served
+        self.live = LiveProbes(served, engine)
         self.combination = combination
         self.drift = drift
+        self.labels = labels or LabelBook(served.all_versions(), DEFAULT_WINDOW)
+        self.as_served = as_served
         self.batcher = batcher
         self.marks = renderer.marks()
         self._engine = engine
@@ -79,6 +87,11 @@ class Rewarder:
         self._metrics = metrics
         self._lanes = Lanes()
         self._warned: set[str] = set()
+
+    @property
+    def served(self) -> Served:
+        """The probes that a request which begins now is scored by."""
+        return self.live.now
 
     @property
     def engine_name(self) -> str:
@@ -119,34 +132,53 @@ class Rewarder:
             CandorError: one bad response fails the whole request. `item` and `response` are the
                 indices of the group and of its response, if the error concerns one response.
         """
-        penalties = resolve(self.served, request.penalties)
-        places = request.places()
-        items = await self._encode(request, deadline)
-        scored = [
-            self._without_readings(response) if item.is_empty else response
-            for item, response in zip(
-                items, await self._submit(items, places, deadline), strict=True
+        with self.live.held() as served:
+            penalties = resolve(served, request.penalties)
+            places = request.places()
+            items, scored = await self._scored(request, places, served, deadline)
+            rewards = compose_groups(
+                places, [response.score for response in scored], penalties, self.combination
             )
-        ]
-        rewards = compose_groups(
-            places, [response.score for response in scored], penalties, self.combination
-        )
-        responses = [
-            ScoredResponse(place, request.groups[place[0]].responses[place[1]], item, score, reward)
-            for place, item, score, reward in zip(places, items, scored, rewards, strict=True)
-        ]
-        await self._record(responses)
-        answered = answer(responses, self._model_info(penalties))
+            replies = (request.groups[group].responses[number] for group, number in places)
+            responses = [
+                ScoredResponse(*parts)
+                for parts in zip(places, replies, items, scored, rewards, strict=True)
+            ]
+            await self._record(responses, served)
+            answered = answer(responses, self._model_info(penalties, served))
         self._warn(answered["warnings"])
         return answered
 
-    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
-        """R and every S of every response, in order, monitors included. The sentinel compares
-        them."""
+    async def scores(self, request: ScoringRequest, deadline: float) -> tuple[Served, list[Score]]:
+        """R and every S of every response, in order, monitors included, and the set of probes that
+        read them. Nothing is recorded: for rows that were answered before.
+
+        Raises:
+            CandorError: as `answer`.
+        """
+        with self.live.held() as served:
+            _, scored = await self._scored(request, request.places(), served, deadline)
+        return served, [response.score for response in scored]
+
+    async def raw_scores(
+        self, groups: Sequence[Group], timeout_s: float, served: Served | None = None
+    ) -> Mapping[str, float]:
+        """R and every S of every response, monitors included, by a name that is the probe's and its
+        version's. The sentinel compares them.
+
+        Args:
+            served: a set of probes that is held; by default the set that is served.
+        """
         deadline = time.monotonic() + timeout_s
-        items = await self._encode(ScoringRequest(tuple(groups)), deadline)
-        scored = await self.batcher.submit(items, deadline=deadline, first=True)
-        return tuple(value for response in scored for value in _numbers(response))
+        with self.live.held(served) as probes:
+            items = await self._encode(ScoringRequest(tuple(groups)), deadline)
+            scored = await self.batcher.submit(items, deadline=deadline, first=True)
+        found: dict[str, float] = {}
+        for number, response in enumerate(scored):
+            found[f"R {number}"] = response.score.base_reward
+            for name, reading in probes.pick(response).score.readings.items():
+                found[f"{probes.everything[name].column or name} {number}"] = reading.score
+        return found
 
     async def encode(self, request: ScoringRequest, deadline: float) -> list[Item]:
         """Every response of the request as the engine would get it. Nothing is scored.
@@ -239,6 +271,23 @@ class Rewarder:
                     )
                 yield item
 
+    async def _scored(
+        self,
+        request: ScoringRequest,
+        places: Sequence[tuple[int, int]],
+        served: Served,
+        deadline: float,
+    ) -> tuple[list[Item], list[Scored]]:
+        """Every response as an `Item` and its score by the probes of `served`, in order."""
+        items = await self._encode(request, deadline)
+        scored = [
+            _without_readings(response, served) if item.is_empty else served.pick(response)
+            for item, response in zip(
+                items, await self._submit(items, places, deadline), strict=True
+            )
+        ]
+        return items, scored
+
     async def _submit(
         self, items: Sequence[Item], places: Sequence[tuple[int, int]], deadline: float
     ) -> list[Scored]:
@@ -250,24 +299,17 @@ class Rewarder:
             # The batcher's index counts items; the caller's indices count groups and responses.
             raise error.at(*places[error.item]) from error
 
-    def _model_info(self, penalties: Sequence[Term]) -> dict[str, Any]:
+    def _model_info(self, penalties: Sequence[Term], served: Served) -> dict[str, Any]:
         return {
             "id": self.model_id,
             "revision": self.model.weights_sha256,
             "engine": self.engine_name,
             "formula": formula(penalties, self.combination),
             "combine": asdict(self.combination),
-            "methods": self.served.methods,
+            "methods": served.methods,
+            "probes_sha256": served.sha256,
+            "probes": served.versions(),
         }
-
-    def _without_readings(self, scored: Scored) -> Scored:
-        """The same R, without what the probes read at the end of an empty turn."""
-        readings = {
-            name: Reading(neutral, neutral, neutral)
-            for name, probe in self.served.everything.items()
-            for neutral in (probe.neutral,)
-        }
-        return replace(scored, score=Score(scored.score.base_reward, readings, is_empty=True))
 
     def _warn(self, warnings: Sequence[Mapping[str, Any]]) -> None:
         """Counts warnings, and logs the first of each type: a trainer may not look at them."""
@@ -278,7 +320,7 @@ class Rewarder:
                 self._warned.add(kind)
                 log.warning("scored_with_a_warning", type=kind, message=warning["message"])
 
-    async def _record(self, responses: Sequence[ScoredResponse]) -> None:
+    async def _record(self, responses: Sequence[ScoredResponse], served: Served) -> None:
         """Records the responses for metrics and drift, and lets other callers in between."""
         for number, response in enumerate(responses, start=1):
             if number % RECORDS_PER_TURN == 0:
@@ -288,7 +330,20 @@ class Rewarder:
                 score = Score(score.base_reward)
             self._metrics.on_response(score, response.composed.reward)
             if self.drift is not None and not item.is_empty:
-                self.drift.record(score, item.response_end - item.response_start)
+                self.drift.record(self._current(score, served), _length(item))
+
+    def _current(self, score: Score, served: Served) -> Score:
+        """The score without the readings of probes that have been replaced since the request
+        began."""
+        if served is self.served:
+            return score
+        now = self.served.everything
+        kept = {
+            name: reading
+            for name, reading in score.readings.items()
+            if served.everything[name] is now[name]
+        }
+        return replace(score, readings=kept)
 
 
 def _longest_text(group: Group) -> int:
@@ -298,7 +353,16 @@ def _longest_text(group: Group) -> int:
     )
 
 
-def _numbers(scored: Scored) -> list[float]:
-    """R, then every probe's S in the order of the probes' names."""
-    readings = scored.score.readings
-    return [scored.score.base_reward, *(readings[name].score for name in sorted(readings))]
+def _length(item: Item) -> int:
+    """Tokens of the response."""
+    return item.response_end - item.response_start
+
+
+def _without_readings(scored: Scored, served: Served) -> Scored:
+    """The same R, without what the probes read at the end of an empty turn."""
+    readings = {
+        name: Reading(neutral, neutral, neutral)
+        for name, probe in served.everything.items()
+        for neutral in (probe.neutral,)
+    }
+    return replace(scored, score=Score(scored.score.base_reward, readings, is_empty=True))

@@ -1,11 +1,23 @@
-"""`Served`: the probes of a server, and which of them a caller may see."""
+"""`Served`: the probes of a server, and which of them a caller may see. `LiveProbes`: the set that
+is served now, and the sets that requests in flight began with.
+
+A set never changes. When a probe is replaced, a new set takes the old one's place in one step of
+the event loop, and the engine reads both until the last request that began with the old set has
+ended. So a request is scored by one set from its first response to its last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from candor.client.schema import Method
+from candor.item import Engine, Scored
 from candor.methods import SUBTRACT, Use
 from candor.probes.artifact import LoadedProbe
 from candor.probes.bound import Bound
@@ -27,6 +39,9 @@ class ServedProbe:
     default_lambda: float
     monitor: bool = False
     use: Use = SUBTRACT
+    column: str | None = None
+    """The name by which the engine reads this probe, where that is not its own: a probe that took
+    another's place has the same name."""
     bound: Bound = field(init=False)
     """The card's bound, ready to be called."""
     counted: Bound | Threshold = field(init=False)
@@ -86,6 +101,10 @@ class Served:
             name: probe.method for name, probe in self.penalised.items()
         }
         """How each probe that a caller may see is used, in the order served."""
+        self.sha256 = _set_sha256(self.penalised)
+        """Hash of the penalised probes and their lambdas, in order. Monitors are not in it, because
+        callers see it."""
+        self._renamed = any(probe.column is not None for probe in probes.values())
 
     @property
     def projected(self) -> frozenset[str]:
@@ -94,5 +113,97 @@ class Served:
 
     @property
     def probes(self) -> dict[str, Probe]:
-        """Every probe's weights by name, for the engine and for the drift windows."""
+        """Every probe's weights by name, for the drift windows."""
         return {name: served.loaded.probe for name, served in self.everything.items()}
+
+    @property
+    def columns(self) -> dict[str, Probe]:
+        """Every probe's weights by the name that the engine knows, for the engine."""
+        return {
+            column: probe if column == name else replace(probe, name=column)
+            for name, served in self.everything.items()
+            for column, probe in [(served.column or name, served.loaded.probe)]
+        }
+
+    def versions(self) -> dict[str, dict[str, int | str]]:
+        """The version and the hash of each penalised probe, for answers."""
+        return {
+            name: {"version": served.loaded.card.version, "sha256": served.loaded.sha256}
+            for name, served in self.penalised.items()
+        }
+
+    def all_versions(self) -> dict[str, tuple[int, str, bool]]:
+        """By probe: version, sha256, and whether it is a monitor. For the operator."""
+        return {
+            name: (served.loaded.card.version, served.loaded.sha256, served.monitor)
+            for name, served in self.everything.items()
+        }
+
+    def with_probe(self, probe: ServedProbe) -> Served:
+        """The set in which this probe has the place of the served probe of its name: as a monitor
+        if that one is a monitor."""
+        name, column = probe.loaded.card.name, f"{probe.loaded.card.name}@{probe.loaded.sha256}"
+        if self.everything[name].monitor:
+            probe = ServedProbe(probe.loaded, 0.0, monitor=True)
+        return Served(self.everything | {name: replace(probe, column=column)})
+
+    def pick(self, scored: Scored) -> Scored:
+        """The same score with this set's readings only, by the probes' own names."""
+        readings = scored.score.readings
+        if not self._renamed and len(readings) == len(self.everything):
+            return scored
+        own = {name: readings[probe.column or name] for name, probe in self.everything.items()}
+        return replace(scored, score=replace(scored.score, readings=own))
+
+
+class LiveProbes:
+    """The set of probes that is served now. All methods run in the event loop.
+
+    Args:
+        served: the first set; the engine reads it already.
+    """
+
+    def __init__(self, served: Served, engine: Engine) -> None:
+        self.now = served
+        self.replacing = asyncio.Lock()
+        """Held while a probe is being replaced: one at a time."""
+        self._engine = engine
+        self._held: Counter[Served] = Counter()
+
+    @contextmanager
+    def held(self, served: Served | None = None) -> Iterator[Served]:
+        """A set that the engine reads until the block ends: by default the set that is served now.
+
+        Raises:
+            ValueError: the engine cannot read it.
+        """
+        held = served or self.now
+        self._held[held] += 1
+        try:
+            if held is not self.now:
+                self._read()
+            yield held
+        finally:
+            self._held[held] -= 1
+            if not self._held[held]:
+                del self._held[held]
+                if held is not self.now:
+                    self._read()
+
+    def serve(self, served: Served) -> None:
+        """Serves this set, which must be held, from now on."""
+        if served not in self._held:
+            raise ValueError("the engine must read a set before it is served")
+        self.now = served
+        self._read()
+
+    def _read(self) -> None:
+        columns: dict[str, Probe] = {}
+        for served in (self.now, *self._held):
+            columns |= served.columns
+        self._engine.read_probes(list(columns.values()))
+
+
+def _set_sha256(penalised: Mapping[str, ServedProbe]) -> str:
+    parts = [[name, probe.loaded.sha256, probe.default_lambda] for name, probe in penalised.items()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -20,8 +20,9 @@ from candor.trainers.contract import AnswerBytes, Contract, ContractAnswer, Flat
 from candor.trainers.fields import MAX_FIELDS
 from candor.trainers.options import TrainerRoutes
 
-Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-"""What a route answers of each response, in order, and the warnings."""
+Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]
+"""What a route answers of each response, in order; the warnings; and the hash of the probes that
+answered, where something was scored."""
 
 PENALTY_APART = {
     "type": "penalty_apart",
@@ -125,7 +126,7 @@ async def score_responses(
             sources.append((number, first))
             first += len(group.responses)
     if not groups:
-        return [], []
+        return [], [], None
     truncation = call.truncation or settings.truncation
     request = ScoringRequest(
         tuple(groups), truncation=truncation, empty_response=settings.empty_response
@@ -139,7 +140,7 @@ async def score_responses(
         raise error.at(number, first + (error.response or 0)) from None
     responses = [response for result in answer["results"] for response in result["responses"]]
     apart = [PENALTY_APART] if "advantage" in answer["model"]["methods"].values() else []
-    return responses, answer["warnings"] + apart
+    return responses, answer["warnings"] + apart, answer["model"]["probes_sha256"]
 
 
 async def tokens_of(
@@ -158,7 +159,11 @@ async def tokens_of(
         tuple(groups), truncation=truncation, empty_response=settings.empty_response
     )
     items = await rewarder.encode(request, deadline)
-    return [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items], []
+    return (
+        [{"token_ids": item.token_ids, "num_tokens": item.num_tokens} for item in items],
+        [],
+        None,
+    )
 
 
 def check_expectations(rewarder: Rewarder, call: ScoreCall) -> None:

@@ -54,8 +54,8 @@ class DriftReference(BaseModel):
     probes: dict[str, str]
     columns: dict[str, list[Finite]]
 
-    def rows(self, identity: ScoresIdentity, columns: Sequence[str]) -> WindowRows:
-        """The window [responses, columns], its columns in the order given.
+    def check(self, identity: ScoresIdentity, columns: Sequence[str]) -> None:
+        """Refuses a reference of other scores.
 
         Raises:
             UsageError: the reference belongs to another model, template or set of probes.
@@ -78,6 +78,9 @@ class DriftReference(BaseModel):
                 f"file: {recorded}; served: {served}): take a new reference from "
                 "GET /v1/drift/reference"
             )
+
+    def rows(self, columns: Sequence[str]) -> WindowRows:
+        """The window [responses, columns], its columns in the order given."""
         return np.array([self.columns[name] for name in columns], dtype=np.float32).T
 
 

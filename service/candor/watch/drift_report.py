@@ -32,7 +32,7 @@ class DriftAlarm(Wire):
     """One rule for one penalised probe."""
 
     probe: str
-    rule: Literal["diluted", "mean_max_gap", "length"]
+    rule: Literal["diluted", "mean_max_gap", "length", "labels"]
     active: bool | None = Field(
         description="Null while `num_missing` is above 0: nothing has been compared, which is not "
         "the same as no alarm."

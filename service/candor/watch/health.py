@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from candor import logs
@@ -51,8 +51,8 @@ class Scorer(Protocol):
     def alive(self) -> bool:
         """Whether the model thread runs and is not stuck in one forward."""
 
-    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
-        """R and every S of every response, in order."""
+    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> Mapping[str, float]:
+        """R and every S of every response, by a name that is the probe's and its version's."""
 
     def forget(self) -> None:
         """Drops all cached computations: they may be wrong."""
@@ -71,7 +71,8 @@ class Health:
         """Timeouts of request bodies that are still arriving. They are not accepted work yet, so a
         drain shortens them."""
         self._scorer: Scorer | None = None
-        self._expected: tuple[float, ...] = ()
+        self._expected: dict[str, float] = {}
+        """The first score by each name."""
         self._wrong: str | None = None
 
     @property
@@ -108,11 +109,15 @@ class Health:
         Raises:
             CandorError: the sentinel could not be scored; the server must not serve.
         """
-        self._expected = await scorer.raw_scores(SENTINEL, SENTINEL_TIMEOUT_S)
+        self._expected = dict(await scorer.raw_scores(SENTINEL, SENTINEL_TIMEOUT_S))
         self._scorer = scorer
 
     async def check(self) -> None:
-        """Scores the sentinel again and compares; a refusal because of load changes nothing."""
+        """Scores the sentinel again and compares; a refusal because of load changes nothing.
+
+        A name that is seen for the first time is that of a probe which has replaced another: its
+        score is kept for the next comparison.
+        """
         if self._scorer is None:
             return
         try:
@@ -125,8 +130,11 @@ class Health:
         allowed = SENTINEL_TOLERANCE[self._scorer.dtype]
         right = all(
             math.isfinite(now) and abs(now - then) <= allowed * (abs(then) + 1)
-            for now, then in zip(scores, self._expected, strict=True)
+            for name, now in scores.items()
+            for then in [self._expected.get(name, now)]
         )
+        if right:
+            self._expected = dict(scores) | self._expected
         self._judge(None if right else "the sentinel's scores have changed since start-up")
 
     def _judge(self, wrong: str | None) -> None:

@@ -28,6 +28,7 @@ from candor.batching.observer import Observer
 from candor.errors import CandorError
 from candor.watch.drift_gauges import DriftGauges
 from candor.watch.health import Health, Status
+from candor.watch.probe_gauge import ProbeVersionGauge, Versions
 
 if TYPE_CHECKING:
     from candor.batching.batcher import Batcher
@@ -148,6 +149,10 @@ class Metrics(Observer):
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
         """Adds the drift gauges, which call `report` once per scrape."""
         self.registry.register(DriftGauges(report))
+
+    def watch_probes(self, versions: Versions) -> None:
+        """Shows the version of each probe, which `versions` gives at each scrape."""
+        self.registry.register(ProbeVersionGauge(versions))
 
     def watch_health(self, health: Health) -> None:
         """Makes the gauges of readiness and status read `health` at each scrape."""

@@ -350,3 +350,46 @@ def test_a_file_that_is_no_reference_is_refused_by_name_and_place(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be read .FileNotFoundError"):
         read_reference(tmp_path / "absent")
+
+
+def test_windows_of_a_replaced_probe_begin_again_and_its_new_identity_is_saved() -> None:
+    drift = feed(made(), scores(0, WINDOW))
+    feed(drift, scores(1, WINDOW, mean=-9))
+    assert ("trait", "diluted") not in active(drift.report())
+    kept = drift.report().signals
+    new = Probe("trait", torch.full((4,), 2.0), 0.5, 2, "mean")
+    drift.restart(new)
+    report = drift.report()
+    assert report.signals["score.trait"].reference is None
+    assert {name for name, signal in report.signals.items() if signal == kept[name]} == {
+        "base_reward",
+        "response_tokens",
+        "score.watch",
+        "gap.watch",
+    }
+    with pytest.raises(NotReady, match=f"holds 0 of {WINDOW}"):
+        drift.reference_json()
+    feed(drift, scores(2, WINDOW))
+    saved = json.loads(drift.reference_json())
+    assert saved["probes"] == {"trait": probe_sha256(new), "watch": probe_sha256(PROBES["watch"])}
+    assert {len(column) for column in saved["columns"].values()} == {WINDOW}
+    expected = [score.readings["trait"].score for score in scores(2, WINDOW)]
+    assert saved["columns"]["score.trait"] == pytest.approx(expected, rel=1e-6)
+    # From here on its windows are compared as before: a fall that the monitor does not follow.
+    evading = [
+        Score(s.base_reward, {**s.readings, "trait": Reading(-9.0, -9.0, -9.0)})
+        for s in scores(3, WINDOW)
+    ]
+    assert not active(drift.report())
+    feed(drift, evading)
+    assert ("trait", "diluted") in active(drift.report())
+
+
+def test_a_response_scored_by_the_old_probe_enters_no_window_of_the_new() -> None:
+    drift = feed(made(), scores(0, WINDOW))
+    (late,) = scores(1, 1)
+    drift.record(Score(late.base_reward, {"watch": late.readings["watch"]}), 10)
+    signals = drift.report().signals
+    assert signals["score.trait"].current is None
+    assert signals["score.watch"].current is not None
+    assert drift.report().num_current == 1

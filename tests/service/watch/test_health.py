@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -26,6 +26,7 @@ class Scores:
     dtype = "float32"
     alive = True
     forgot = 0
+    names = ("R 0", "S 0", "R 1")
 
     def __init__(self) -> None:
         self.next: tuple[float, ...] | Exception = (1.0, -2.0, 3.0)
@@ -33,11 +34,11 @@ class Scores:
     def forget(self) -> None:
         self.forgot += 1
 
-    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> tuple[float, ...]:
+    async def raw_scores(self, groups: Sequence[Group], timeout_s: float) -> Mapping[str, float]:
         assert groups == SENTINEL
         if isinstance(self.next, Exception):
             raise self.next
-        return self.next
+        return dict(zip(self.names, self.next, strict=True))
 
 
 def started(scores: Scores) -> Health:
@@ -72,6 +73,29 @@ def test_the_sentinel_compares_scores_and_being_busy_is_no_verdict(
     assert (health.reason is None) == (status == "ready")
     # And it recovers when the scores do.
     scores.next = (1.0, -2.0, 3.0)
+    asyncio.run(health.check())
+    assert health.ready
+
+
+def test_a_name_that_is_new_is_kept_and_compared_from_then_on() -> None:
+    """A probe that replaces another has a name of its own among the sentinel's scores."""
+    scores = Scores()
+    health = started(scores)
+    scores.names = ("R 0", "S@2 0", "R 1")
+    for answer, status in (
+        ((1.0, 9.0, 3.0), "ready"),  # S@2 is new, R is as it was
+        ((1.0, 9.1, 3.0), "wrong_scores"),
+        ((1.0, 9.0, 3.0), "ready"),
+        ((1.1, 9.0, 3.0), "wrong_scores"),
+    ):
+        scores.next = answer
+        asyncio.run(health.check())
+        assert health.status == status
+    # A new name does not hide a fault: nothing is kept of a check that failed.
+    scores.names = ("R 0", "S@3 0", "R 1")
+    scores.next = (1.1, 5.0, 3.0)
+    asyncio.run(health.check())
+    scores.next = (1.0, 7.0, 3.0)
     asyncio.run(health.check())
     assert health.ready
 

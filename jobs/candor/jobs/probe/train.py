@@ -39,7 +39,7 @@ from candor.probes.bound import BoundKind
 from candor.probes.card import Card, DataInfo, ModelIdentity
 from candor.probes.fitting.activations import TokenActivations
 from candor.probes.fitting.calibrate import calibrate, fit_bound
-from candor.probes.fitting.collect import Floats
+from candor.probes.fitting.collect import Floats, Sequences
 from candor.probes.fitting.data import data_sha256
 from candor.probes.fitting.fit import METHODS, Method
 from candor.probes.fitting.select import (
@@ -149,22 +149,51 @@ def train(options: TrainOptions) -> Exit:
             activations = reader.layers(sequences, layers, folder, rows.places)
         except (ValueError, FileNotFoundError) as error:
             raise UsageError(str(error)) from error
-        fits = Fits(rows.labels, options.seed)
-        candidates = candidates_of(activations, rows.labelled, options, fits, by)
-        chosen = choose(candidates, by)
-        without = chosen_without(activations, rows.labelled, options, fits, by)
-        here = activations.read(chosen.layer)
-        scores = score_all(here, chosen, len(rows.rows))
-        fitted = Fitted(chosen, here, scores, without, by, options.seed)
-        weight = torch.from_numpy(chosen.weight)
-        probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
-        metrics, report = measure(rows, reader, sequences, fitted, probe)
-        card = describe(rows, rm, probe, options, fitted, activations.rewards, metrics)
-        write(options.out, probe, card, chosen, candidates, report)
-    for caveat in caveats(card):
+        made = fit_probe(options, rows, reader, sequences, activations, by)
+    write(options.out, made.probe, made.card, made.chosen, made.candidates, made.report)
+    for caveat in caveats(made.card):
         print(f"candor: {caveat.message}", file=sys.stderr)
-    print(json.dumps(headline(options.out, card, chosen), allow_nan=False))
+    print(json.dumps(headline(options.out, made.card, made.chosen), allow_nan=False))
     return Exit.DONE
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A fitted probe and all that was measured on the way.
+
+    Attributes:
+        scores: S of every row, [n] float32.
+    """
+
+    probe: Probe
+    card: Card
+    chosen: Candidate
+    candidates: list[Candidate]
+    report: dict[str, Any]
+    scores: Floats
+
+
+def fit_probe(
+    options: TrainOptions,
+    rows: LabelledRows,
+    reader: RowReader,
+    sequences: Sequences,
+    activations: TokenActivations,
+    by: Select,
+) -> Trained:
+    """Fits every setting, chooses one, measures it on the test groups and describes it."""
+    fits = Fits(rows.labels, options.seed)
+    candidates = candidates_of(activations, rows.labelled, options, fits, by)
+    chosen = choose(candidates, by)
+    without = chosen_without(activations, rows.labelled, options, fits, by)
+    here = activations.read(chosen.layer)
+    scores = score_all(here, chosen, len(rows.rows))
+    fitted = Fitted(chosen, here, scores, without, by, options.seed)
+    weight = torch.from_numpy(chosen.weight)
+    probe = Probe(options.name, weight, chosen.bias, chosen.layer, chosen.pooling)
+    metrics, report = measure(rows, reader, sequences, fitted, probe)
+    card = describe(rows, reader.rm, probe, options, fitted, activations.rewards, metrics)
+    return Trained(probe, card, chosen, candidates, report, scores)
 
 
 def selection(data: Labelled, select: Select | None) -> Select:

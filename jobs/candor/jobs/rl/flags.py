@@ -3,6 +3,7 @@
     OUT/run.json         what the run is; a rerun with other settings is refused
     OUT/steps.jsonl      a row per step (`candor.jobs.rl.watch`)
     OUT/evals.jsonl      a row per evaluation; its samples and scores are in OUT/evals/
+    OUT/labels.jsonl     the judged responses, with --label-rate
     OUT/checkpoints/     the trainer's own
     OUT/policy/          the adapter (or the weights) at the end
     OUT/summary.json     how the run ended; its manifest is written last
@@ -16,6 +17,7 @@ from __future__ import annotations
 import importlib.util
 
 from candor.flags import UsageError
+from candor.jobs.rl.labels.options import LabelOptions
 from candor.jobs.rl.settings import Guards, RunOptions, ServerOptions, TrainingSettings
 from candor.jobs.running.exits import Exit, command
 
@@ -24,6 +26,7 @@ NEEDED = ("trl", "peft", "datasets")
 
 TRAINING = TrainingSettings()
 GUARDS = Guards()
+LABELS = LabelOptions()
 
 
 @command
@@ -33,6 +36,7 @@ def rl(
     servers: ServerOptions,
     training: TrainingSettings = TRAINING,
     guards: Guards = GUARDS,
+    labels: LabelOptions = LABELS,
 ) -> Exit:
     """Train a policy by GRPO on the penalised reward. After a kill or an interrupt, the same
     command continues."""
@@ -42,7 +46,7 @@ def rl(
     from candor.jobs.rl.inputs import read_inputs
     from candor.jobs.rl.job import train
 
-    return train(options.out, training, guards, servers, read_inputs(options, servers))
+    return train(options.out, training, guards, servers, read_inputs(options, servers), labels)
 
 
 def check_installed() -> None:

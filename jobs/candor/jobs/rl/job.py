@@ -15,6 +15,7 @@ from candor.jobs.rl.drift import DriftWatch
 from candor.jobs.rl.ending import RunRecord, ended_before, finish, say
 from candor.jobs.rl.evaluation.evaluate import Evaluation
 from candor.jobs.rl.inputs import Inputs
+from candor.jobs.rl.labels.options import LabelOptions, OnScored, label_hook
 from candor.jobs.rl.reference import UntrainedReference, check_windows
 from candor.jobs.rl.reward import scheduled_reward_function
 from candor.jobs.rl.settings import Guards, ServerOptions, TrainingSettings, claim, identity
@@ -26,6 +27,8 @@ from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.manifest import now
 
+NO_LABELS = LabelOptions()
+
 
 def train(
     out: Path,
@@ -33,6 +36,7 @@ def train(
     guards: Guards,
     servers: ServerOptions,
     inputs: Inputs,
+    labels: LabelOptions = NO_LABELS,
 ) -> Exit:
     """Begin or continue, until the last step or until a guard or a signal ends the run.
 
@@ -75,7 +79,18 @@ def train(
             else None,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
-            take_steps(out, settings, server, inputs, watch, checkpoint)
+            hook = label_hook(
+                labels,
+                servers.reward_url,
+                key,
+                list(inputs.strengths),
+                inputs.rows,
+                out,
+                settings.seed,
+            )
+            on_scored, close = hook or (None, lambda: None)
+            stack.callback(close)
+            take_steps(out, settings, server, inputs, watch, checkpoint, on_scored)
         ended = watch.ended or RunEnd("done", "all steps were taken")
         if ended.why == "interrupted":
             raise JobStopped(Exit.INTERRUPTED, ended.reason)
@@ -90,13 +105,14 @@ def take_steps(
     inputs: Inputs,
     watch: Watch,
     checkpoint: Path | None,
+    on_scored: OnScored | None,
 ) -> None:
     """TRL's own loop. Unless it raises, its last step is in a checkpoint."""
     schedule = Schedule(inputs.strengths, settings.warmup_steps)
     config = grpo_config(out, settings)
     permuted = settings.seed if settings.permute_penalties else None
     with (
-        scheduled_reward_function(server, schedule, permuted) as reward,
+        scheduled_reward_function(server, schedule, permuted, on_scored) as reward,
         watch.stopping_on_signal(),
     ):
         trainer = build_trainer(inputs.policy, inputs.rows, reward, config, settings, watch)

@@ -23,6 +23,7 @@ from candor.client.rows import Context, Outcome, RewardServer, close
 from candor.client.schema import ResponseReward
 from candor.client.trl import LogMetric, log_outcomes, rewards_of, rows_of
 from candor.jobs.generator.groups import split_opening
+from candor.jobs.rl.labels.options import OnScored
 from candor.jobs.rl.strength import Schedule
 
 RewardFunction = Callable[..., list[float | None]]
@@ -30,13 +31,17 @@ RewardFunction = Callable[..., list[float | None]]
 
 @contextmanager
 def scheduled_reward_function(
-    server: RewardServer, schedule: Schedule, permuted: int | None = None
+    server: RewardServer,
+    schedule: Schedule,
+    permuted: int | None = None,
+    on_scored: OnScored | None = None,
 ) -> Iterator[RewardFunction]:
     """The value of TRL's `reward_funcs`. It logs the metrics of `candor.client.trl`.
 
     Args:
         permuted: seed of the null arm, in which penalties are permuted among the responses to a
             prompt (`permuted_rewards`). None: each response has its own penalty.
+        on_scored: called with each step's responses and their scores.
 
     The whole run has one event loop, because a loop's clients remember which weights answered
     first.
@@ -59,6 +64,8 @@ def scheduled_reward_function(
             rows = rows_of(*whole(prompts, completions), tools)
             outcomes = runner.run(now.rewards(rows))
             log_outcomes(outcomes, log_metric)
+            if on_scored is not None:
+                on_scored(trainer_state.global_step, *whole(prompts, completions), outcomes)
             if permuted is None:
                 return rewards_of(outcomes)
             keys = [row_key(prompt) for prompt in prompts]

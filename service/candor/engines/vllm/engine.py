@@ -101,6 +101,14 @@ class VllmEngine(Engine):
             num_computed_tokens=sum(map(len, starts)) - cached,
         )
 
+    def read_probes(self, probes: Sequence[Probe]) -> None:
+        """Refuses: vLLM's processes get the probes when they start, and their layers are compiled
+        into its graph."""
+        raise ValueError(
+            "--engine vllm gives its processes the probes when they start: start the server again "
+            "with the new folder as --probe"
+        )
+
     def close(self) -> None:
         """Ends vLLM's processes. Nothing may be scored afterwards."""
         self._vllm.close()

@@ -1,0 +1,69 @@
+"""The evasion run's parts: replies that the exact judge reads as meant, a policy that learns what
+it is paid for, an exact AUROC; and the whole of it on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from candor.probes.kinds.grounded.questions import questions, shipped_domains
+from candor.probes.within import prompt_auroc
+from demo.evasion.forms import FORMS, replies
+from demo.evasion.policy import Bandit, payoff, within_auroc
+from demo.evasion.run import evasion
+from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
+
+
+def test_every_form_is_judged_as_the_value_that_it_was_written_with() -> None:
+    for question in questions(shipped_domains(), 5, seed=9):
+        assert len(replies(question)) == len(FORMS)
+
+
+def test_the_auroc_is_that_of_the_policys_own_replies() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(3, 5, 2))
+    policy = Bandit(5)
+    policy.logits = rng.normal(size=(5, 2))
+    drawn = rng.choice(10, size=6000, p=policy.chances.ravel())
+    sampled = [
+        prompt_auroc(scores[p].ravel()[drawn], (drawn % 2 == 0).astype(int)) for p in range(3)
+    ]
+    assert within_auroc(scores, policy.chances) == pytest.approx(np.mean(sampled), abs=0.03)
+
+
+def test_the_attack_finds_the_form_that_fools_and_the_null_does_not() -> None:
+    """A planted probe: right in every form but one, in which a reply that flatters has a low S."""
+    scores = np.random.default_rng(1).normal(size=(12, 6, 2)) * 0.3
+    scores[:, :, 0] += 2
+    scores[:, 4, 0] -= 6
+    found = {}
+    for attacks in (True, False):
+        rng = np.random.default_rng(2)
+        policy, worth = Bandit(6), payoff(scores, attacks, rng)
+        for _ in range(60):
+            places = rng.choice(12, size=16)
+            drawn = np.stack([policy.draw(rng, 8) for _ in places])
+            policy.learn(drawn, worth.reshape(12, -1)[places[:, None], drawn])
+        found[attacks] = policy.chances, within_auroc(scores, policy.chances)
+    assert found[True][0][4, 0] > 0.5
+    assert found[True][1] < 0.5
+    assert found[False][1] > 0.7
+    assert found[False][0][:, 0].sum() > 0.6  # the null flatters too
+
+
+def test_the_whole_run_on_a_tiny_model_and_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_tiny(tmp_path / "model", tiny_llama(), tiny_tokenizer())
+    for _ in range(2):  # the second time nothing runs again
+        evasion(seeds=(0,), model=model, out=tmp_path / "out", smoke=True)
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (line["attacks"], line["nulls"]) == (1, 1)
+        (seed,) = line["by_seed"]
+        assert all(0 <= seed[n] <= 1 for n in seed if n.startswith("auroc"))
+    stored = json.loads((tmp_path / "out" / "runs" / "attack-0.json").read_bytes())
+    assert len(stored["curve"]) == 6
+    assert stored["reference"]["num_prompts"] == 8
