@@ -63,7 +63,7 @@ class RlPlan:
     steps: int = 40
     prompts_per_step: int = 16
     group_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     lora_rank: int = 16
     train_layers: int = 8
     max_tokens: int = 6
@@ -149,7 +149,7 @@ def rl_demo(
     steps
         Optimiser steps per run, in place of 40.
     learning_rate
-        Learning rate of AdamW, in place of 1e-3.
+        Learning rate of AdamW, in place of 3e-4.
     smoke
         Run every stage for a few steps. The numbers mean nothing.
     """

@@ -25,6 +25,7 @@ def tiny_assets(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.trl
 def test_every_stage_once_and_a_second_run_does_nothing_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -74,7 +74,9 @@ def sample_groups(
         going, row_of, tokens = going[on], row_of[on], tokens[on]
         if len(going) == 0 or step + 1 == max_tokens:
             break
-        beginnings, row_of = torch.stack([row_of, tokens], 1).unique(dim=0, return_inverse=True)
+        beginnings, row_of = torch.unique(
+            torch.stack([row_of, tokens], 1), dim=0, return_inverse=True
+        )
         parents = beginnings[:, 0]
         cache.batch_select_indices(parents)
         mask = torch.cat([mask[parents], mask.new_ones(len(parents), 1)], dim=1)
@@ -131,7 +133,8 @@ def read_prompts(
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
     """Number of tokens that all prompts begin with; each prompt keeps one of its own."""
-    shortest, longest = min(prompts), max(prompts)  # in the order of dictionaries
+    ids = [list(prompt) for prompt in prompts]
+    shortest, longest = min(ids), max(ids)  # in the order of dictionaries
     same = 0
     while same < min(map(len, prompts)) - 1 and shortest[same] == longest[same]:
         same += 1

@@ -85,7 +85,7 @@ def whole(
     for prompt, completion in zip(prompts, completions, strict=True):
         context: Any = prompt
         response: Any = completion
-        if not isinstance(prompt, str):
+        if isinstance(prompt, list | tuple):
             context, opening = split_opening(prompt)
             if opening:
                 first = {**response[0], "content": opening + response[0]["content"]}

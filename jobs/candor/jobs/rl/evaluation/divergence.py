@@ -57,7 +57,9 @@ def _of_prompts(model: Any, tokenizer: Any, rows: Sequence[Row], temperature: fl
     by_token = torch.cat(
         [
             _kl(head(now), head(then), temperature)
-            for now, then in zip(trained.split(HEAD_TOKENS), before.split(HEAD_TOKENS), strict=True)
+            for now, then in zip(
+                torch.split(trained, HEAD_TOKENS), torch.split(before, HEAD_TOKENS), strict=True
+            )
         ]
     )
     by_response = torch.zeros(scored.shape, device=by_token.device)

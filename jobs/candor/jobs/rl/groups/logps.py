@@ -66,7 +66,7 @@ def different(batch: PromptedResponses) -> tuple[PromptedResponses, Tensor]:
     """The different (prompt, response) pairs of a batch, and which of them each row is, [B]."""
     read = batch.responses.masked_fill(batch.response_mask == 0, -1)
     pairs = torch.cat([batch.prompt_of[:, None], read], dim=1)
-    found, which = pairs.unique(dim=0, return_inverse=True)
+    found, which = torch.unique(pairs, dim=0, return_inverse=True)
     responses = found[:, 1:]
     return PromptedResponses(
         prompts=batch.prompts,
@@ -92,7 +92,7 @@ def hidden_states(trunk: Any, batch: PromptedResponses) -> Tensor:
     """[B, C, hidden]: the last hidden state that predicts each token of each response."""
     out, cache, mask = read_prompts(trunk, trunk, batch.prompts, 0)
     prompts = out.last_hidden_state
-    first = prompts[batch.prompt_of, -1:]  # [B, 1, hidden]
+    first: Tensor = prompts[batch.prompt_of, -1:]  # [B, 1, hidden]
     if batch.responses.shape[1] == 1:
         return first
     cache.batch_select_indices(batch.prompt_of)
@@ -124,7 +124,9 @@ def token_logps(
     head = causal.get_output_embeddings()
     found = [
         checkpoint(_of_tokens, head, some, wanted, temperature, use_reentrant=False)
-        for some, wanted in zip(states.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True)
+        for some, wanted in zip(
+            torch.split(states, HEAD_TOKENS), torch.split(targets, HEAD_TOKENS), strict=True
+        )
     ]
     empty = torch.zeros(scored.shape, dtype=torch.float32, device=hidden.device)
     logps = empty.masked_scatter(scored, torch.cat([logps for logps, _ in found]))
