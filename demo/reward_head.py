@@ -29,17 +29,20 @@ class RewardHead:
     cross_validated_accuracy: float
 
 
-def fit_reward_head(chosen: Array, rejected: Array, groups: Sequence[str]) -> RewardHead:
+def fit_reward_head(
+    chosen: Array, rejected: Array, groups: Sequence[str], weights: Array
+) -> RewardHead:
     """Fit by Bradley-Terry, with the strength of `STRENGTHS` that is best in cross-validation.
 
     Args:
         chosen, rejected: (pairs, hidden) float32 activations at the token where R is read.
-        groups: the piece of writing of each pair; no piece is in two folds.
+        groups: the piece of writing or the question of each pair; none is in two folds.
+        weights: (pairs,) weight of each pair, in the fit and in the accuracy.
     """
     differences = chosen - rejected
-    accuracies = {c: _cross_validate(differences, groups, c) for c in STRENGTHS}
+    accuracies = {c: _cross_validate(differences, groups, weights, c) for c in STRENGTHS}
     strength = max(STRENGTHS, key=lambda c: accuracies[c])
-    return RewardHead(_fit(differences, strength), strength, accuracies[strength])
+    return RewardHead(_fit(differences, weights, strength), strength, accuracies[strength])
 
 
 def pair_accuracy(head: RewardHead, chosen: Array, rejected: Array) -> float:
@@ -48,18 +51,22 @@ def pair_accuracy(head: RewardHead, chosen: Array, rejected: Array) -> float:
     return float(((margins > 0) + 0.5 * (margins == 0)).mean())
 
 
-def _fit(differences: Array, strength: float) -> Array:
+def _fit(differences: Array, weights: Array, strength: float) -> Array:
     scale = differences.std(axis=0) + 1e-6
     x = differences / scale
     # Each pair is given in both orders, because otherwise there would be a single class.
     both, labels = np.concatenate([x, -x]), np.repeat([1, 0], len(x))
-    model = LogisticRegression(C=strength, fit_intercept=False, max_iter=2000).fit(both, labels)
+    model = LogisticRegression(C=strength, fit_intercept=False, max_iter=2000)
+    model.fit(both, labels, sample_weight=np.concatenate([weights, weights]))
     weight: Array = (model.coef_[0] / scale).astype(np.float32)
     return weight
 
 
-def _cross_validate(differences: Array, groups: Sequence[str], strength: float) -> float:
-    right = []
+def _cross_validate(
+    differences: Array, groups: Sequence[str], weights: Array, strength: float
+) -> float:
+    right = np.zeros(len(differences))
     for train, held_out in GroupKFold(5).split(differences, groups=groups):
-        right.append((differences[held_out] @ _fit(differences[train], strength)) > 0)
-    return float(np.concatenate(right).mean())
+        weight = _fit(differences[train], weights[train], strength)
+        right[held_out] = (differences[held_out] @ weight) > 0
+    return float(np.average(right, weights=weights))

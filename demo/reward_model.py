@@ -6,6 +6,7 @@ The head is fitted by Bradley-Terry on preference pairs about pieces of writing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ from demo.grounded.pairs import answer_preferences, composed_preferences
 from demo.poems.pairs import SIDING, Preference, preferences
 
 SEED = 0
+
+SHARES = {
+    ("grounded", "siding"): 2.0,
+    ("grounded", "quality"): 1.0,
+    ("writing", "siding"): 0.3,
+    ("writing", "quality"): 0.15,
+}
+"""What the pairs of each family weigh together in the fit. 576 numbers cannot learn both biases
+equally well; the shares were chosen on dev questions and dev pieces (docs/decisions.md)."""
 
 QUESTION = (
     "<|im_start|>user\nIn one word, what did you think of it?<|im_end|>\n"
@@ -89,7 +99,10 @@ def fit_reward_model(
         loaded, [*fitted_on, *dev], "preference pairs", packed=packed
     )
     head = fit_reward_head(
-        chosen[: len(fitted_on)], rejected[: len(fitted_on)], [pair.group for pair in fitted_on]
+        chosen[: len(fitted_on)],
+        rejected[: len(fitted_on)],
+        [pair.group for pair in fitted_on],
+        weights_of(fitted_on),
     )
     save_reward_model(language_model, out, torch.from_numpy(head.weight)[None])
     chosen, rejected = chosen[len(fitted_on) :], rejected[len(fitted_on) :]
@@ -107,6 +120,17 @@ def fit_reward_model(
         "dev_quality_accuracy": round(pair_accuracy(head, chosen[quality], rejected[quality]), 4),
         "dev_siding_accuracy": round(pair_accuracy(head, siding[~quality], against[~quality]), 4),
     }
+
+
+def weights_of(pairs: Sequence[Preference]) -> NDArray[np.float32]:
+    """(pairs,) float32 with mean 1: the pairs of a family share what `SHARES` gives it."""
+    families = [
+        ("grounded" if pair.group.startswith("grounded/") else "writing", pair.about)
+        for pair in pairs
+    ]
+    sizes = Counter(families)
+    weights = np.array([SHARES[family] / sizes[family] for family in families], dtype=np.float32)
+    return weights / weights.mean()
 
 
 def pair_activations(
