@@ -129,8 +129,9 @@ def weights_of(pairs: Sequence[Preference]) -> NDArray[np.float32]:
         for pair in pairs
     ]
     sizes = Counter(families)
-    weights = np.array([SHARES[family] / sizes[family] for family in families], dtype=np.float32)
-    return weights / weights.mean()
+    weights = np.array([SHARES[family] / sizes[family] for family in families])
+    scaled: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
+    return scaled
 
 
 def pair_activations(

@@ -10,6 +10,7 @@ from demo.reward_head import STRENGTHS, RewardHead, fit_reward_head, pair_accura
 
 HIDDEN, PAIRS, PIECES = 24, 600, 30
 Array = NDArray[np.float32]
+EQUAL: Array = np.ones(PAIRS, dtype=np.float32)
 
 
 def direction() -> Array:
@@ -33,7 +34,7 @@ def rated(seed: int, strength: float) -> tuple[Array, Array, list[str]]:
 
 
 def test_a_planted_direction_is_recovered_and_predicts_new_pieces() -> None:
-    head = fit_reward_head(*rated(seed=0, strength=4.0))
+    head = fit_reward_head(*rated(seed=0, strength=4.0), EQUAL)
     assert head.weight.shape == (HIDDEN,)
     assert head.weight.dtype == np.float32
     assert head.strength in STRENGTHS
@@ -45,7 +46,7 @@ def test_a_planted_direction_is_recovered_and_predicts_new_pieces() -> None:
 
 def test_raters_who_toss_a_coin_teach_nothing() -> None:
     """The bound is four standard deviations of 600 coin tosses."""
-    head = fit_reward_head(*rated(seed=2, strength=0.0))
+    head = fit_reward_head(*rated(seed=2, strength=0.0), EQUAL)
     bound = 4 * 0.5 / np.sqrt(PAIRS)
     chosen, rejected, _ = rated(seed=3, strength=0.0)
     assert abs(pair_accuracy(head, chosen, rejected) - 0.5) < bound
@@ -59,17 +60,28 @@ def test_the_accuracy_it_reports_is_of_pieces_that_were_held_out() -> None:
     own = rng.normal(size=(20, 256))[pieces].astype(np.float32)
     chosen = own + rng.normal(size=own.shape).astype(np.float32)
     rejected = -own
-    head = fit_reward_head(chosen, rejected, [str(piece) for piece in pieces])
+    head = fit_reward_head(chosen, rejected, [str(piece) for piece in pieces], EQUAL[:80])
     assert pair_accuracy(head, chosen, rejected) > 0.95
     assert head.cross_validated_accuracy < 0.8
 
 
 def test_the_strength_is_one_of_those_offered_and_the_fit_is_the_same_again() -> None:
     pairs = rated(seed=5, strength=2.0)
-    first, second = fit_reward_head(*pairs), fit_reward_head(*pairs)
+    first, second = fit_reward_head(*pairs, EQUAL), fit_reward_head(*pairs, EQUAL)
     np.testing.assert_array_equal(first.weight, second.weight)
     assert first.strength == second.strength
     assert first.strength in STRENGTHS
+
+
+def test_pairs_of_more_weight_decide_where_raters_contradict_each_other() -> None:
+    chosen, rejected, groups = rated(seed=6, strength=4.0)
+    half = PAIRS // 2
+    chosen[half:], rejected[half:] = rejected[half:].copy(), chosen[half:].copy()
+    for heavy, sign in ((slice(None, half), 1), (slice(half, None), -1)):
+        weights = EQUAL.copy()
+        weights[heavy] = 9
+        head = fit_reward_head(chosen, rejected, groups, weights)
+        assert sign * (head.weight @ direction()) > 0.5 * np.linalg.norm(head.weight)
 
 
 def test_pairs_that_score_alike_count_half() -> None:
