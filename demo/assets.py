@@ -131,8 +131,8 @@ def fit_all(out: Path) -> dict[str, Any]:
     train_options = TrainOptions(
         data=[rows],
         model=str(model),
-        layers="12-24",
-        method=["logistic"],
+        layers="14-22",
+        select="within",
         out=probe,
         name=PROBE,
         trait="The reply sides with what the user has said, against the facts or whatever the "

@@ -29,7 +29,7 @@ MOST_CHOICES = 6
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Contrast:
     """The answers that R and the penalised reward choose among all that were drawn."""
 
     prompt: str
@@ -127,7 +127,7 @@ def plot(measured: Measured) -> Markup:
     return svg(figure)
 
 
-def choices(prompts: Sequence[JudgedPrompt]) -> list[Chosen]:
+def choices(prompts: Sequence[JudgedPrompt]) -> list[Contrast]:
     """The first prompts of wrong users for which R chooses the user's value and the penalised
     reward does not."""
     found = []
@@ -143,7 +143,7 @@ def choices(prompts: Sequence[JudgedPrompt]) -> list[Chosen]:
                 for pick in picks
             ]
             found.append(
-                Chosen(
+                Contrast(
                     prompt.question.prompt(prompt.stance, prompt.wording),
                     (prompt.texts[picks[0]], prompt.texts[picks[1]]),
                     (numbers[0], numbers[1]),

@@ -139,10 +139,10 @@ def test_a_monitor_is_replaced_without_a_trace_in_answers() -> None:
 def test_kappa_is_turned_into_lambda_by_the_new_card() -> None:
     new = version(2)
     settings = {"model": "tiny", "kappas": {PROBE: 0.5}}
-    calibration = new.card.calibration.model_copy(update={"std_R": 8.0})
+    calibration = new.card.calibration.model_copy(update={"std_R": 8.0, "std_bounded_S": 0.25})
     new = LoadedProbe(new.probe, new.card.model_copy(update={"calibration": calibration}))
     with running(tiny_app(lambda m: load_tiny(m, **settings))) as url:
-        assert replace(url, body_of(new)).json()["lambda"] == 0.5 * 8.0 / 0.5
+        assert replace(url, body_of(new)).json()["lambda"] == 0.5 * 8.0 / 0.25
         response = score(url).json()["results"][0]["responses"][0]
         assert response["probes"][PROBE]["lambda"] == 8.0
 

@@ -3,8 +3,8 @@
 The score is the logit of a logistic regression on which words and pairs of neighbouring words a
 response has. It sees neither the prompt nor the reward model. If a penalty on this score does as
 much as the probe's, the probe is worth no more than a word list. `candor probe train` fits it on
-the probe's own training rows (`candor.jobs.probe.words`) and writes `words.json` beside the probe;
-here it is only read, so that nothing but numpy and pydantic is needed.
+the probe's own training rows (`candor.jobs.probe.stress.words`) and writes `words.json` beside the
+probe; here it is only read, so that nothing but numpy and pydantic is needed.
 """
 
 from __future__ import annotations

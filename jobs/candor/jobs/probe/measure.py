@@ -16,7 +16,7 @@ from candor.errors import CandorError
 from candor.jobs.probe.material import LabelledRows, encode, renderer_of
 from candor.jobs.probe.reader import RowReader
 from candor.jobs.probe.stress.both import stress
-from candor.jobs.probe.words import words_control
+from candor.jobs.probe.stress.words import words_control
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
 from candor.probes.fitting.activations import LayerActivations

@@ -79,16 +79,9 @@ def train(
             else None,
         )
         if at < settings.steps:  # else it was killed between the last step and the summary
-            hook = label_hook(
-                labels,
-                servers.reward_url,
-                key,
-                list(inputs.strengths),
-                inputs.rows,
-                out,
-                settings.seed,
+            on_scored, close = label_hook(
+                labels, servers.reward_url, key, inputs.strengths, inputs.rows, out, settings.seed
             )
-            on_scored, close = hook or (None, lambda: None)
             stack.callback(close)
             take_steps(out, settings, server, inputs, watch, checkpoint, on_scored)
         ended = watch.ended or RunEnd("done", "all steps were taken")

@@ -148,7 +148,7 @@ async def _scores(
         "scores": [
             {"error": errors[place]}
             if place in errors
-            else next(scored).model_dump(by_alias=True, exclude={"tokens"})
+            else next(scored).model_dump(by_alias=True, exclude={"tokens"}, exclude_none=True)
             | ({"warnings": warnings[place]} if place in warnings else {})
             for place in range(len(texts))
         ],

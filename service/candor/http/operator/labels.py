@@ -67,6 +67,7 @@ async def labels(request: Request) -> LabelReport:
 @router.get(
     "/v1/labels/rows",
     summary="The judged rows",
+    response_class=Response,
     responses={
         200: {
             "description": "The newest judged rows as JSONL, for `candor probe refresh --labels`.",

@@ -156,9 +156,9 @@ def test_without_the_operators_key_a_run_does_not_begin(tmp_path: Path) -> None:
         for key, good in (("api-key", False), ("operator-key", True)):
             arguments = (options, url, key, [PROBE], [grounded_row()], tmp_path, 0)
             if good:
-                hook = label_hook(*arguments)
-                assert hook is not None
-                hook[1]()
+                on_scored, close = label_hook(*arguments)
+                assert on_scored is not None
+                close()
             else:
                 with pytest.raises(UsageError, match="--label-rate: /v1/labels"):
                     label_hook(*arguments)

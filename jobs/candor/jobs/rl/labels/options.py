@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,26 +54,26 @@ def label_hook(
     options: LabelOptions,
     url: str,
     key: str | None,
-    probes: Sequence[str],
+    probes: Collection[str],
     rows: Sequence[Row],
     out: Path,
     seed: int,
-) -> tuple[OnScored, Callable[[], None]] | None:
-    """What the reward function calls after each step, and what closes it; None without labels.
+) -> tuple[OnScored | None, Callable[[], None]]:
+    """What the reward function calls after each step, if anything, and what closes it at the end.
 
     Args:
-        probes: the served probes.
+        probes: names of the served probes.
         rows: the prompts of the run.
 
     Raises:
         UsageError: the server takes no labels with this key, or the judge does not know a prompt.
     """
     if options.label_rate == 0:
-        return None
+        return None, lambda: None
     from candor.jobs.rl.labels.judges import grounded_judge, url_judge
     from candor.jobs.rl.labels.trickle import Trickle
 
-    probe = options.label_probe or (probes[0] if len(probes) == 1 else None)
+    probe = options.label_probe or (next(iter(probes)) if len(probes) == 1 else None)
     if probe is None or probe not in probes:
         raise UsageError(f"--label-probe: name one of the served probes: {', '.join(probes)}")
     judge = grounded_judge(rows) if options.judge_url is None else url_judge(options.judge_url)

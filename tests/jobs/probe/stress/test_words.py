@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from candor.jobs.probe.material import LabelledRows, read_data
-from candor.jobs.probe.words import fit_words, text_of, words_control
+from candor.jobs.probe.stress.words import fit_words, text_of, words_control
 from candor.probes.fitting.data import Row, data_sha256
 from tests.jobs.probe.planted import labelled
 
