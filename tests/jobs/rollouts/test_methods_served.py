@@ -3,6 +3,7 @@ the bit, and what other strengths would do is right or refused."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,6 +174,21 @@ def test_rows_of_two_methods_are_never_one_file(
     write_rows(mixed, parts)
     assert bon(BonOptions(scored=mixed, out=tmp_path / "out.json", n="1")) == Exit.USAGE
     assert "was scored by other methods" in capsys.readouterr().err
+
+
+def test_rows_of_two_versions_of_a_probe_are_never_one_file(
+    rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed.jsonl"
+    first, second, *_ = copy.deepcopy(rows["subtract"][1])
+    assert first["reward_model"]["probes_sha256"] == second["reward_model"]["probes_sha256"]
+    write_rows(mixed, [first, second])
+    options = BonOptions(scored=mixed, out=tmp_path / "out.json", n="1")
+    assert bon(options) == Exit.DONE
+    second["reward_model"]["probes_sha256"] = "00" * 32
+    write_rows(mixed, [first, second])
+    assert bon(options) == Exit.USAGE
+    assert "a probe was replaced in between" in capsys.readouterr().err
     with pytest.raises(UsageError, match="another method than earlier rows"):
         one_model(mixed, parts)
     # The control: one method, and rows from before there were methods.

@@ -51,6 +51,9 @@ def test_every_response_gets_the_servers_numbers_in_order(
             "revision": stub.revision,
             "formula": "R - 0.5*S",
             "combine": {"kind": "sum", "spread_weight": 1.0},
+            "methods": {},  # this server says nothing of methods and versions
+            "probes": {},
+            "probes_sha256": None,
             "penalties": {},
         }
     assert len(stub.bodies) == 10

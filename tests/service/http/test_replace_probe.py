@@ -144,7 +144,7 @@ def test_kappa_is_turned_into_lambda_by_the_new_card() -> None:
     with running(tiny_app(lambda m: load_tiny(m, **settings))) as url:
         assert replace(url, body_of(new)).json()["lambda"] == 0.5 * 8.0 / 0.25
         response = score(url).json()["results"][0]["responses"][0]
-        assert response["probes"][PROBE]["lambda"] == 8.0
+        assert response["probes"][PROBE]["lambda"] == 16.0
 
 
 class Held:

@@ -133,6 +133,12 @@ def methods_of(row: Row) -> dict[str, str]:
     return dict(row.get("reward_model", {}).get("methods", {}))
 
 
+def probes_of(row: Row) -> str | None:
+    """Hash of the probes that scored the row; None in rows of an earlier Candor."""
+    found: str | None = row.get("reward_model", {}).get("probes_sha256")
+    return found
+
+
 def group_of(row: Row) -> ScoredGroup:
     """The numbers of a scored row's candidates.
 
@@ -198,6 +204,11 @@ def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[R
             raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")
         if methods_of(row) != methods_of(groups[0][0]):
             raise UsageError(f"{path}: key {row['key']!r} was scored by other methods (--method)")
+        if probes_of(row) != probes_of(groups[0][0]):
+            raise UsageError(
+                f"{path}: key {row['key']!r} was scored by other probes than the first row: a "
+                "probe was replaced in between; score the file again"
+            )
     return groups
 
 
@@ -281,6 +292,11 @@ def one_model(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
             raise UsageError(
                 f"{path}: key {row['key']!r} was scored by another method than earlier rows "
                 "(--method of the server)"
+            )
+        if found is not None and probes_of(row) != found.get("probes_sha256"):
+            raise UsageError(
+                f"{path}: key {row['key']!r} was scored by other probes than earlier rows: a probe "
+                "was replaced in between; score the file again"
             )
         found = model
     if found is None:
