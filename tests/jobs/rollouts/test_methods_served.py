@@ -175,20 +175,6 @@ def test_rows_of_two_methods_are_never_one_file(
     assert bon(BonOptions(scored=mixed, out=tmp_path / "out.json", n="1")) == Exit.USAGE
     assert "was scored by other methods" in capsys.readouterr().err
 
-
-def test_rows_of_two_versions_of_a_probe_are_never_one_file(
-    rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mixed = tmp_path / "mixed.jsonl"
-    first, second, *_ = copy.deepcopy(rows["subtract"][1])
-    assert first["reward_model"]["probes_sha256"] == second["reward_model"]["probes_sha256"]
-    write_rows(mixed, [first, second])
-    options = BonOptions(scored=mixed, out=tmp_path / "out.json", n="1")
-    assert bon(options) == Exit.DONE
-    second["reward_model"]["probes_sha256"] = "00" * 32
-    write_rows(mixed, [first, second])
-    assert bon(options) == Exit.USAGE
-    assert "a probe was replaced in between" in capsys.readouterr().err
     with pytest.raises(UsageError, match="another method than earlier rows"):
         one_model(mixed, parts)
     # The control: one method, and rows from before there were methods.
@@ -236,3 +222,18 @@ def test_rl_trains_on_a_penalty_that_is_in_the_reward() -> None:
         full_strengths({"a": {"lambda": 1.0}}, probes("project"))
     with pytest.raises(UsageError, match="this run would train without a penalty"):
         full_strengths({}, probes("advantage"))
+
+
+def test_rows_of_two_versions_of_a_probe_are_never_one_file(
+    rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed.jsonl"
+    first, second, *_ = copy.deepcopy(rows["subtract"][1])
+    assert first["reward_model"]["probes_sha256"] == second["reward_model"]["probes_sha256"]
+    write_rows(mixed, [first, second])
+    options = BonOptions(scored=mixed, out=tmp_path / "out.json", n="1")
+    assert bon(options) == Exit.DONE
+    second["reward_model"]["probes_sha256"] = "00" * 32
+    write_rows(mixed, [first, second])
+    assert bon(options) == Exit.USAGE
+    assert "a probe was replaced in between" in capsys.readouterr().err
