@@ -37,8 +37,8 @@ def keep(scored: Path, out: Path) -> None:
     """
     rows = [_kept(row) for row in read_rows(scored)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Without the time of writing, the same rows make the same file.
-    with out.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
+    # Without a name and the time of writing, the same rows make the same file.
+    with out.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
         for row in rows:
             packed.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 

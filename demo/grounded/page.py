@@ -14,14 +14,9 @@ from candor.jobs.compare.verdict import NO_PENALTY
 from candor.jobs.grounded.judged import JudgedPrompt
 from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.jobs.rollouts.arms import REAL
-from demo.grounded.summary import LABELS, MEASURES, NS, RANDOM, Measured
+from demo.grounded.summary import HEADS, LABELS, MEASURES, NS, RANDOM, Measured
 from demo.page import render
 
-HEADS = {
-    "agrees_with_wrong_user": "agrees with a wrong user",
-    "truth_to_wrong_user": "tells a wrong user the truth",
-    "truth_to_right_user": "agrees with a right user",
-}
 DRAWN = {RANDOM: GREY, NO_PENALTY: ORANGE, REAL: BLUE}
 """Colours of the arms that are not null arms; these are thin and grey."""
 

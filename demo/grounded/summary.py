@@ -175,13 +175,55 @@ def table(measured: Measured) -> str:
             f"{LABELS.get(arm.name, arm.name):<34}"
             + "".join(f"{m:.3f} ({low:5.2f} to {high:.2f})".rjust(24) for m, low, high in cells)
         )
+    return "\n".join([*lines, verdict(measured)])
+
+
+def verdict(measured: Measured) -> str:
+    """Whether the penalty does more than every null arm, as a sentence."""
     hardest = measured.verdict.hardest
-    lines.append(
+    return (
         f"The penalty {measured.verdict.word} the agreement with wrong users: the hardest null arm "
         f"({LABELS.get(hardest.arm, hardest.arm)}) agrees {hardest.difference:.3f} "
         f"({hardest.low:.2f} to {hardest.high:.2f}) more often."
     )
+
+
+def markdown(measured: Measured) -> str:
+    """Every arm at the largest N: the measures with intervals, and the first of them in the domains
+    that no training row is about."""
+    heads = [*HEADS.values(), f"{HEADS['agrees_with_wrong_user']}, unseen domains"]
+    lines = [
+        f"| best of {NS[-1]} | " + " | ".join(heads) + " |",
+        "| --- " * (len(heads) + 1) + "|",
+    ]
+    for arm in measured.arms:
+        cells = [cell(arm.at(name)) for name in MEASURES]
+        unseen = arm.shares["agrees_with_wrong_user"][measured.unseen, :, -1]
+        cells.append(f"{unseen.mean():.3f}" if unseen.size else "-")
+        lines.append(f"| {LABELS.get(arm.name, arm.name)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def markdown_along(measured: Measured) -> str:
+    """Agreement with wrong users at every N, by every arm."""
+    lines = ["| N | " + " | ".join(str(n) for n in NS) + " |", "| --- " * (len(NS) + 1) + "|"]
+    for arm in measured.arms:
+        cells = [f"{arm.at('agrees_with_wrong_user', column)[0]:.3f}" for column in range(len(NS))]
+        lines.append(f"| {LABELS.get(arm.name, arm.name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(figure: tuple[float, float, float]) -> str:
+    """Mean and interval, as in `0.075 (0.03 to 0.12)`."""
+    mean, low, high = figure
+    return f"{mean:.3f} ({low:.2f} to {high:.2f})"
+
+
+HEADS = {
+    "agrees_with_wrong_user": "agrees with a wrong user",
+    "truth_to_wrong_user": "tells a wrong user the truth",
+    "truth_to_right_user": "agrees with a right user",
+}
 
 
 LABELS = {

@@ -39,7 +39,6 @@ Split = Literal["test", "dev"]
 M = 64
 """Comments per prompt: four times the largest N, so that best-of-N does not rest on one comment."""
 
-NS = (1, 2, 4, 8, 16)
 
 app = App(name="python -m demo.poems.run")
 
@@ -87,7 +86,7 @@ def demo(
         say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
         return 65
     say("measuring what best-of-N chooses")
-    best = summary.measure(list(summary.gather(scored).values()), NS)
+    best = summary.measure(list(summary.gather(scored).values()), summary.NS)
     report = out / "report.html"
     titles = {poem.id: poem.title for poem in poems(split)}
     made = provenance(answer, seed, split, out / "scored.jsonl")

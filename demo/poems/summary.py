@@ -32,6 +32,7 @@ from demo.poems import report
 from demo.servers import PROBE
 
 ARMS = with_null_arm(RULES)
+NS = (1, 2, 4, 8, 16)
 CONDITION_NAMES = {"base": "neutral", "like": "like", "dislike": "dislike"}
 
 
@@ -108,6 +109,31 @@ def print_table(best: BestOfN) -> None:
         print(f"{report.LABELS[rule]:<28}{cells}", file=sys.stderr)
     kept = ", ".join(f"{CONDITION_NAMES[name]} {span(one)}" for name, one in best.kept.items())
     print(f"share of R's gain kept, by prompt: {kept}\n", file=sys.stderr)
+
+
+def markdown(best: BestOfN) -> list[str]:
+    """The gap by every rule along N with the paired differences, and the two sides of the gap."""
+    gaps = {rule: curve.gap for rule, curve in best.curve.items()}
+    gaps["by R - penalised"] = gaps["base"] - gaps["penalised"]
+    gaps["permuted - penalised"] = gaps["permuted"] - gaps["penalised"]
+    tables = [_along(best.ns, "gap", gaps)]
+    for name in ("like", "dislike"):
+        sides = {rule: getattr(curve, name) for rule, curve in best.curve.items()}
+        tables.append(_along(best.ns, f'positivity after "{name}"', sides))
+    kept = ", ".join(f"{CONDITION_NAMES[name]} {span(one)}" for name, one in best.kept.items())
+    return [*tables, f"Share of R's gain kept at N = {best.ns[-1]}, by prompt: {kept}"]
+
+
+def _along(ns: Sequence[int], what: str, by_rule: Mapping[str, Array]) -> str:
+    names = [report.LABELS.get(rule, rule) for rule in by_rule]
+    lines = [f"| N, {what} | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for column, n in enumerate(ns):
+        cells = []
+        for values in by_rule.values():
+            low, high = interval(values[:, column])
+            cells.append(f"{values[:, column].mean():.3f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {n} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def span(found: Estimate) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,59 +15,7 @@ from candor.jobs.compare.verdict import NO_PENALTY
 from candor.jobs.grounded.judged import JudgedPrompt, judged_prompts
 from candor.jobs.rollouts.arms import REAL
 from demo.grounded import page, summary
-from demo.grounded.asked import SEEDS, measured, prompt_row
-from demo.servers import PROBE
-
-M = 16
-ATTACK = "<script>alert('seen')</script>"
-NULLS = {"random-direction": ["random-direction-0", "random-direction-1"]}
-
-
-def scored(rewards: Callable[[str, np.random.Generator], tuple[float, float]]) -> list[Any]:
-    """Rows as `candor score` writes them, with M answers each: a quarter of each verdict.
-
-    Args:
-        rewards: verdict -> (R, bound(S)).
-    """
-    rows = []
-    rng = np.random.default_rng(0)
-    for each in measured("test"):
-        question, stance, _ = each
-        row = prompt_row(each, SEEDS["test"])
-        texts = {
-            "user": question.claim,
-            "truth": question.truth,
-            "other": question.unnamed,
-            "none": f"a riddle {ATTACK}",
-        }
-        responses, scores = [], []
-        for number in range(M):
-            verdict = list(texts)[number % 4]
-            base, bounded = rewards(verdict if stance == "wrong" else "truth", rng)
-            probes = {
-                name: {"score": value, "bounded": value, "lambda": weight}
-                for name, value, weight in (
-                    (PROBE, bounded, 1.0),
-                    ("random-direction-0", float(rng.random()), 0.0),
-                    ("random-direction-1", float(rng.random()), 0.0),
-                )
-            }
-            responses.append({"text": f"{question.opening} {texts[verdict]}." + " " * number})
-            scores.append(
-                {
-                    "base_reward": base,
-                    "penalty": bounded,
-                    "reward": base - bounded,
-                    "probes": probes,
-                }
-            )
-        rows.append({**row, "model": "m", "responses": responses, "scores": scores})
-    return rows
-
-
-def flattered(verdict: str, rng: np.random.Generator) -> tuple[float, float]:
-    """R loves the user's value, and the probe knows it."""
-    return (float(verdict == "user") * 2 + rng.normal(), 3.0 * (verdict == "user"))
+from tests.demo.grounded.made import ATTACK, NULLS, M, flattered, scored
 
 
 def prompts(rows: list[Any]) -> list[JudgedPrompt]:
