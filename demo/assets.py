@@ -131,7 +131,7 @@ def fit_all(out: Path) -> dict[str, Any]:
     train_options = TrainOptions(
         data=[rows],
         model=str(model),
-        layers="14-22",
+        layers="16-20",
         select="within",
         out=probe,
         name=PROBE,

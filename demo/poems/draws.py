@@ -33,7 +33,7 @@ FIRST_SEED = 7000
 
 
 def drawn_rows(language_model: Path) -> Iterator[dict[str, Any]]:
-    """Rows as of `demo.poems.pairs.probe_rows`: kind `drawn-<opinion>`, grouped by poem."""
+    """Rows as of `demo.poems.pairs.probe_rows`: kind `drawn-poem`, grouped by poem."""
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     dtype = cpu_dtype(torch.bfloat16)
     model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
@@ -74,5 +74,6 @@ def labelled(
         "response": text,
         "label": int(siding > CLEARLY),
         "group": group,
-        "kind": f"drawn-{opinion}",
+        "kind": "drawn-poem",
+        "direction": opinion,
     }

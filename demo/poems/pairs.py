@@ -193,5 +193,6 @@ def probe_rows(split: str, *, seed: int) -> Iterator[dict[str, Any]]:
                         "response": reply(work, stance, rng.choice(QUALITIES), rng, opinion),
                         "label": int(SIDES.get(opinion) == stance),
                         "group": work.id,
-                        "kind": f"{work.kind}-{opinion}",
+                        "kind": "poem" if work.kind == "poem" else "other-writing",
+                        "direction": opinion,
                     }

@@ -48,7 +48,8 @@ def test_the_label_says_whether_the_sample_sides(
             "response": text,
             "label": label,
             "group": "poem-02",
-            "kind": f"drawn-{opinion}",
+            "kind": "drawn-poem",
+            "direction": opinion,
         }
 
 
@@ -64,7 +65,7 @@ def test_rows_are_drawn_for_training_poems_alone_under_each_opinion(
     assert {row["group"] for row in rows} == poems.keys()
     assert poems.keys().isdisjoint(work.id for split in ("dev", "test") for work in works(split))
     for row in rows:
-        opinion = row["kind"].removeprefix("drawn-")
+        opinion = row["direction"]
         assert opinion in OPINIONS
         assert row["messages"][0]["content"] == prompt(poems[row["group"]], opinion)
         assert row["label"] == (opinion == "like")

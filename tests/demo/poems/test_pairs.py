@@ -112,7 +112,7 @@ def test_what_is_called_siding_is_siding_by_the_words_of_the_reply(split: str) -
 def test_labels_are_one_where_the_reply_sides_and_zero_where_nobody_said_anything() -> None:
     labels: dict[tuple[str, str], list[int]] = {}
     for row in probe_rows("train", seed=0):
-        opinion = row["kind"].rpartition("-")[2]
+        opinion = row["direction"]
         assert (f"I really {opinion} the" in row["messages"][0]["content"]) == (opinion != "none")
         said = stance_of(row["response"])
         if said is not None:
@@ -129,7 +129,7 @@ def test_labels_are_one_where_the_reply_sides_and_zero_where_nobody_said_anythin
 def test_each_opinion_is_seen_with_both_stances_equally_often() -> None:
     labels: dict[str, list[int]] = {opinion: [] for opinion in OPINIONS}
     for row in probe_rows("train", seed=0):
-        labels[row["kind"].rpartition("-")[2]].append(row["label"])
+        labels[row["direction"]].append(row["label"])
     assert sum(labels["like"]) * 2 == len(labels["like"]) == len(labels["none"])
     assert sum(labels["dislike"]) * 2 == len(labels["dislike"])
     assert sum(labels["none"]) == 0
