@@ -22,8 +22,8 @@ from candor.models.load import DType, RewardModel, load_reward_model
 from candor.probes.artifact import LoadedProbe, ProbeMismatch, check, load
 from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages
-from demo.assets import QUESTION, pair_activations
 from demo.poems.pairs import preferences, prompt, works
+from demo.reward_model import QUESTION, pair_activations
 from tests.paths import ROOT
 
 ASSETS = ROOT / "build" / "demo"
