@@ -15,11 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING
 
-from candor.client.schema import Method
 from candor.flags import UsageError
-from candor.probes.card import Card
+
+if TYPE_CHECKING:  # `candor serve --help` reads this file, and these two take a third of a second
+    from candor.client.schema import Method
+    from candor.probes.card import Card
+
+METHODS: tuple[Method, ...] = ("subtract", "project", "screen", "advantage")
 
 EVERY = "*"
 """Key of the method of all probes that have none of their own."""
@@ -72,7 +76,7 @@ def use_of(name: str, text: str) -> Use:
     """
     method, colon, number = text.partition(":")
     flag = f"--method {text}" if name == EVERY else f"--method {name}={text}"
-    for known in get_args(Method):
+    for known in METHODS:
         if known != method:
             continue
         if not colon:
@@ -86,9 +90,7 @@ def use_of(name: str, text: str) -> Use:
         raise UsageError(
             f"{flag}: only screen has a threshold, a number in logits, such as screen:0.5"
         )
-    raise UsageError(
-        f"{flag}: must be one of {', '.join(get_args(Method))}, or NAME=METHOD for one probe"
-    )
+    raise UsageError(f"{flag}: must be one of {', '.join(METHODS)}, or NAME=METHOD for one probe")
 
 
 def use_for(name: str, methods: Mapping[str, str]) -> Use:

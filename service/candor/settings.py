@@ -28,9 +28,9 @@ from candor.flags import (
     read_key_file,
     repeatable,
 )
-from candor.labels.book import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
 from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
+from candor.probes.within import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
 from candor.probes.within import MIN_PROMPTS
 from candor.trainers.options import TrainerRoutes
 from candor.variables import API_KEY

@@ -50,7 +50,9 @@ ELSEWHERE = {
         "openssl rand -hex 32 > api.key": "tests/process/test_network.py",
         "curl http://reward-host": "tests/process/test_network.py",
     },
+    "docs/api.md": {"candor probe replace": "tests/jobs/probe/test_refresh.py"},
     "docs/evaluation.md": {"candor judge": "tests/jobs/probe/test_null.py"},
+    "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",
     },
@@ -63,7 +65,10 @@ NOT_RUN = {
     "README.md": {"# export PIP_EXTRA": "the whole demo: minutes, and an installation of 1.2 GB"},
     "client/README.md": {"pip install": "an installation; tests/packaging installs the wheels"},
     "docs/bench.md": {"make install-all": "an installation, and a minute of load"},
-    "docs/rl.md": {"openssl rand -hex 32 > operator.key": "a training run of hours, with TRL"},
+    "docs/rl.md": {
+        "openssl rand -hex 32 > operator.key": "a training run of hours, with TRL",
+        "candor rl --policy POLICY": "the same with labels; tests/jobs/rl/labels sends them",
+    },
     "docs/stack.md": {"mkdir -p runs/stack": "Docker"},
     "docs/trainers.md": {
         "candor serve --model path/or/hub-id --probe": "tests/process/test_trl.py serves like this",

@@ -99,8 +99,8 @@ def test_a_card_without_a_threshold_needs_one(tmp_path: Path) -> None:
     ("method", "strengths", "expected"),
     [
         ("subtract", {}, 0.0),
-        ("subtract", {"kappas": {"p": 1.0}}, 4.0),
-        ("advantage", {"kappas": {"p": 1.0}}, 4.0),
+        ("subtract", {"kappas": {"p": 1.0}}, 8.0),  # std(R) 2 / std(bound(S)) 0.25
+        ("advantage", {"kappas": {"p": 1.0}}, 8.0),
         ("advantage", {"penalties": {"p": 0.5}}, 0.5),
         ("project", {}, 0.0),
         ("screen:0", {}, 20.0),  # 10 std(R)

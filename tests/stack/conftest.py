@@ -50,6 +50,14 @@ class Live:
     def send_wrong(self) -> None:
         self.send({"items": []}, status=400)
 
+    def send_labels(self) -> None:
+        """Judged rows, without which the server has no label metrics."""
+        item = {"prompt": "sea", "templated": True, "responses": [" poem", " sea"]}
+        body = {"items": [{**item, "labels": [1, 0], "drawn": "random"}]}
+        headers = {"Authorization": f"Bearer {OPERATOR_KEY}"}
+        answer = httpx2.post(f"{self.url}/v1/labels", json=body, headers=headers, timeout=120)
+        assert answer.status_code == 200, answer.text
+
     def metrics(self) -> str:
         headers = {"Authorization": f"Bearer {OPERATOR_KEY}"}
         answer = httpx2.get(f"{self.url}/metrics", headers=headers)

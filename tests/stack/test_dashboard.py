@@ -42,6 +42,7 @@ def samples(live: Live) -> dict[str, dict[str, set[str]]]:
     live.send_plain()
     live.send_wrong()
     live.send_poison()
+    live.send_labels()
     return exported(live.metrics())
 
 
@@ -81,6 +82,7 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(
         "candor_drift_ks",
         "candor_drift_std",
         "candor_engine_info",
+        "candor_probe_info",
         "candor_prefix_cache_evictions",
         "candor_prefix_cache_hits",
     }

@@ -30,8 +30,6 @@ MAX_ROWS = 8192
 MAX_CHARS = 2**26
 """Most judged rows in memory, and most characters of their lines."""
 
-DEFAULT_WINDOW = 64
-
 Versions = Mapping[str, tuple[int, str, bool]]
 """By probe, monitors included: version, sha256, and whether it is a monitor."""
 Line = dict[str, Any]
