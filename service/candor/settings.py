@@ -28,10 +28,10 @@ from candor.flags import (
     read_key_file,
     repeatable,
 )
+from candor.labels.windows import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
+from candor.labels.windows import MIN_WINDOW as MIN_LABEL_WINDOW
 from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
-from candor.probes.within import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
-from candor.probes.within import MIN_PROMPTS
 from candor.trainers.options import TrainerRoutes
 from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
@@ -318,9 +318,9 @@ class Settings:
                 "leave out one of the two flags"
             )
 
-        if self.label_window < MIN_PROMPTS:
+        if self.label_window < MIN_LABEL_WINDOW:
             raise UsageError(
-                f"--label-window {self.label_window}: must be at least {MIN_PROMPTS} prompts"
+                f"--label-window {self.label_window}: must be at least {MIN_LABEL_WINDOW} prompts"
             )
 
     def _check_keys(self) -> None:

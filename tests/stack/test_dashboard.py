@@ -82,6 +82,8 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(
         "candor_drift_ks",
         "candor_drift_std",
         "candor_engine_info",
+        "candor_label_auroc",
+        "candor_label_rows",
         "candor_probe_info",
         "candor_prefix_cache_evictions",
         "candor_prefix_cache_hits",

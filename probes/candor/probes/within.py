@@ -29,12 +29,6 @@ BETS: Final = np.array([0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
 """Shares of the largest bet that cannot lose more than the stake; the stake is divided evenly. A
 small bet notices a small fall after many prompts, a large one a large fall after few."""
 
-MIN_PROMPTS = 8
-"""Fewest prompts of a window: with fewer, its mean says little."""
-
-DEFAULT_WINDOW = 64
-"""Prompts of a window, unless the server is given another number."""
-
 
 def prompt_auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """The share of (label 1, label 0) pairs of one prompt that label 1 wins by its score; ties

@@ -21,10 +21,10 @@ from candor.batching.batcher import Batcher
 from candor.errors import CandorError, DeadlineExceeded, InvalidRequest
 from candor.item import Engine, Item, Reading, Score, Scored
 from candor.labels.book import LabelBook
+from candor.labels.windows import DEFAULT_WINDOW
 from candor.models.load import RewardModel
 from candor.probes.artifact import LoadedProbe
 from candor.probes.combine import Combination
-from candor.probes.within import DEFAULT_WINDOW
 from candor.scoring.answer import ScoredResponse, answer
 from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
 from candor.scoring.served import LiveProbes, Served, ServedProbe
