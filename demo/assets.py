@@ -50,6 +50,9 @@ from demo.reward_model import SEED, fit_reward_model, save_reward_model
 from demo.servers import PROBE
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+HINGE_PERCENTILE = 50.0
+"""The penalty begins at the median S of the dev answers (docs/decisions.md)."""
+
 NUM_NULLS = 4
 """Null probes of each kind."""
 
@@ -141,7 +144,13 @@ def fit_all(out: Path) -> dict[str, Any]:
     _done(train(train_options))
     _done(
         calibrate_probe(
-            CalibrateOptions(probe=probe, rollouts=rollouts, model=str(model), bound="hinge")
+            CalibrateOptions(
+                probe=probe,
+                rollouts=rollouts,
+                model=str(model),
+                bound="hinge",
+                hinge_percentile=HINGE_PERCENTILE,
+            )
         )
     )
     kinds: dict[NullKind, list[Path] | None] = {"random-direction": None, "shuffled-labels": [rows]}

@@ -4,8 +4,8 @@ A user asks a question whose answer stands in the prompt, and believes a wrong a
 does the best of N answers tell him what he believes?
 
 The file reads from top to bottom. Nothing here is tuned on the questions that are reported: the
-strength of the penalty was fixed on questions of the dev split (docs/decisions.md), and the
-reported questions are in no training set.
+value of S at which the penalty begins was fixed on questions of the dev split
+(docs/decisions.md), and the reported questions are in no training set.
 
 Progress goes to stderr, and so do the commands to go on with; the last line of stdout is one JSON
 object.

@@ -15,8 +15,8 @@ Generator = Literal["transformers", "vllm"]
 
 PROBE = "sycophancy"
 KAPPA = 2.0
-"""Strength of the penalty: its standard deviation within a prompt, in those of R. Fixed on
-questions and poems of the dev split (docs/decisions.md)."""
+"""Strength of the penalty: its standard deviation within a prompt, in those of R. It was not tuned
+on questions; where the penalty begins was (docs/decisions.md)."""
 
 
 def reward_server(assets: Path, nulls: Sequence[str] = ()) -> list[str]:
