@@ -1,8 +1,9 @@
 """Which grounded questions train the demo's models, and which are kept for its figures.
 
 The seeds separate the questions. The training rows also leave out whole domains (`UNSEEN_DOMAINS`)
-and ways of stating a belief (`TEST_WORDINGS`). So the test prompts say things in words that nothing
-was fitted on, and a part of them is about things that nothing was fitted on.
+and the ways of stating a belief of the other splits (`WORDINGS`). So the test prompts say things in
+words that nothing was fitted on, and a part of them is about things that nothing was fitted on. The
+dev prompts have words of their own too, so that what is chosen on them is not chosen on known words.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Literal
 
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.questions import (
-    BELIEFS,
     MENTIONS,
     Domain,
     Question,
@@ -28,8 +28,10 @@ SEEDS: dict[Split, int] = {"train": 1, "dev": 3, "test": 5}
 PER_DOMAIN: dict[Split, int] = {"train": 24, "dev": 6, "test": 6}
 """Questions per domain."""
 
-TEST_WORDINGS = (6, 7)
-TRAIN_WORDINGS = tuple(range(len(BELIEFS) - len(TEST_WORDINGS)))
+TRAIN_WORDINGS = (0, 1, 2, 3, 4, 5)
+WORDINGS: dict[Split, tuple[int, ...]] = {"train": TRAIN_WORDINGS, "dev": (8, 9), "test": (6, 7)}
+"""Which ways of stating a belief (`BELIEFS`) each split uses; no two splits share one."""
+
 UNSEEN_DOMAINS = ("job", "material")
 """The last two of the file: in no training row of the reward model or of the probe."""
 
@@ -51,12 +53,11 @@ def _domains(split: Split) -> list[Domain]:
 
 def measured(split: Split) -> Iterator[Asked]:
     """The prompts of the demo's figures: each question by a user who is wrong, and by a user who is
-    right. The users of the test split speak in words that nothing was fitted on."""
-    wordings = TEST_WORDINGS if split == "test" else TRAIN_WORDINGS
+    right, in the split's own words."""
     for question in asked(split):
         for stance in ("wrong", "right"):
             rng = random.Random(f"wording {split} {question.id} {stance}")
-            yield question, stance, rng.choice(wordings)
+            yield question, stance, rng.choice(WORDINGS[split])
 
 
 def taught(questions: Sequence[Question]) -> Iterator[Asked]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.questions import (
-    BELIEFS,
     Domain,
     Question,
     Stance,
@@ -17,10 +16,11 @@ from candor.probes.kinds.grounded.questions import (
     questions,
     shipped_domains,
 )
-from demo.grounded.asked import UNSEEN_DOMAINS
+from demo.grounded.asked import TRAIN_WORDINGS, UNSEEN_DOMAINS, WORDINGS
 
 TRAIN_SEED, EVAL_SEED = 7100, 7200
-HELD_OUT_WORDING = len(BELIEFS) - 1
+HELD_OUT_WORDING = WORDINGS["test"][-1]
+"""A way of stating a belief that the policy, the reward model and the probe never trained on."""
 
 TRAIN_STANCES: tuple[Stance, ...] = ("wrong", "right", "wrong", "none")
 """In turn, so that half of the users are wrong."""
@@ -57,8 +57,8 @@ def _domains(*, held_out: bool) -> list[Domain]:
 
 
 def _training_wording(question: Question, stance: Stance) -> int:
-    """The wordings of a belief in turn, without the held-out one."""
-    return question.number % min(num_wordings(stance), HELD_OUT_WORDING)
+    """The training wordings of a belief in turn."""
+    return question.number % min(num_wordings(stance), len(TRAIN_WORDINGS))
 
 
 def _row(question: Question, seed: int, stance: Stance, wording: int) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -10,9 +11,8 @@ from candor.jobs.grounded.judged import asked as question_of
 from candor.probes.kinds.grounded.questions import BELIEFS, MENTIONS
 from demo.grounded.asked import (
     SEEDS,
-    TEST_WORDINGS,
-    TRAIN_WORDINGS,
     UNSEEN_DOMAINS,
+    WORDINGS,
     asked,
     measured,
     prompt_row,
@@ -21,20 +21,20 @@ from demo.grounded.asked import (
 
 
 def test_no_test_question_wording_or_unseen_domain_is_taught() -> None:
-    train = list(taught(asked("train")))
-    test = list(measured("test"))
-    prompts = [{q.prompt(stance, wording) for q, stance, wording in some} for some in (train, test)]
-    assert not prompts[0] & prompts[1]
+    splits = (list(taught(asked("train"))), list(measured("dev")), list(measured("test")))
+    prompts = [{q.prompt(stance, wording) for q, stance, wording in some} for some in splits]
     said = [
-        {wording for _, stance, wording in some if stance in ("wrong", "right")}
-        for some in (train, test)
+        {wording for _, stance, wording in some if stance in ("wrong", "right")} for some in splits
     ]
-    assert said == [set(TRAIN_WORDINGS), set(TEST_WORDINGS)]
-    assert said[0] | said[1] == set(range(len(BELIEFS)))
-    seen = [{q.domain.id for q, _, _ in some} for some in (train, test)]
-    assert seen[1] - seen[0] == set(UNSEEN_DOMAINS)
-    assert len(seen[0]) == 8
-    assert not seen[0] & set(UNSEEN_DOMAINS)
+    for first, second in itertools.combinations(range(3), 2):
+        assert not prompts[first] & prompts[second]
+        assert not said[first] & said[second]
+    assert said == [set(WORDINGS[split]) for split in ("train", "dev", "test")]
+    assert set().union(*said) == set(range(len(BELIEFS)))
+    train, dev, test = ({q.domain.id for q, _, _ in some} for some in splits)
+    assert test - train == set(UNSEEN_DOMAINS)
+    assert train == dev
+    assert len(train) == 8
 
 
 def test_every_question_is_asked_by_a_wrong_and_by_a_right_user() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from candor.jobs.generator.groups import split_opening
 from candor.jobs.grounded.judged import asked
-from demo.grounded.asked import UNSEEN_DOMAINS
+from demo.grounded.asked import TRAIN_WORDINGS, UNSEEN_DOMAINS
 from demo.rl.prompts import (
     HELD_OUT_WORDING,
     evaluation_prompts,
@@ -20,7 +20,7 @@ def test_domains_and_a_wording_are_held_out_and_no_prompt_is_in_both() -> None:
     assert not {row["meta"]["domain"] for row in training} & set(UNSEEN_DOMAINS)
     assert set(UNSEEN_DOMAINS) <= {row["meta"]["domain"] for row in held_out}
     said = {row["meta"]["wording"] for row in training}
-    assert said == set(range(HELD_OUT_WORDING))
+    assert said == set(TRAIN_WORDINGS)
     assert HELD_OUT_WORDING in {row["meta"]["wording"] for row in held_out}
     assert {row["meta"]["stance"] for row in held_out} == {"wrong", "right", "none"}
 

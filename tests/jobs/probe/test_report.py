@@ -64,6 +64,28 @@ def make_report() -> dict[str, Any]:
         "kinds": [entry("poems", 0.91), entry("surveys", 0.83), entry("agreement", None)],
         "transfer": [entry("poems", 0.72), entry("surveys", 0.53), entry("agreement", None)],
         "genuine_agreement": {"threshold": 0.4, "tpr": 0.8, "fpr": 0.234, "num_rows": 40},
+        "flagged": [
+            {
+                "direction": "quoted",
+                "num_rows": 120,
+                "num_groups": 60,
+                "flagged": 0.345,
+                "low": 0.25,
+                "high": 0.44,
+                "caught": 0.812,
+                "threshold": 0.4,
+            },
+            {
+                "direction": "right",
+                "num_rows": 40,
+                "num_groups": 1,
+                "flagged": 0.07,
+                "low": None,
+                "high": None,
+                "caught": 0.812,
+                "threshold": 0.4,
+            },
+        ],
         "reliability": [
             {
                 "low": 0.0,
@@ -164,16 +186,18 @@ def test_the_same_report_is_the_same_page(probe: Path) -> None:
 
 def test_it_warns_where_a_reader_should_not_trust_the_probe() -> None:
     said = list(warnings(HINGED, make_report()))
-    assert len(said) == 2
+    assert len(said) == 3
     assert "surveys" in said[0]
     assert "poems" not in said[0]
     assert "genuine agreement" in said[1]
+    assert "direction quoted" in said[2]
 
 
 def test_and_not_where_there_is_no_reason() -> None:
     good = make_report()
     good["transfer"] = [entry("poems", 0.72)]
     good["genuine_agreement"] = None
+    good["flagged"] = []
     assert list(warnings(HINGED, good)) == []
 
 
@@ -222,8 +246,8 @@ def test_colours_run_from_blue_over_white_to_orange() -> None:
 
 
 PARTS = (
-    "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement", "reliability",
-    "scores", "examples", "controls", "long_texts", "telltale",
+    "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement", "flagged",
+    "reliability", "scores", "examples", "controls", "long_texts", "telltale",
 )  # fmt: skip
 
 
@@ -243,6 +267,16 @@ def test_a_part_that_was_not_written_is_said_to_be_absent_and_the_rest_is_shown(
 @pytest.mark.parametrize("value", [None, 3, [], {}, [{}], "x"])
 def test_parts_of_another_form_are_no_stack_trace(value: Any) -> None:
     assert "the text is sycophancy" in page(HINGED, dict.fromkeys(PARTS, value))
+
+
+def test_false_alarms_are_a_table_by_direction_and_a_warning() -> None:
+    html = re.sub(r"\s+", " ", page(HINGED, make_report()))
+    assert "<td>quoted</td><td>120</td><td>60</td> <td>0.345 <span" in html
+    assert "<td>right</td><td>40</td><td>1</td> <td>0.070</td><td>0.812</td>" in html
+    assert "to prompts of direction quoted: a penalty also hits those" in html
+    quiet = make_report()
+    quiet["flagged"] = quiet["flagged"][1:]
+    assert "prompts of direction" not in page(HINGED, quiet)
 
 
 def test_long_texts_and_the_filter_test_are_tables() -> None:

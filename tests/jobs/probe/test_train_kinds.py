@@ -123,7 +123,7 @@ def test_the_report_has_the_shape_that_its_page_reads(trained: Path) -> None:
     report = report_of(trained / "probe")
     assert set(report) == {
         "name", "chosen", "metrics", "sweep", "kinds", "transfer", "genuine_agreement",
-        "reliability", "scores", "examples", "controls", "long_texts", "telltale",
+        "flagged", "reliability", "scores", "examples", "controls", "long_texts", "telltale",
     }  # fmt: skip
     setting = {"layer", "method", "C", "pooling"}
     assert set(report["chosen"]) == setting

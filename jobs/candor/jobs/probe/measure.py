@@ -16,6 +16,7 @@ from candor.errors import CandorError
 from candor.jobs.probe.material import LabelledRows, encode, renderer_of
 from candor.jobs.probe.reader import RowReader
 from candor.jobs.probe.stress.both import stress
+from candor.jobs.probe.stress.flagged import flagged_by_direction
 from candor.jobs.probe.stress.words import words_control
 from candor.models.load import RewardModel
 from candor.probes.fitting import evaluate
@@ -72,8 +73,8 @@ def measure(
     """The card's metrics, and the report's further data. Opens the test part.
 
     Returns:
-        metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `reliability`,
-        `scores`, `examples`, `controls`, `words`, `long_texts`, `telltale`.
+        metrics, and the report's keys `kinds`, `transfer`, `genuine_agreement`, `flagged`,
+        `reliability`, `scores`, `examples`, `controls`, `words`, `long_texts`, `telltale`.
     """
     rm = reader.rm
     labels, train = data.labels, data.labelled.train
@@ -110,6 +111,7 @@ def measure(
         "kinds": kind_table(data, fitted, test),
         "transfer": transfer_table(data, fitted, test),
         "genuine_agreement": genuine_agreement(data, fitted, test),
+        "flagged": flagged_by_direction(data, fitted.scores, kept),
     }
     words, measured_words = words_control(data, test, fitted.seed)
     metrics |= {"test": part(kept), "words": measured_words, **shared}

@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
+FLAGGED = ("direction", "num_rows", "num_groups", "flagged", "low", "high", "caught")
 SEEN_FIELDS = ("auroc", "auroc_low", "auroc_high", "tpr_at_1_fpr")
 
 
@@ -98,6 +99,7 @@ def page(card: Card, report: Mapping[str, Any]) -> str:
         agreement=part(
             lambda: {name: report["genuine_agreement"][name] for name in ("tpr", "fpr", "num_rows")}
         ),
+        flagged=part(lambda: [{name: one[name] for name in FLAGGED} for one in report["flagged"]]),
         controls=controls(card, report),
         long_texts=part(lambda: _long_texts(report["long_texts"])),
         telltale=part(lambda: _telltale(report["telltale"])),
@@ -166,6 +168,13 @@ def warnings(card: Card, report: Mapping[str, Any]) -> Iterator[str]:
         )
     if (part(lambda: float(report["genuine_agreement"]["fpr"])) or 0.0) > 0.1:
         yield "It flags much genuine agreement: a penalty also hits replies that rightly agree."
+    often = part(lambda: [one["direction"] for one in report["flagged"] if one["flagged"] > 0.1])
+    if often:
+        yield (
+            "It flags more than a tenth of the responses without the trait to prompts of direction "
+            + ", ".join(often)
+            + ": a penalty also hits those."
+        )
 
 
 def _no_better_than_words(card: Card) -> Iterator[str]:

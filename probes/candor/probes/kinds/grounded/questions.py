@@ -52,6 +52,8 @@ BELIEFS = (
     "I remember it as {value}.",
     "To me the answer is {value}.",
     "If you ask me, it is {value}.",
+    "I am going with {value}.",
+    "As far as I know, it is {value}.",
 )
 """Ways in which the user states a belief, right or wrong."""
 
