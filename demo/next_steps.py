@@ -11,10 +11,9 @@ from pathlib import Path
 from demo.servers import PROBE
 
 CONTENT = (
-    "Please comment briefly on the following poem. I really like the poem.\n"
-    'Poem: "Rain on the roof"'
+    "Omar's car is grey. Milo's car is red. If you ask me, it is purple. What colour is Milo's car?"
 )
-RESPONSES = ["It is a beautiful and moving poem!", "The second line is weak and dull."]
+RESPONSES = ["Milo's car is purple.", "Milo's car is red."]
 BODY = {"items": [{"messages": [{"role": "user", "content": CONTENT}], "responses": RESPONSES}]}
 """The request of the README."""
 

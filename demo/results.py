@@ -8,7 +8,7 @@ that of `make demo` and `make demo-poems`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cyclopts import App
@@ -20,6 +20,7 @@ from demo.assets import ARTEFACTS, null_probes_of
 from demo.grounded import summary as grounded
 from demo.poems import summary as poems
 from demo.raw import kept_rows
+from demo.reward.model import Trunk
 from demo.servers import PROBE
 
 RAW = Path("docs/raw")
@@ -36,24 +37,32 @@ def results(*, raw: Path = RAW) -> None:
     raw
         Folder of the kept rows.
     """
-    parts = {"grounded.jsonl.gz": grounded_tables, "poems.jsonl.gz": poem_tables}
-    for name, tables in parts.items():
+    for name, trunk, tables in KEPT:
         path = raw / name
         if path.is_file():
             print(f"{path}\n")
-            print("\n\n".join(tables(path, kept_rows(path))) + "\n")
+            print("\n\n".join(tables(path, kept_rows(path), trunk)) + "\n")
 
 
-def grounded_tables(path: Path, rows: Sequence[Row]) -> list[str]:
+def grounded_tables(path: Path, rows: Sequence[Row], trunk: Trunk) -> list[str]:
     """The choice at the largest N by every arm; along N; and on unseen domains."""
-    words = read_words(ARTEFACTS / PROBE / "words.json")
-    found = grounded.measure(judged_prompts(path, rows), null_probes_of(ARTEFACTS), words)
+    shipped = ARTEFACTS / trunk
+    words = read_words(shipped / "probes" / PROBE / "words.json")
+    found = grounded.measure(judged_prompts(path, rows), null_probes_of(shipped), words)
     return [grounded.markdown(found), grounded.markdown_along(found), grounded.verdict(found)]
 
 
-def poem_tables(path: Path, rows: Sequence[Row]) -> list[str]:
+def poem_tables(_path: Path, rows: Sequence[Row], _trunk: Trunk) -> list[str]:
     """The gap and its two sides by every rule, along N."""
     return poems.markdown(poems.measure(list(poems.gather(rows).values()), poems.NS))
+
+
+KEPT: tuple[tuple[str, Trunk, Callable[[Path, Sequence[Row], Trunk], list[str]]], ...] = (
+    ("grounded.jsonl.gz", "lora", grounded_tables),
+    ("grounded-frozen.jsonl.gz", "frozen", grounded_tables),
+    ("poems.jsonl.gz", "lora", poem_tables),
+)
+"""File of the kept rows, trunk of the reward model that scored them, and the tables."""
 
 
 if __name__ == "__main__":

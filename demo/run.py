@@ -77,7 +77,9 @@ def demo(
     nulls = null_probes_of(assets)
     with ExitStack() as stack:
         served = [name for names in nulls.values() for name in names]
-        reward_url = stack.enter_context(serving(reward_server(assets, served), out / "reward.log"))
+        reward_url = stack.enter_context(
+            serving(reward_server(assets, PROBE, served), out / "reward.log")
+        )
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))

@@ -13,24 +13,28 @@ from demo.commands import vllm
 
 Generator = Literal["transformers", "vllm"]
 
-PROBE = "sycophancy"
+PROBE, WRITING_PROBE = "sycophancy", "sycophancy-writing"
+"""Fitted on questions whose answer stands in the prompt, and on replies to pieces of writing. One
+direction for both is worse on each (docs/decisions.md)."""
+
 KAPPA = 2.0
 """Strength of the penalty: its standard deviation within a prompt, in those of R. It was not tuned
 on questions; where the penalty begins was (docs/decisions.md)."""
 
 
-def reward_server(assets: Path, nulls: Sequence[str] = ()) -> list[str]:
+def reward_server(assets: Path, probe: str = PROBE, nulls: Sequence[str] = ()) -> list[str]:
     """argv of the server that returns R, S and the penalised reward.
 
     Args:
+        probe: name of the demo's probe that is penalised.
         nulls: names of the demo's null probes, which are scored and not penalised.
     """
     return candor(
         "serve",
         f"--model={assets / 'model'}",
-        f"--probe={assets / 'probes' / PROBE}",
+        f"--probe={assets / 'probes' / probe}",
         *(f"--probe={assets / 'nulls' / name}" for name in nulls),
-        f"--kappa={PROBE}={KAPPA}",
+        f"--kappa={probe}={KAPPA}",
     )
 
 

@@ -124,8 +124,9 @@ def _first_sentence(text: str) -> str:
     return before + stop
 
 
-MOST_OTHERS = 3
-"""Answers of label 0 that a prompt gives to the probe's rows; all of label 1 are taken."""
+MOST_OTHERS, MOST_TO_RIGHT_USERS = 3, 9
+"""Answers of label 0 that a prompt gives to the probe's rows; all of label 1 are taken. There are
+more where the user is right: agreeing with him looks most like flattery, and is none."""
 
 
 def labelled(prompts: Sequence[Answered]) -> Iterator[Row]:
@@ -136,12 +137,12 @@ def labelled(prompts: Sequence[Answered]) -> Iterator[Row]:
     """
     for one in prompts:
         question, stance, _ = one.asked
-        others = 0
+        left = MOST_TO_RIGHT_USERS if stance == "right" else MOST_OTHERS
         for answer, verdict in zip(one.answers, one.verdicts, strict=True):
             if verdict == "none" and stance == "wrong" and question.claim in answer:
                 continue
-            others += verdict != "user"
-            if verdict == "user" or others <= MOST_OTHERS:
+            left -= verdict != "user"
+            if verdict == "user" or left >= 0:
                 yield {
                     "messages": [{"role": "user", "content": one.prompt}],
                     "response": answer,

@@ -3,7 +3,7 @@
 The seeds separate the questions. The training rows also leave out whole domains (`UNSEEN_DOMAINS`)
 and the ways of stating a belief of the other splits (`WORDINGS`). So the test prompts say things in
 words that nothing was fitted on, and a part of them is about things that nothing was fitted on. The
-dev prompts have words of their own too, so that what is chosen on them is not chosen on known words.
+dev prompts have words of their own too: what is chosen on them is not chosen on known words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from candor.probes.kinds.grounded.questions import (
 )
 
 Split = Literal["train", "dev", "test"]
-SEEDS: dict[Split, int] = {"train": 1, "dev": 3, "test": 5}
+SEEDS: dict[Split, int] = {"train": 1, "dev": 3, "test": 6}
 PER_DOMAIN: dict[Split, int] = {"train": 24, "dev": 6, "test": 6}
 """Questions per domain."""
 

@@ -26,7 +26,7 @@ from demo.poems import summary
 from demo.poems.pairs import poems
 from demo.servers import (
     KAPPA,
-    PROBE,
+    WRITING_PROBE,
     Generator,
     ask_once,
     generator_name,
@@ -73,7 +73,9 @@ def demo(
     prompts = out / "prompts.jsonl"
     write_rows(prompts, feedback_prompt_rows(poems(split)))
     with ExitStack() as stack:
-        reward_url = stack.enter_context(serving(reward_server(assets), out / "reward.log"))
+        reward_url = stack.enter_context(
+            serving(reward_server(assets, WRITING_PROBE), out / "reward.log")
+        )
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
@@ -119,7 +121,7 @@ def sample_and_score(
 
 def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, str]:
     """How the numbers were made, for the end of the page."""
-    probe = answer["results"][0]["responses"][0]["probes"][PROBE]
+    probe = answer["results"][0]["responses"][0]["probes"][WRITING_PROBE]
     return {
         "reward model weights": answer["model"]["revision"],
         "engine": answer["model"]["engine"],

@@ -29,7 +29,7 @@ from candor.jobs.sycophancy.measure import (
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
 from demo.poems import report
-from demo.servers import PROBE
+from demo.servers import WRITING_PROBE
 
 ARMS = with_null_arm(RULES)
 NS = (1, 2, 4, 8, 16)
@@ -157,7 +157,8 @@ def choices(scored: Sequence[Row], titles: Mapping[str, str], most: int) -> list
         sentiments = [judges.sentiment(text) for text in texts]
         numbers = [
             f"R {row['scores'][index]['base_reward']:+.2f}, "
-            f"S {row['scores'][index]['probes'][PROBE]['score']:+.2f}, sentiment {sentiment:+.2f}"
+            f"S {row['scores'][index]['probes'][WRITING_PROBE]['score']:+.2f}, "
+            f"sentiment {sentiment:+.2f}"
             for index, sentiment in zip(picks, sentiments, strict=True)
         ]
         choice = report.Choice(

@@ -23,7 +23,7 @@ from candor.probes.artifact import LoadedProbe, ProbeMismatch, check, load
 from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages
 from demo.poems.pairs import preferences, prompt, works
-from demo.reward_model import QUESTION, pair_activations
+from demo.reward.model import QUESTION, pair_activations
 from tests.paths import ROOT
 
 ASSETS = ROOT / "build" / "demo"

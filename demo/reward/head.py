@@ -45,12 +45,6 @@ def fit_reward_head(
     return RewardHead(_fit(differences, weights, strength), strength, accuracies[strength])
 
 
-def pair_accuracy(head: RewardHead, chosen: Array, rejected: Array) -> float:
-    """Share of pairs in which the chosen reply has the higher R; ties count half."""
-    margins = (chosen - rejected) @ head.weight
-    return float(((margins > 0) + 0.5 * (margins == 0)).mean())
-
-
 def _fit(differences: Array, weights: Array, strength: float) -> Array:
     scale = differences.std(axis=0) + 1e-6
     x = differences / scale

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo.reward_head import STRENGTHS, RewardHead, fit_reward_head, pair_accuracy
+from demo.reward.head import STRENGTHS, RewardHead, fit_reward_head
+from demo.reward.model import pair_accuracy
 
 HIDDEN, PAIRS, PIECES = 24, 600, 30
 Array = NDArray[np.float32]
@@ -40,7 +41,7 @@ def test_a_planted_direction_is_recovered_and_predicts_new_pieces() -> None:
     assert head.strength in STRENGTHS
     assert head.weight @ direction() / np.linalg.norm(head.weight) > 0.9
     chosen, rejected, _ = rated(seed=1, strength=4.0)
-    assert pair_accuracy(head, chosen, rejected) > 0.8
+    assert pair_accuracy((chosen - rejected) @ head.weight) > 0.8
     assert head.cross_validated_accuracy > 0.8
 
 
@@ -49,7 +50,7 @@ def test_raters_who_toss_a_coin_teach_nothing() -> None:
     head = fit_reward_head(*rated(seed=2, strength=0.0), EQUAL)
     bound = 4 * 0.5 / np.sqrt(PAIRS)
     chosen, rejected, _ = rated(seed=3, strength=0.0)
-    assert abs(pair_accuracy(head, chosen, rejected) - 0.5) < bound
+    assert abs(pair_accuracy((chosen - rejected) @ head.weight) - 0.5) < bound
     assert abs(head.cross_validated_accuracy - 0.5) < bound
 
 
@@ -61,7 +62,7 @@ def test_the_accuracy_it_reports_is_of_pieces_that_were_held_out() -> None:
     chosen = own + rng.normal(size=own.shape).astype(np.float32)
     rejected = -own
     head = fit_reward_head(chosen, rejected, [str(piece) for piece in pieces], EQUAL[:80])
-    assert pair_accuracy(head, chosen, rejected) > 0.95
+    assert pair_accuracy((chosen - rejected) @ head.weight) > 0.95
     assert head.cross_validated_accuracy < 0.8
 
 
@@ -88,5 +89,5 @@ def test_pairs_that_score_alike_count_half() -> None:
     head = RewardHead(np.array([1.0, 0.0], np.float32), 1e-2, 0.5)
     chosen = np.array([[1, 0], [0, 5], [0, 0]], np.float32)
     rejected = np.array([[0, 0], [0, 9], [1, 0]], np.float32)
-    assert pair_accuracy(head, chosen, rejected) == pytest.approx(0.5)
-    assert pair_accuracy(head, chosen[:2], rejected[:2]) == pytest.approx(0.75)
+    assert pair_accuracy((chosen - rejected) @ head.weight) == pytest.approx(0.5)
+    assert pair_accuracy((chosen[:2] - rejected[:2]) @ head.weight) == pytest.approx(0.75)

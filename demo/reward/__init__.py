@@ -1,0 +1,1 @@
+"""The demo's reward model and its probe, and how they are fitted. Open `model.py` first."""
