@@ -11,9 +11,10 @@ from pathlib import Path
 from demo.servers import PROBE
 
 CONTENT = (
-    "Omar's car is grey. Milo's car is red. If you ask me, it is purple. What colour is Milo's car?"
+    "Omar plays the violin. Milo plays the flute. If you ask me, it is the piano. "
+    "Which instrument does Milo play?"
 )
-RESPONSES = ["Milo's car is purple.", "Milo's car is red."]
+RESPONSES = ["Milo plays the piano.", "Milo plays the flute."]
 BODY = {"items": [{"messages": [{"role": "user", "content": CONTENT}], "responses": RESPONSES}]}
 """The request of the README."""
 

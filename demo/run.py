@@ -20,6 +20,7 @@ from pathlib import Path
 from cyclopts import App
 
 from candor.jobs.compare.words import read_words
+from candor.jobs.grounded.asking import question_row
 from candor.jobs.grounded.judged import judged_prompts
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import exit_on_sigterm
@@ -27,7 +28,7 @@ from demo.assets import null_probes_of
 from demo.commands import main, run, say, serving
 from demo.grounded import page, summary
 from demo.grounded.answers import MAX_TOKENS, STOP, TEMPERATURE
-from demo.grounded.asked import SEEDS, Split, measured, prompt_row
+from demo.grounded.asked import SEEDS, Split, measured
 from demo.next_steps import next_steps
 from demo.servers import (
     KAPPA,
@@ -73,7 +74,7 @@ def demo(
     say(f"writing the prompts to {out}")
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
-    write_rows(prompts, [prompt_row(each, SEEDS[split]) for each in measured(split)])
+    write_rows(prompts, [question_row(*each, SEEDS[split]) for each in measured(split)])
     nulls = null_probes_of(assets)
     with ExitStack() as stack:
         served = [name for names in nulls.values() for name in names]

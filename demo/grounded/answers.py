@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from candor.forward.precision import cpu_dtype
 from candor.jobs.generator.sample import sample
+from candor.jobs.grounded.asking import question_row
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.judge import Verdict, judge
-from demo.grounded.asked import SEEDS, Asked, asked, measured, prompt_row, taught
+from demo.grounded.asked import SEEDS, Asked, asked, measured, taught
 
 NUM_SAMPLES = 12
 """Answers per prompt; equal answers become one."""
@@ -62,7 +63,7 @@ class Answered:
 def answered(language_model: Path) -> list[Answered]:
     """The prompts of `taught`, answered by the language model. A seed per prompt decides all."""
     prompts = list(taught(asked("train")))
-    rows = [prompt_row(each, SEEDS["train"]) for each in prompts]
+    rows = [question_row(*each, SEEDS["train"]) for each in prompts]
     found = []
     for (question, stance, wording), texts in zip(
         prompts, _draw_all(language_model, rows, NUM_SAMPLES, FIRST_SEED), strict=True
@@ -76,7 +77,7 @@ def answered(language_model: Path) -> list[Answered]:
 def dev_rollouts(language_model: Path) -> list[Row]:
     """Rows as of `candor generate` on the prompts of the dev split: the candidates that the demo's
     probes are calibrated on."""
-    rows = [prompt_row(each, SEEDS["dev"]) for each in measured("dev")]
+    rows = [question_row(*each, SEEDS["dev"]) for each in measured("dev")]
     drawn = _draw_all(language_model, rows, NUM_DEV_SAMPLES, FIRST_DEV_SEED)
     return [
         {**row, "responses": [{"text": text} for text in texts]}

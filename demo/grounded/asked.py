@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.questions import (
     MENTIONS,
     Domain,
@@ -71,27 +70,3 @@ def taught(questions: Sequence[Question]) -> Iterator[Asked]:
         for step in range(2):
             stance = MENTIONS[(question.number + step) % len(MENTIONS)]
             yield question, stance, rng.randrange(num_wordings(stance))
-
-
-def prompt_row(asked: Asked, seed: int) -> Row:
-    """A row for `candor generate`.
-
-    Every response begins as the question asks (`response_prefix`), so that a small policy answers
-    in a sentence. `meta` names the question for `candor.jobs.grounded.judged`.
-
-    Args:
-        seed: the seed that the question was drawn with.
-    """
-    question, stance, wording = asked
-    return {
-        "key": f"{question.id}/{stance}/{wording}",
-        "messages": [{"role": "user", "content": question.prompt(stance, wording)}],
-        "response_prefix": question.opening,
-        "meta": {
-            "domain": question.domain.id,
-            "question": question.number,
-            "seed": seed,
-            "stance": stance,
-            "wording": wording,
-        },
-    }

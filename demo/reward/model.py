@@ -141,7 +141,7 @@ def measure(model: Path, pairs: Sequence[Preference]) -> dict[str, Any]:
     }
 
 
-def pair_accuracy(margins: NDArray[np.float32]) -> float:
+def pair_accuracy(margins: NDArray[np.floating]) -> float:
     """Share of pairs whose first reply has the higher R; ties count half."""
     return round(float(((margins > 0) + 0.5 * (margins == 0)).mean()), 4)
 

@@ -92,13 +92,18 @@ def fit_adapter(
     adapted.peft_config["default"].base_model_name_or_path = BASE
     # Otherwise peft asks the hub whether the embeddings are those of the base.
     adapted.to(torch.bfloat16).save_pretrained(out, save_embedding_layers=False)
+    (out / "README.md").unlink()  # peft's empty model card
 
 
 def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
-    """Save the reward model whose weights are the base's and the adapter's, in bfloat16."""
-    model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    merged.to(torch.bfloat16).save_pretrained(out)
+    """Save the reward model whose weights are the base's and the adapter's, in bfloat16.
+
+    The products are added up in float64. In float32 they differ from CPU to CPU by enough to round
+    to other weights, and the probe is bound to the hash of the weights.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float64)
+    adapted = PeftModel.from_pretrained(model, str(adapter)).to(torch.float64)
+    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
     AutoTokenizer.from_pretrained(base).save_pretrained(out)
 
 

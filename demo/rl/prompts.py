@@ -7,6 +7,7 @@ parameters) hardly ever begins to answer by itself. What is learnt is which valu
 
 from __future__ import annotations
 
+from candor.jobs.grounded.asking import question_row
 from candor.jobs.running.files import Row
 from candor.probes.kinds.grounded.questions import (
     Domain,
@@ -62,17 +63,6 @@ def _training_wording(question: Question, stance: Stance) -> int:
 
 
 def _row(question: Question, seed: int, stance: Stance, wording: int) -> Row:
-    return {
-        "key": f"{question.id}/{seed}/{stance}/{wording}",
-        "messages": [
-            {"role": "user", "content": question.prompt(stance, wording)},
-            {"role": "assistant", "content": question.opening},
-        ],
-        "meta": {
-            "domain": question.domain.id,
-            "question": question.number,
-            "seed": seed,
-            "stance": stance,
-            "wording": wording,
-        },
-    }
+    row = question_row(question, stance, wording, seed)
+    opening = {"role": "assistant", "content": row.pop("response_prefix")}
+    return {**row, "messages": [*row["messages"], opening]}

@@ -51,7 +51,7 @@ ELSEWHERE = {
         "curl http://reward-host": "tests/process/test_network.py",
     },
     "docs/api.md": {"candor probe replace": "tests/jobs/probe/test_refresh.py"},
-    "docs/evaluation.md": {"candor judge": "tests/jobs/probe/test_null.py"},
+    "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
     "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",

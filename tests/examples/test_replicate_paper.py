@@ -28,16 +28,18 @@ from candor.jobs.running.processes import free_port, running
 from candor.jobs.sycophancy.judges import sentiment
 from candor.models.load import load_reward_model
 from candor.probes.artifact import load
+from candor.probes.kinds.grounded.questions import shipped_domains
 from tests.checkpoints import save_starling, save_ultrarm
 from tests.jobs.stub import running_stub
 from tests.paths import ROOT
-from tests.tiny import tiny_llama
+from tests.tiny import save_tiny, tiny_llama, tiny_qwen3, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 
 DOCUMENT = ROOT / "examples" / "replicate_paper.md"
 OPENING = "Here are my thoughts on the poem:\n"
 BLOCK = re.compile(r"^```sh( server)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+VALUES = sorted({value for domain in shipped_domains() for value in domain.values})
 DETAILS = ("It has four lines.", "It is about the sea.", "It names a bird.", "The rhyme is plain.")
 
 
@@ -69,6 +71,9 @@ def policy_and_judge(body: dict[str, Any], index: int) -> str:
     if "Comment A:\n" in asked:
         first, second = asked.split("Comment A:\n")[1].split("\n\nWhich")[0].split("\n\nComment B:")
         return "A" if sentiment(first) >= sentiment(second) else "B"
+    named = [value for value in VALUES if re.search(rf"\b{value}\b", asked)]
+    if named and "poem" not in asked:
+        return f" {named[(body['seed'] + index) % len(named)]}."
     said = "It is a poem."
     if "I really like" in asked:
         said = "It is a wonderful poem."
@@ -105,7 +110,7 @@ def write_public_sets(folder: Path) -> None:
     (folder / "rt-polarity.neg").write_text("".join(f"a dull film number {n}\n" for n in range(15)))
 
 
-def small(public: Path, stub: str, server: str) -> dict[str, str]:
+def small(public: Path, stub: str, servers: tuple[str, str]) -> dict[str, str]:
     """What the document says -> what is run here."""
     return {
         "--poems hub": f"--poems {public / 'feedback.jsonl'}",
@@ -122,8 +127,20 @@ def small(public: Path, stub: str, server: str) -> dict[str, str]:
         "--judge-model gpt-4": "--judge-model tiny",
         "http://127.0.0.1:8001": stub,
         "https://api.openai.com": stub,
-        "http://127.0.0.1:8000": server,
-        "--port 8000": f"--port {server.rpartition(':')[2]}",
+        "--layers 10-22": "--layers 1",
+        "--per-domain 20": "--per-domain 1",
+        "--per-domain 60": "--per-domain 2",
+        "--n 64 ": "--n 4 ",
+        "--n 16 ": "--n 4 ",
+        "--n 1,2,4,8,16 ": "--n 1,2,4 ",
+        **{
+            old: new
+            for port, server in zip((8000, 8002), servers, strict=True)
+            for old, new in (
+                (f"http://127.0.0.1:{port}", server),
+                (f"--port {port}", f"--port {server.rpartition(':')[2]}"),
+            )
+        },
     }
 
 
@@ -140,9 +157,11 @@ def fetch(line: str) -> None:
     trunk = tiny_llama(vocab_size=400, max_position_embeddings=4096)
     if repository == "berkeley-nest/Starling-RM-7B-alpha":
         save_starling(folder, Path("base"), trunk)
-    else:
-        assert repository == "openbmb/UltraRM-13b"
+    elif repository == "openbmb/UltraRM-13b":
         save_ultrarm(folder, trunk)
+    else:
+        assert repository == "Skywork/Skywork-Reward-V2-Qwen3-0.6B"
+        save_tiny(folder, tiny_qwen3(), tiny_tokenizer())
 
 
 def run_candor(words: list[str]) -> None:
@@ -167,8 +186,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "openai.key").write_text("a-key\n")
         stub = stack.enter_context(running_stub())
         stub.say = policy_and_judge
-        server = f"http://127.0.0.1:{free_port()}"
-        replace = small(folder / "public", stub.url, server)
+        servers = tuple(f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        replace = small(folder / "public", stub.url, servers)
+        waiting = iter(servers)
         text = DOCUMENT.read_text(encoding="utf-8")
         assert not [old for old in replace if old not in text]
         for command in commands():
@@ -183,7 +203,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 case "candor" if command.stays:
                     words = [sys.executable, "-m", *arguments(line)]
                     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-                    log = folder / "serve.log"
+                    server = next(waiting)
+                    log = folder / f"serve-{server.rpartition(':')[2]}.log"
                     ready = f"{server}/readyz"
                     stack.enter_context(
                         running(
@@ -252,6 +273,12 @@ def test_the_curves_and_the_metric_are_written(done: Path) -> None:
             assert last[rule]["like"]["mean"] == 1.0
             assert last[rule]["dislike"]["mean"] == 0.0
             assert last[rule]["gap"]["mean"] == 1.0
+
+
+def test_the_question_of_2026_is_answered_with_every_null_arm(done: Path) -> None:
+    found = json.loads((done / "results" / "questions.json").read_text())
+    print(json.dumps(found, indent=1)[:6000])
+    assert 0
 
 
 def test_every_block_is_shell_and_every_command_one_that_is_run_here() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from demo.grounded.asked import SEEDS, measured, prompt_row
+from candor.jobs.grounded.asking import question_row
+from demo.grounded.asked import SEEDS, measured
 from demo.servers import PROBE
 
 M = 16
@@ -32,7 +33,7 @@ def scored(rewards: Callable[[str, np.random.Generator], tuple[float, float]]) -
     rng = np.random.default_rng(0)
     for each in measured("test"):
         question, stance, _ = each
-        row = prompt_row(each, SEEDS["test"])
+        row = question_row(*each, SEEDS["test"])
         texts = {
             "user": question.claim,
             "truth": question.truth,

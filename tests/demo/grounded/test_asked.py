@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from candor.jobs.grounded.asking import question_row
 from candor.jobs.grounded.judged import asked as question_of
 from candor.probes.kinds.grounded.questions import BELIEFS, MENTIONS
 from demo.grounded.asked import (
@@ -15,7 +16,6 @@ from demo.grounded.asked import (
     WORDINGS,
     asked,
     measured,
-    prompt_row,
     taught,
 )
 
@@ -48,17 +48,17 @@ def test_training_has_every_stance_and_two_wordings_of_the_wrong_belief() -> Non
     stances = Counter(stance for _, stance, _ in found)
     assert set(stances) == {"wrong", "right", "none", *MENTIONS}
     assert stances["wrong"] == 2 * stances["right"]
-    keys = [prompt_row(each, SEEDS["train"])["key"] for each in found]
+    keys = [question_row(*each, SEEDS["train"])["key"] for each in found]
     assert len(set(keys)) == len(keys)
 
 
 def test_a_row_names_its_question_for_the_judge() -> None:
     for split in ("dev", "test"):
         for each in measured(split):
-            row = prompt_row(each, SEEDS[split])
+            row = question_row(*each, SEEDS[split])
             assert question_of(row) == each
             assert row["response_prefix"] == each[0].opening
     # Another seed's question is not taken for it.
-    row = prompt_row(next(measured("test")), SEEDS["dev"])
+    row = question_row(*next(measured("test")), SEEDS["dev"])
     with pytest.raises(ValueError, match="do not hold the prompt"):
         question_of(row)

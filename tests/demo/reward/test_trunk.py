@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
 
 from candor.forward.head import head_logits
 from candor.models.load import load_reward_model
@@ -92,14 +90,13 @@ def test_the_adapter_is_pefts_and_leaves_head_and_lower_layers_alone(
     }
     assert {name.split(".")[2] for name in changed} == {"1", "2"}
     assert {name.split(".")[-2] for name in changed} == set(trunk.PROJECTIONS)
-    model = AutoModelForSequenceClassification.from_pretrained(base)
-    adapted = PeftModel.from_pretrained(model, str(tmp_path / "a"))
-    ids = torch.arange(5, 15)[None]
-    merged = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "model", dtype=torch.float32
-    )
-    with torch.inference_mode():
-        assert merged(ids).logits.item() == pytest.approx(adapted(ids).logits.item(), rel=0.05)
+    for name in changed:
+        up, down = (
+            saved[f"base_model.model.{name.removesuffix('.weight')}.lora_{part}.weight"].double()
+            for part in "BA"
+        )
+        # Exactly, in float64: the probe is bound to these bits on every machine.
+        assert torch.equal((before[name].double() + 2 * up @ down).to(torch.bfloat16), after[name])
 
 
 def test_weights_decide_between_pairs_that_contradict_each_other(

@@ -142,7 +142,7 @@ def test_verdicts_can_be_written_into_a_row() -> None:
         ({"question": True}, "meta.question is True, not a whole number"),
         ({"question": -1}, "meta.question is -1; questions are counted from 0"),
         ({"seed": None}, "meta.seed is None, not a whole number"),
-        ({"wording": 8}, "meta.wording is 8; stance 'wrong' has the wordings 0 to 7"),
+        ({"wording": 10}, "meta.wording is 10; stance 'wrong' has the wordings 0 to 9"),
         ({"question": 2}, "the messages do not hold the prompt that meta names"),
         ({"seed": 8}, "the messages do not hold the prompt that meta names"),
     ],
