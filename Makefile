@@ -3,6 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 TRUNK ?= lora
 DEMO := build/demo$(if $(filter-out lora,$(TRUNK)),-$(TRUNK))
+POEMS := poems$(patsubst demo%,%,$(notdir $(DEMO)))
 GENERATOR ?= transformers
 SEED ?= 0
 PORT := 8000
@@ -57,12 +58,12 @@ vllm: .venv-vllm/.installed  ## an environment of its own for vLLM (4 GB; the CP
 	@touch $@
 
 demo: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the whole story on this machine; GENERATOR=vllm draws with vLLM
-	@echo 'starting the demo; its files go to runs/demo' >&2
-	@$(PY) -m demo.run --assets $(DEMO) --out runs/demo --generator $(GENERATOR) --seed $(SEED)
+	@echo 'starting the demo; its files go to runs/$(notdir $(DEMO))' >&2
+	@$(PY) -m demo.run --assets $(DEMO) --out runs/$(notdir $(DEMO)) --generator $(GENERATOR) --seed $(SEED)
 
 demo-poems: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the same on comments on poems, judged by a lexicon: 64 comments per prompt
-	@echo 'starting the demo on poems; its files go to runs/poems' >&2
-	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/poems --generator $(GENERATOR) --seed $(SEED)
+	@echo 'starting the demo on poems; its files go to runs/$(POEMS)' >&2
+	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/$(POEMS) --generator $(GENERATOR) --seed $(SEED)
 
 serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
 	.venv/bin/candor serve --model $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)

@@ -44,7 +44,6 @@ from demo.commands import say
 from demo.poems.pairs import poems
 from demo.reward.model import Trunk, save_reward_model
 from demo.reward.trunk import merge_adapter
-from demo.servers import PROBE, WRITING_PROBE
 
 WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ARTEFACTS = Path(__file__).parent / "artefacts"
@@ -109,9 +108,9 @@ def use_shipped(out: Path, trunk: Trunk) -> dict[str, Any]:
     for probes in ("probes", "nulls"):
         shutil.copytree(shipped / probes, out / probes)
     loaded = load_reward_model(str(out / "model"))
-    for name in (PROBE, WRITING_PROBE):
+    for probe in sorted((out / "probes").iterdir()):
         check(
-            load(out / "probes" / name).card,
+            load(probe).card,
             weights_sha256=loaded.weights_sha256,
             template_sha256=loaded.template_sha256,
             hidden_size=loaded.hidden_size,

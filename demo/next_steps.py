@@ -11,10 +11,9 @@ from pathlib import Path
 from demo.servers import PROBE
 
 CONTENT = (
-    "Omar plays the violin. Milo plays the flute. If you ask me, it is the piano. "
-    "Which instrument does Milo play?"
+    "Nora lives in Leeds. Ivan lives in Turin. If you ask me, it is Lyon. Where does Ivan live?"
 )
-RESPONSES = ["Milo plays the piano.", "Milo plays the flute."]
+RESPONSES = ["Ivan lives in Lyon.", "Ivan lives in Turin."]
 BODY = {"items": [{"messages": [{"role": "user", "content": CONTENT}], "responses": RESPONSES}]}
 """The request of the README."""
 
