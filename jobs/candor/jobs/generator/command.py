@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from cyclopts import Parameter
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GeneratorOptions:
     """The options of `candor generator`. Docstrings of fields are their help."""
 
     model: Path
     """Folder of the causal language model and its tokenizer."""
+    _: KW_ONLY
     served_model_name: str = ""
     """Model name that requests must carry. Default: the folder's name."""
     host: str = "127.0.0.1"
@@ -26,7 +27,7 @@ class GeneratorOptions:
     """cpu, cuda, or auto: cuda where there is a GPU, else cpu."""
 
 
-def serve_generator(*, options: GeneratorOptions) -> None:
+def serve_generator(options: GeneratorOptions) -> None:
     """Serve a transformers causal language model in OpenAI's chat form."""
     # Here, so that --help answers without torch.
     import uvicorn

@@ -64,8 +64,8 @@ PUBLISHED = {
 
 @command
 def convert(
-    *,
     checkpoint: Path,
+    *,
     out: Path,
     base: Path | None = None,
     template: Literal["starling", "ultrarm"] | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ TIMEOUT_S = 300.0
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReplaceOptions:
     """The options of `candor probe replace`."""
 
     probe: Path
     """Folder of the new probe."""
+    _: KW_ONLY
     reward_url: str
     """Address of the Candor server. Each replica has to be given the probe at its own address."""
     operator_key_file: Path | None = None

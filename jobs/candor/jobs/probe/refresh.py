@@ -17,7 +17,7 @@ import json
 import random
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,12 +58,13 @@ MIN_GROUPS = 5
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RefreshOptions:
     """The options of `candor probe refresh`."""
 
     probe: Path
     """Folder of the probe to refresh."""
+    _: KW_ONLY
     labels: Annotated[list[Path], Parameter(negative="")]
     """JSONL of judged rows: as GET /v1/labels/rows gives them, or plain labelled rows. May be
     repeated."""

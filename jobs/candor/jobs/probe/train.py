@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +65,7 @@ SWEEP_FIELDS = (*CHOSEN_FIELDS, *MEASURED_FIELDS)
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainOptions:
     """The options of `candor probe train`."""
 
@@ -73,6 +73,7 @@ class TrainOptions:
     """JSONL of labelled responses: group (rows of one group, such as one question, stay in the same
     part of the split), label (1: has the trait, 0: does not), response, messages or prompt, kind
     (the family of the row, such as poem-feedback). May be repeated."""
+    _: KW_ONLY
     model: str
     """The reward model whose activations the probe reads: a folder or a Hugging Face name."""
     out: Path

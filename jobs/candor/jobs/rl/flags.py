@@ -31,8 +31,8 @@ LABELS = LabelOptions()
 
 @command
 def rl(
-    *,
     options: RunOptions,
+    *,
     servers: ServerOptions,
     training: TrainingSettings = TRAINING,
     guards: Guards = GUARDS,

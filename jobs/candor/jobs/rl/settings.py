@@ -9,7 +9,7 @@ may change. Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from candor.jobs.running.files import write_json
 
 
 @Parameter(name="*", group=Group("Run", sort_key=1))
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunOptions:
     """What a run is made from, and where it writes."""
 
     policy: Path
     """Folder of the policy: a causal language model and its tokenizer."""
+    _: KW_ONLY
     prompts: Path
     """JSONL of {"key", "messages"}: the prompts to train on."""
     out: Path

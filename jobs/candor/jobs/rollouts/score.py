@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,14 @@ be scored."""
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ScoreOptions:
     """The options of `candor score`."""
 
     rollouts: Path
     """JSONL of prompts with responses, {"key", "messages", "responses": [{"text"}]}, or of
     preference pairs, {"key", "messages", "chosen": text, "rejected": text}."""
+    _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "scores"."""
     reward_url: str
