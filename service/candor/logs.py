@@ -52,6 +52,7 @@ def _for_people() -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors="NO_COLOR" not in os.environ,
         pad_event_to=18,
+        sort_keys=False,
         # The other formatters show local variables.
         exception_formatter=structlog.dev.plain_traceback,
     )

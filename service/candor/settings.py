@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from candor.flags import (
+    API_KEY,
     UsageError,
     check_strength,
     mapping,
@@ -33,7 +34,6 @@ from candor.labels.windows import MIN_WINDOW as MIN_LABEL_WINDOW
 from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
-from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts.config import Env
 
-from candor.flags import UsageError
+from candor.flags import API_KEY, UsageError
 from candor.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cyclopts.argument import ArgumentCollection
 
 PREFIX = "CANDOR_"
-API_KEY = "CANDOR_API_KEY"
 KEY_NAMES = (API_KEY, "CANDOR_SERVE_API_KEY")
 """Variables that `candor serve` reads its API key from."""
 ADAPTERS = "CANDOR_REWARD_"

@@ -123,9 +123,9 @@ def _default(argument: Argument) -> str | None:
 
 def _group(argument: Argument, flag: str, place: str | None) -> tuple[int, str]:
     """The heading of an option, and where it stands."""
-    own = [group for group in argument.parameter.group or () if not isinstance(group, str)]
+    own: Any = argument.parameter.group
     if own and own[0].name != UNNAMED_GROUP:
-        return int(own[0].sort_key), own[0].name
+        return int(own[0].sort_key), str(own[0].name)
     if place is not None:
         name = MAIN
     elif flag in SHARED_GROUPS:

@@ -64,9 +64,15 @@ async def _trl(server: RewardServer) -> Seen:
 
 
 async def _verl(server: RewardServer) -> Seen:
-    settings = {"url": server.url, "api_key": server.api_key, "patience_s": server.patience_s}
     found = await _all(
-        compute_score("check", reply, extra_info={"prompt": [QUESTION]}, **settings)
+        compute_score(
+            "check",
+            reply,
+            extra_info={"prompt": [QUESTION]},
+            url=server.url,
+            api_key=server.api_key,
+            patience_s=server.patience_s,
+        )
         for reply in REPLIES
     )
     return [one["score"] for one in found], found[0]

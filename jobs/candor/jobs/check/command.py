@@ -24,7 +24,7 @@ from candor.client.retry import NO_ANSWER, Retry, error_of, http_url, timeout, u
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import RewardServer
 from candor.client.schema import ResponseReward
-from candor.flags import UsageError, read_key_file
+from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.check.adapters import ADAPTERS, ITEM
 from candor.jobs.check.readers import READERS, Unreadable
 from candor.jobs.check.recorded import TRAINERS, Recorded, recorded, recorded_of
@@ -40,10 +40,15 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """By the server's dtype, the allowed difference as a share of |reward| + 1: rounding depends on the
 batch."""
 UNAUTHORIZED = 401
-CHATML = (
-    "the recorded text is in ChatML, the template of Qwen and SmolLM2; where the policy's template "
-    "is the reward model's own, the trainer sends other text than this"
+MAX_SHOWN = 4
+"""Rewards of one answer that are printed."""
+OTHER_TEMPLATE = "--turn-marker"
+"""The server's refusal of a text in another template says to give this flag."""
+NOT_TOLD = (
+    "the recorded text is in ChatML, the template of Qwen and SmolLM2, and the reward model's "
+    "template is another: a policy with the reward model's own template sends other text than this"
 )
+Verdict = Literal["ok", "FAIL", "?"]
 
 
 @Parameter(name="*")
@@ -51,7 +56,7 @@ CHATML = (
 class CheckOptions:
     """The options of `candor check`."""
 
-    url: str
+    url: RewardUrl
     """Address of the server, as the trainer is given it: with the key in it, if it belongs there
     (http://any:KEY@reward-host:8000). The route may be left out."""
     _: KW_ONLY
@@ -68,14 +73,14 @@ class Finding:
 
     Attributes:
         about: the trainer's version and the route.
-        seen: what it reads.
-        fault: why it cannot use the answer; None if all is well.
+        lines: what it reads, and what is wrong with that.
+        verdict: whether it can use the answer; ? where these texts do not tell.
         newest: whether this is what the newest recorded version does.
     """
 
     about: str
-    seen: str
-    fault: str | None
+    lines: tuple[str, ...]
+    verdict: Verdict
     newest: bool = True
 
 
@@ -83,22 +88,23 @@ class Finding:
 def check(options: CheckOptions) -> Exit:
     """Send a trainer's own requests to a server, and say what the trainer would see."""
     url = server_url(options.url)
-    api_key = read_key_file("--api-key-file", options.api_key_file)
+    api_key = read_server_key("--api-key-file", options.api_key_file)
     findings = asyncio.run(_findings(options.trainer, url, api_key))
     for finding in findings:
-        print(f"{'ok  ' if finding.fault is None else 'FAIL'}  {finding.about}")
-        for line in (finding.seen, finding.fault):
-            if line:
-                print(f"        {line}")
-    failed = [one for one in findings if one.fault is not None]
-    fatal = [one for one in failed if one.newest]
-    if not failed:
-        print(f"{options.trainer} can use this server.")
-    elif fatal:
+        print(f"{finding.verdict:<6}{finding.about}")
+        for line in finding.lines:
+            print(f"      {line}")
+    newest = {finding.verdict for finding in findings if finding.newest}
+    everything = {finding.verdict for finding in findings}
+    if "FAIL" in newest:
         print(f"{options.trainer} cannot use this server as it is: see FAIL above.")
-    else:
+    elif newest == {"?"}:
+        print(f"Whether {options.trainer} can use this server cannot be told: see ? above.")
+    elif "FAIL" in everything:
         print(f"{options.trainer} can use this server in its newest version; see FAIL for others.")
-    return Exit.ROWS_FAILED if fatal else Exit.DONE
+    else:
+        print(f"{options.trainer} can use this server.")
+    return Exit.DONE if "ok" in newest and "FAIL" not in newest else Exit.ROWS_FAILED
 
 
 def server_url(given: str) -> str:
@@ -158,56 +164,77 @@ async def _adapter(
     try:
         rewards, metrics = await call(server)
     except (ClientError, ValueError) as error:
-        return Finding(about, "", f"the adapter raises {type(error).__name__}: {error}")
-    named = ", ".join(metrics) or "none"
-    seen, fault = _compared(rewards, expected, dtype)
-    return Finding(about, f"{seen}; metrics: {named}", fault)
+        return Finding(about, (f"the adapter raises {type(error).__name__}: {error}",), "FAIL")
+    agreed = _agreement(rewards, expected, dtype)
+    logged = f"metrics: {', '.join(metrics) or 'none'}"
+    if agreed is None:
+        return Finding(about, (_rewards(rewards), _disagreement(expected), logged), "FAIL")
+    return Finding(about, (f"{_rewards(rewards)}: {agreed}", logged), "ok")
 
 
 async def _exchange(
     http: httpx2.AsyncClient, client: AsyncRewardClient, one: Recorded, dtype: str, newest: bool
 ) -> Finding:
     """One recorded body, sent and read."""
-    about = f"{one.trainer} {one.versions}: POST {one.path} ({one.note})"
-    request = http.build_request("POST", one.path, json=one.body)
+    about = f"{one.trainer} {one.versions}: POST {one.path}" + (f" ({one.note})" * bool(one.note))
+    request = http.build_request("POST", one.path, json=one.sent_body)
     try:
         response = await http.send(request)
     except NO_ANSWER as error:
         raise unreachable(request, error) from None
     if not response.is_success:
-        fault = f"the trainer sees an error: {error_of(response)}"
-        if response.status_code == UNAUTHORIZED:
-            fault += "; write the key into the URL: http://any:KEY@HOST:PORT"
-        elif "<|im_start|>" in str(one.body):
-            fault += f" ({CHATML})"
-        return Finding(about, f"status {response.status_code}", fault, newest)
+        return Finding(about, *_refusal(one, response), newest)
     try:
-        rewards = READERS[one.client](response.json(), one.body)
+        rewards = READERS[one.client](response.json(), one.sent_body)
     except Unreadable as error:
-        return Finding(about, f"status {response.status_code}", str(error), newest)
+        return Finding(about, (str(error),), "FAIL", newest)
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        fault = f"the answer has another form: {type(error).__name__}: {error}"
-        return Finding(about, f"status {response.status_code}", fault, newest)
-    seen, fault = _compared(rewards, await _expected(client, one.items), dtype)
+        said = f"the answer has another form: {type(error).__name__}: {error}"
+        return Finding(about, (said,), "FAIL", newest)
     warned = response.headers.get("x-candor-warnings")
-    return Finding(about, seen + (f"; warnings: {warned}" if warned else ""), fault, newest)
+    warnings = (f"warnings: {warned}",) if warned else ()
+    if not one.items and not rewards:
+        return Finding(about, ("an empty list, as it was asked for", *warnings), "ok", newest)
+    expected = await _expected(client, one.sent_items)
+    agreed = _agreement(rewards, expected, dtype)
+    if agreed is None:
+        lines = (_rewards(rewards), _disagreement(expected), *warnings)
+        return Finding(about, lines, "FAIL", newest)
+    return Finding(about, (f"{_rewards(rewards)}: {agreed}", *warnings), "ok", newest)
 
 
-def _compared(
+def _refusal(one: Recorded, response: httpx2.Response) -> tuple[tuple[str, ...], Verdict]:
+    """What an error means for the trainer."""
+    said = f"the trainer sees an error: {error_of(response)}"
+    if response.status_code == UNAUTHORIZED:
+        return (said, "write the key into the URL: http://any:KEY@HOST:PORT"), "FAIL"
+    if one.is_templated and OTHER_TEMPLATE in said:
+        return (said, NOT_TOLD), "?"
+    return (said,), "FAIL"
+
+
+def _agreement(
     rewards: Sequence[float], expected: Sequence[ResponseReward], dtype: str
-) -> tuple[str, str | None]:
-    """The rewards in words, and what is wrong with them."""
-    if not expected and not rewards:
-        return "an empty list, as it was asked for", None
-    shown = ", ".join(f"{reward:.4f}" for reward in rewards)
+) -> str | None:
+    """What the rewards are equal to; None for nothing."""
     if len(rewards) != len(expected):
-        return f"rewards {shown}", f"{len(expected)} responses were sent"
+        return None
     if _near(rewards, [one.reward for one in expected], dtype):
-        return f"rewards {shown}: those of /v1/rewards", None
+        return "those of /v1/rewards"
     if _near(rewards, [one.base_reward for one in expected], dtype):
-        return f"rewards {shown}: R of /v1/rewards, without the penalty", None
-    others = ", ".join(f"{one.reward:.4f}" for one in expected)
-    return f"rewards {shown}", f"/v1/rewards gives {others} for the same conversation"
+        return "R of /v1/rewards, without the penalty"
+    return None
+
+
+def _rewards(rewards: Sequence[float]) -> str:
+    shown = ", ".join(f"{reward:.4f}" for reward in rewards[:MAX_SHOWN])
+    more = f" and {len(rewards) - MAX_SHOWN} more" if len(rewards) > MAX_SHOWN else ""
+    return f"rewards {shown}{more}"
+
+
+def _disagreement(expected: Sequence[ResponseReward]) -> str:
+    others = _rewards([one.reward for one in expected])
+    return f"/v1/rewards: {others} for the same conversations"
 
 
 def _near(rewards: Sequence[float], others: Sequence[float], dtype: str) -> bool:

@@ -17,6 +17,10 @@ from typing import Any
 
 BODIES = Path(__file__).parent / "bodies"
 
+HEADER, END = "<|im_start|>", "<|im_end|>"
+RECORDED_PAD = "</s>"
+SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
+
 TRAINERS = {
     "openrlhf": "OpenRLHF",
     "verl": "verl",
@@ -64,9 +68,52 @@ class Recorded:
         return tuple(map(int, found[1].split("."))) if found else ()
 
     @property
+    def is_templated(self) -> bool:
+        """Whether the body holds text that the trainer has put into the policy's template."""
+        return HEADER in json.dumps(self.body)
+
+    @property
+    def sent_body(self) -> dict[str, Any]:
+        """The body for any model whose template is ChatML.
+
+        Without the pads of the tokeniser that it was recorded with, because the policy's pad is
+        another token; and with a system turn in each conversation, because some models' templates
+        write one where there is none.
+        """
+        found: dict[str, Any] = _in_texts(self.body)
+        return found
+
+    @property
+    def sent_items(self) -> list[dict[str, Any]]:
+        """The conversations of `sent_body`, as `POST /v1/rewards` takes them."""
+        if not self.is_templated:
+            return self.items
+        return [
+            item
+            if item["messages"][0]["role"] == "system"
+            else item | {"messages": [SYSTEM, *item["messages"]]}
+            for item in self.items
+        ]
+
+    @property
     def has_token_ids(self) -> bool:
         """Whether the body holds ids of the tokeniser that it was recorded with."""
         return "input_ids" in self.body
+
+
+def _in_texts(value: Any) -> Any:
+    """A body with the changes of `Recorded.sent_body` in its texts."""
+    if isinstance(value, list):
+        return [_in_texts(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _in_texts(part) for name, part in value.items()}
+    if not isinstance(value, str):
+        return value
+    text = value.replace(RECORDED_PAD, "")
+    if f"{HEADER}system" not in text:
+        turn = f"{HEADER}system\n{SYSTEM['content']}{END}\n"
+        text = text.replace(f"{HEADER}user", f"{turn}{HEADER}user", 1)
+    return text
 
 
 @cache

@@ -17,7 +17,7 @@ import orjson
 from cyclopts import Group, Parameter
 
 from candor.client.wire import EmptyResponse
-from candor.flags import UsageError, read_key_file
+from candor.flags import RewardUrl, UsageError, read_key_file, read_server_key
 from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
 from candor.jobs.running.files import write_json
 
@@ -46,13 +46,13 @@ class RunOptions:
 class ServerOptions:
     """Where rewards come from, with which keys, and how long to wait."""
 
-    reward_url: str
+    reward_url: RewardUrl
     """Address of the Candor server."""
     eval_reward_url: str | None = None
     """Address of a second server for the evaluations, so that their texts do not enter the drift
     windows of the first. Default: the first server."""
     api_key_file: Path | None = None
-    """File that holds the servers' API key."""
+    """File that holds the servers' API key. Default: the key in CANDOR_API_KEY."""
     operator_key_file: Path | None = None
     """File that holds the operator's key, for alarms and monitors at /v1/drift. Default: the API
     key."""
@@ -69,7 +69,7 @@ class ServerOptions:
     @property
     def api_key(self) -> str | None:
         """Raises UsageError where the file cannot be read."""
-        return read_key_file("--api-key-file", self.api_key_file)
+        return read_server_key("--api-key-file", self.api_key_file)
 
     @property
     def operator_key(self) -> str | None:

@@ -36,7 +36,7 @@ from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.schema import RewardResponse
 from candor.client.wire import EmptyResponse, describe_first_error
-from candor.flags import UsageError, read_key_file
+from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
     KappaOption,
@@ -66,10 +66,10 @@ class ScoreOptions:
     _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "scores"."""
-    reward_url: str
+    reward_url: RewardUrl
     """Address of the Candor server."""
     api_key_file: Path | None = None
-    """File that holds the server's API key."""
+    """File that holds the server's API key. Default: the key in CANDOR_API_KEY."""
     concurrency: int = 8
     """Rows that are scored at the same time."""
     penalty: LambdaOption = None
@@ -254,7 +254,7 @@ async def _description(client: AsyncRewardClient) -> dict[str, Any]:
 
 
 def _client(options: ScoreOptions) -> AsyncRewardClient:
-    api_key = read_key_file("--api-key-file", options.api_key_file)
+    api_key = read_server_key("--api-key-file", options.api_key_file)
     retry = Retry(options.retry_budget_s)
     try:
         return AsyncRewardClient(
