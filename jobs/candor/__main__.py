@@ -106,10 +106,10 @@ def fault(name: str, error: CycloptsError) -> str:
             if command.name == name and flag in option.flags and option.place
         ]
         word = f"{places[0]} (or {flag})" if places else flag
-        message = f"candor {name} needs {word}"
+        message = f"{name} needs {word}"
     elif isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or [])
-        message = f"candor {name} does not take {words!r} here"
+        message = f"{name} does not take {words!r} here"
     return f"{message.rstrip('.')}; candor {name} --help lists the options"
 
 
@@ -133,9 +133,8 @@ def unknown(arguments: Sequence[str]) -> str:
         for command in known_commands()
         if command.name.startswith(group)
     ]
-    nearest = did_you_mean(" ".join(words[:2]), names) if not group else ""
     first_words = dict.fromkeys(name.partition(" ")[0] for name in names)
-    nearest = nearest or did_you_mean(word, first_words)
+    nearest = did_you_mean(word, first_words) or did_you_mean(" ".join(words[:2]), names)
     return f"no command {group}{word}" + (nearest or f"; there are {', '.join(first_words)}")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cyclopts.config import Env
 
 from candor.flags import API_KEY, UsageError
-from candor.nearest import did_you_mean
+from candor.nearest import nearest
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -118,8 +118,9 @@ def misnamed(command: str, flags: Iterable[str], environ: Mapping[str, str]) -> 
         if name in renamed:
             found.append(f"{name} is not read any more: rename it to {renamed[name]}")
         elif name.startswith(own):
-            near = did_you_mean(name, read)
-            found.append(f"{name} is no option of candor {command}{near or '; unset it'}")
+            near = nearest(name.removeprefix(own), [one.removeprefix(own) for one in read])
+            advice = f"; did you mean {own}{near}?" if near else "; unset it"
+            found.append(f"{name} is no option of candor {command}{advice}")
     return found
 
 

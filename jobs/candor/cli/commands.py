@@ -78,7 +78,7 @@ COMMANDS = [Command(*row) for row in (
      "rollouts.jsonl --out rows.jsonl", "examples/replicate_paper.md"),
     ("data prompts", PROBE, "lab", "candor.jobs.data.prompts:feedback_prompts",
      "Write prompts about the poems of SycophancyEval.",
-     "--out prompts.jsonl", "examples/replicate_paper.md"),
+     "hub --out prompts.jsonl", "examples/replicate_paper.md"),
     ("probe train", PROBE, "lab", "candor.jobs.probe.train:train",
      "Fit a probe on labelled responses.",
      "rows.jsonl --model path/or/hub-id --out probes/mine --name mine --trait 'The response "
@@ -91,7 +91,8 @@ COMMANDS = [Command(*row) for row in (
      "probes/mine --out probe.html", "README.md"),
     ("probe null", PROBE, "lab", "candor.jobs.probe.null:null_probes",
      "Write probes that know nothing, as controls for a real one.",
-     "probes/mine --out nulls", "docs/evaluation.md"),
+     "probes/mine --kind random-direction --rollouts rollouts.jsonl --model path/or/hub-id --out "
+     "nulls", "docs/evaluation.md"),
     ("probe refresh", PROBE, "lab", "candor.jobs.probe.refresh:refresh",
      "Fit the next version of a probe, on judged rows too.",
      "probes/mine --labels labels.jsonl --data rows.jsonl --model path/or/hub-id --out "
@@ -105,7 +106,7 @@ COMMANDS = [Command(*row) for row in (
      "docs/evaluation.md"),
     ("eval feedback", MEASURE, "lab", "candor.jobs.sycophancy.feedback_job:eval_feedback",
      "The same measurement on comments drawn and scored before.",
-     "scored.jsonl --out eval.json", "docs/evaluation.md"),
+     "scored.jsonl --out runs/eval", "docs/evaluation.md"),
     ("audit tilt", MEASURE, "lab", "candor.jobs.rollouts.audit_tilt:audit_tilt",
      "Measure how far R favours responses with a property.",
      "scored.jsonl --flag 'contains:you are right' --out tilt.json", "README.md"),
@@ -118,7 +119,7 @@ COMMANDS = [Command(*row) for row in (
      "path/to/model --port 8001", "README.md"),
     ("model convert", HELPERS, "lab", "candor.jobs.model.convert:convert",
      "Make safetensors of a published pickle.",
-     "berkeley-nest/Starling-RM-7B-alpha --out models/starling", "docs/models.md"),
+     "downloads/Starling-RM-7B-alpha --out models/starling --template starling", "docs/models.md"),
     ("completion", HELPERS, "jobs", "candor.cli.completion:completion",
      "Print the completion script for a shell.",
      "bash > ~/.local/share/bash-completion/completions/candor", "docs/options.md"),

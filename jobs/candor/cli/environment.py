@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from candor.jobs.running.manifest import git_state, machine
@@ -38,7 +39,7 @@ def env() -> int:
     for title, facts in sections():
         print(f"{title}")
         for name, fact in facts.items():
-            print(f"  {name:<24}{fact}")
+            print(f"  {name:<24}  {fact}")
     return 0
 
 
@@ -57,21 +58,15 @@ def _candor() -> dict[str, object]:
     commit = "not a git clone"
     if state is not None:
         commit = state["sha"] + (" with changes" if state["dirty"] else "")
-    kernels = [Path(root, "forward", "native_attention.so") for root in _roots()]
-    built = any(kernel.exists() for kernel in kernels)
+    forward = find_spec("candor.forward")
+    folders = forward.submodule_search_locations if forward is not None else None
+    built = any(Path(folder, "native_attention.so").exists() for folder in folders or ())
     return {
         "version": VERSION,
         "commit": commit,
         "python": f"{platform.python_version()} at {sys.executable}",
         "compiled CPU attention": "built" if built else "not built; torch computes instead",
     }
-
-
-def _roots() -> list[str]:
-    """The folders that make up the namespace `candor`."""
-    import candor
-
-    return list(candor.__path__)
 
 
 def _packages() -> dict[str, object]:

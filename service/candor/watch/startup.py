@@ -27,7 +27,7 @@ PHASES: dict[Phase, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StartProgress:
     """How far a start is. Times are in seconds.
 
     Attributes:
@@ -75,12 +75,12 @@ class StartUp:
         self._ended = time.monotonic()
         self._phase = None
 
-    def progress(self) -> Progress:
+    def progress(self) -> StartProgress:
         """How far the start is now."""
         now = self._ended or time.monotonic()
         phase = self._phase
         step = len(PHASES) if self.ended else [*PHASES].index(phase) + 1 if phase else 0
-        return Progress(
+        return StartProgress(
             phase=phase,
             doing=PHASES[phase] if phase else None,
             step=step,

@@ -36,7 +36,7 @@ Trainer = Literal[
 ]  # fmt: skip
 
 TIMEOUT_S = 60.0
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.02, "float16": 5e-3}
 """By the server's dtype, the allowed difference as a share of |reward| + 1: rounding depends on the
 batch."""
 UNAUTHORIZED = 401
@@ -238,7 +238,7 @@ def _disagreement(expected: Sequence[ResponseReward]) -> str:
 
 
 def _near(rewards: Sequence[float], others: Sequence[float], dtype: str) -> bool:
-    allowed = TOLERANCE.get(dtype, 0.1)
+    allowed = TOLERANCE.get(dtype, 0.02)
     return all(_differs(*pair) <= allowed for pair in zip(rewards, others, strict=True))
 
 

@@ -86,14 +86,16 @@ class Recorded:
     @property
     def sent_items(self) -> list[dict[str, Any]]:
         """The conversations of `sent_body`, as `POST /v1/rewards` takes them."""
-        if not self.is_templated:
-            return self.items
         return [
-            item
-            if item["messages"][0]["role"] == "system"
-            else item | {"messages": [SYSTEM, *item["messages"]]}
+            item | {"messages": [SYSTEM, *item["messages"]]} if self._gets_system(item) else item
             for item in self.items
         ]
+
+    def _gets_system(self, item: dict[str, Any]) -> bool:
+        """Whether the body has this conversation as templated text, without a system turn."""
+        first = item["messages"][0]
+        turn = f"{HEADER}{first['role']}\n{first['content']}{END}"
+        return first["role"] == "user" and json.dumps(turn)[1:-1] in json.dumps(self.body)
 
     @property
     def has_token_ids(self) -> bool:
