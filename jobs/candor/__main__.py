@@ -6,9 +6,11 @@ one line that says what to install. Exit status of a wrong flag or file, in ever
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from candor.cli.help import asks_for_help, print_help
@@ -18,6 +20,8 @@ from candor.nearest import did_you_mean
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
+SLOW_S = 3.0
+"""torch alone may take longer from a cold disk, and nothing else is said meanwhile."""
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 """As a shell reports a process that SIGINT or SIGPIPE ended."""
@@ -83,13 +87,26 @@ def run(name: str, arguments: Sequence[str]) -> int | None:
     try:
         rest, file = take_config_flag(name, arguments, os.environ)
         app.config = [*configs(), *([] if file is None else [ConfigFile(file)])]
-        call, bound, _ = app.parse_args(rest, print_error=False, exit_on_error=False)
+        with said_when_slow(f"candor: importing what candor {name} needs"):
+            call, bound, _ = app.parse_args(rest, print_error=False, exit_on_error=False)
         status: int | None = call(*bound.args, **bound.kwargs)
     except UsageError as error:
         wrong(str(error))
     except CycloptsError as error:
         wrong(fault(name, error))
     return status
+
+
+@contextlib.contextmanager
+def said_when_slow(words: str) -> Iterator[None]:
+    """Says `words` on stderr if the block takes longer than `SLOW_S` seconds."""
+    timer = threading.Timer(SLOW_S, print, (words,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def fault(name: str, error: CycloptsError) -> str:

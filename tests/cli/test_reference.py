@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
+import pytest
+
 from candor.cli.commands import COMMANDS
-from candor.cli.known import OPTIONS_FILE, known_commands
+from candor.cli.known import OPTIONS_FILE, KnownCommand, known_commands
 from candor.cli.reference import options_json, options_page, read_commands
 from tests.paths import ROOT
+from tests.stack.command_line import command_line, parse
 
 
 def test_both_files_are_what_the_commands_take() -> None:
@@ -13,6 +18,15 @@ def test_both_files_are_what_the_commands_take() -> None:
     assert OPTIONS_FILE.read_text("utf-8") == options_json(commands), "run make options"
     page = (ROOT / "docs" / "options.md").read_text("utf-8")
     assert page == options_page(commands), "run make options"
+
+
+@pytest.mark.parametrize("command", known_commands(), ids=lambda command: command.name)
+def test_an_example_is_a_line_that_the_command_takes(command: KnownCommand) -> None:
+    words = [word for word in shlex.split(command.example) if word != ">"]
+    if command.name == "completion":  # the shell takes the rest
+        words = words[:1]
+    options = parse(command_line(), [*command.name.split(), *words])
+    assert bool(options) is bool(words)
 
 
 def test_the_files_hold_what_was_read_from_the_commands() -> None:

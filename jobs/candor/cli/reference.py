@@ -161,8 +161,8 @@ def _section(command: KnownCommand) -> Iterator[str]:
     yield f"## candor {command.name}\n"
     page = command.page.removeprefix("docs/")
     target = page if command.page.startswith("docs/") else f"../{page}"
-    yield f"{command.help} More: [{page}]({target}). Needs `candor-rewards[{command.extra}]`.\n"
-    yield f"    {command.example_line()}\n"
+    yield f"{command.help} More: [{page}]({target}). Needs `candor-rewards[{command.extra}]`."
+    yield f"Example: `{command.example_line()}`\n"
     if not command.options:
         return
     yield "| option | default | environment variable | meaning |"

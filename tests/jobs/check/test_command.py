@@ -1,4 +1,5 @@
-"""`candor check` against a live server: what each trainer would see, and the failures it names."""
+"""`candor check` against a live server (docs/trainers.md): what each trainer would see, and the
+failures it names."""
 
 from __future__ import annotations
 
