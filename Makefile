@@ -13,7 +13,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
 .PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke bench contracts \
-  test test-all test-quick lint types format openapi compose-check stack-check clean
+  test test-all test-quick lint types format openapi options compose-check stack-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -66,7 +66,7 @@ demo-poems: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the same on commen
 	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/$(POEMS) --generator $(GENERATOR) --seed $(SEED)
 
 serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
-	.venv/bin/candor serve --model $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
+	.venv/bin/candor serve $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
 
 results: install-demo  ## print the demo's tables of docs/results.md from the rows in docs/raw
 	@$(PY) -m demo.results
@@ -113,6 +113,9 @@ format: install  ## ruff's formatter and safe fixes
 
 openapi: install  ## write docs/openapi.json from the app
 	$(PY) -m candor.http.document > docs/openapi.json
+
+options: install  ## write docs/options.md and the options that --help shows, from the commands
+	$(PY) -m candor.cli.reference docs/options.md
 
 compose-check: install
 	.venv/bin/hadolint docker/*.Dockerfile

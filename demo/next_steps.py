@@ -31,7 +31,7 @@ def next_steps(assets: Path, kappa: float, report: Path) -> str:
     candor = python.with_name("candor")
     serve = [
         *([str(candor)] if candor.exists() else [str(python), "-m", "candor"]),
-        *("serve", "--model", str(assets / "model"), "--probe", str(assets / "probes" / PROBE)),
+        *("serve", str(assets / "model"), "--probe", str(assets / "probes" / PROBE)),
         *("--kappa", f"{PROBE}={kappa}"),
     ]
     ask = ["curl", "-s", "localhost:8000/v1/rewards", "-H", "Content-Type: application/json"]

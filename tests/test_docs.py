@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from candor.cli.commands import COMMANDS, GROUPS
 from tests.paths import ROOT
 
 GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/*.md", "examples/*.md")
@@ -16,9 +17,6 @@ PAGES = sorted(page for glob in GLOBS for page in ROOT.glob(glob))
 """All pages but the changelog, which names what is gone."""
 SOURCE_ROOTS = [ROOT / name for name in ("client", "forward", "jobs", "probes", "service")]
 FOLDERS = "bench|client|demo|docker|docs|examples|forward|jobs|probes/candor|service|tests"
-GROUPS = {"probe", "data", "model", "eval", "audit"}
-"""Words of the command line that need a second word."""
-
 pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -97,9 +95,7 @@ def test_commands_and_flags_exist(page: Path) -> None:
 @cache
 def command_words() -> set[str]:
     """Every word of the command line that the table of commands holds."""
-    table = (ROOT / "jobs/candor/__main__.py").read_text(encoding="utf-8")
-    names = re.findall(r'name="([a-z]+)"|\("([a-z ]+)", "', table)
-    return {word for pair in names for name in pair for word in name.split()}
+    return {word for command in COMMANDS for word in command.name.split()}
 
 
 @cache

@@ -28,7 +28,7 @@ SERVICE = (
     ("candor.methods", "candor.variables"),
     ("candor.item", "candor.logs", "candor.invalid"),
     ("candor.flags",),
-    ("candor.errors", "candor.version"),
+    ("candor.errors", "candor.nearest", "candor.version"),
 )
 PROBES = (
     ("candor.probes.kinds.public",),
@@ -42,12 +42,13 @@ FLOORS = (
     ("bench.arms",),
     ("bench.load",),
     ("candor.__main__",),
+    ("candor.cli",),
     ("candor.jobs.rl",),
     ("candor.jobs.rl.evaluation",),
     ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
     ("candor.jobs.sycophancy", "candor.jobs.probe"),
-    ("candor.jobs.grounded",),
+    ("candor.jobs.grounded", "candor.jobs.check"),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
     ("candor.jobs.running", "candor.jobs.compare"),
     ("candor.jobs",),

@@ -2,7 +2,7 @@
 # GRPO with slime on the rewards of a Candor server. Written for slime v0.3.1 and Qwen3-4B, one node
 # with 8 GPUs; run it in slime's image, with a Ray head running.
 #
-#   candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
+#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
 #   CANDOR_REWARD_URL=http://reward-host:8000 PROMPTS=prompts.jsonl SLIME=/root/slime examples/slime/grpo.sh
 #
 # Prompts are JSON lines with `messages`. /slime/keyed answers with an object; --reward-key picks the

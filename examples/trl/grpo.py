@@ -1,7 +1,7 @@
 """GRPO with TRL on the rewards of a Candor server.
 
     pip install candor-client trl peft datasets
-    candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
+    candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
     python examples/trl/grpo.py --model Qwen/Qwen3-0.6B --prompts prompts.jsonl --out runs/grpo
 
 Prompts are JSON lines with `messages`. `candor/...` in the logs are R (the reward model's raw

@@ -2,7 +2,7 @@
 # GRPO with verl on the rewards of a Candor server. Written for verl 0.9.1, one node with 8 GPUs.
 #
 #   pip install candor-client             # in verl's environment: no torch, no server
-#   candor serve --model path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
+#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
 #   python examples/verl/data.py prompts.jsonl prompts.parquet
 #   CANDOR_REWARD_URL=http://reward-host:8000 TRAIN=prompts.parquet examples/verl/grpo.sh
 #

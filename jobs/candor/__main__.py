@@ -1,181 +1,163 @@
-"""`candor` and `python -m candor`: the table of commands, each imported only when it is called.
+"""`candor` and `python -m candor`: from the words of a command line to the command.
 
-So `candor --help` answers without torch, and an installation without a command's packages gets one
-line that says what to install. Exit status of a wrong flag or file, in every command: 2.
+`--help` answers without importing a command, and an installation without a command's packages gets
+one line that says what to install. Exit status of a wrong flag or file, in every command: 2.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from candor.cli.help import asks_for_help, print_help
+from candor.cli.known import find_command, known_commands, subcommands
+from candor.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from cyclopts import App
+    from cyclopts import CycloptsError
 
-
-class Command(NamedTuple):
-    """Attributes:
-    name: words of the command line, with its group first where it has a group.
-    extra: what to install for it: 'candor-rewards[extra]'.
-    target: its function.
-    help: its line in the list of commands.
-    """
-
-    name: str
-    extra: str
-    target: str
-    help: str
-
-
-# fmt: off
-COMMANDS = [Command(*row) for row in (
-    ("serve", "server", "candor.serve:serve",
-     "Serve a reward model with probe penalties over HTTP."),
-    ("generate", "jobs", "candor.jobs.rollouts.generate:generate",
-     "Sample responses to prompts."),
-    ("judge", "jobs", "candor.jobs.grounded.command:judge_rollouts",
-     "Judge answers to grounded questions."),
-    ("score", "jobs", "candor.jobs.rollouts.score:score",
-     "Score sampled responses."),
-    ("bon", "jobs", "candor.jobs.rollouts.bon:bon",
-     "Best-of-N curves from scored responses."),
-    ("pairs", "jobs", "candor.jobs.rollouts.pairs:pairs",
-     "Preference pairs for DPO from scored responses."),
-    ("rl", "rl", "candor.jobs.rl.flags:rl",
-     "Train a policy on the penalised reward (GRPO)."),
-    ("generator", "server", "candor.jobs.generator.command:serve_generator",
-     "Serve a small language model in OpenAI's chat form, for trials."),
-    ("probe train", "lab", "candor.jobs.probe.train:train",
-     "Fit a probe on labelled responses."),
-    ("probe report", "lab", "candor.jobs.probe.report:report",
-     "Write one HTML page of what is known about a probe."),
-    ("probe calibrate", "lab", "candor.jobs.probe.calibrate:calibrate_probe",
-     "Measure the spreads of R and S that kappa is given in."),
-    ("probe null", "lab", "candor.jobs.probe.null:null_probes",
-     "Write probes that know nothing, as controls for a real one."),
-    ("probe refresh", "lab", "candor.jobs.probe.refresh:refresh",
-     "Fit the next version of a probe, on judged rows too."),
-    ("probe replace", "lab", "candor.jobs.probe.handover:replace",
-     "Hand a probe to a running server."),
-    ("data build", "lab", "candor.jobs.data.build:build",
-     "Write labelled rows as JSONL."),
-    ("data kinds", "lab", "candor.jobs.data.build:kinds",
-     "List the kinds of labelled rows and the public data sets."),
-    ("data feedback", "lab", "candor.jobs.data.feedback:feedback",
-     "Label comments that a policy wrote."),
-    ("data prompts", "lab", "candor.jobs.data.prompts:feedback_prompts",
-     "Write prompts about the poems of SycophancyEval."),
-    ("data questions", "jobs", "candor.jobs.grounded.asking:question_prompts",
-     "Write questions whose right answer stands in the prompt."),
-    ("model convert", "lab", "candor.jobs.model.convert:convert",
-     "Make safetensors of a published pickle."),
-    ("eval sycophancy", "lab", "candor.jobs.sycophancy.job:eval_sycophancy",
-     "Measure how far a policy flatters, alone or with best-of-N."),
-    ("eval feedback", "lab", "candor.jobs.sycophancy.feedback_job:eval_feedback",
-     "The same measurement on comments drawn and scored before."),
-    ("audit tilt", "lab", "candor.jobs.rollouts.audit_tilt:audit_tilt",
-     "Measure how far R favours responses with a property."),
-)]
-GROUPS = {
-    "probe": "Train and describe probes.",
-    "data": "Labelled rows for probe training, and prompts.",
-    "model": "Reward models as Candor reads them.",
-    "eval": "Measure how far a policy flatters.",
-    "audit": "Measure what a reward model favours.",
-}
-# fmt: on
+SLOW_S = 3.0
+"""torch alone may take longer from a cold disk, and nothing else is said meanwhile."""
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+"""As a shell reports a process that SIGINT or SIGPIPE ended."""
 
 
 def main() -> None:
     """Entry point of the `candor` script."""
     try:
-        from cyclopts import CycloptsError, UnknownCommandError
+        call(sys.argv[1:])
+    except KeyboardInterrupt:  # a job that is under way says itself how it goes on
+        print("candor: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `candor serve --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_PIPE)
 
-        from candor import logs
-        from candor.flags import UsageError
-        from candor.variables import forget_empty, forget_service_links
-    except ModuleNotFoundError as error:
-        sys.exit(missing(error))
-    logs.configure("WARNING")  # stdout is for results; `serve` turns more on
-    forget_service_links()
-    forget_empty()
+
+def call(arguments: Sequence[str]) -> NoReturn:
+    """Answers a question for help, or runs a command. Raises SystemExit in every case."""
+    if [*arguments] == ["--version"]:
+        from candor.version import VERSION
+
+        print(VERSION)
+        sys.exit(0)
+    if asks_for_help(arguments) and print_help(arguments):
+        sys.exit(0)
+    command = find_command(arguments)
+    if command is None:
+        wrong(unknown(arguments))
     try:
-        command, arguments, _ = build_app().parse_args(print_error=False, exit_on_error=False)
-        sys.exit(command(*arguments.args, **arguments.kwargs))
-    except UnknownCommandError as error:
-        # The exception's own message would import every command.
-        word, *_ = error.unused_tokens or [""]
-        wrong(unknown(word, sys.argv[1:]))
-    except (CycloptsError, UsageError) as error:
-        wrong(str(error))
+        status = run(command.name, arguments)
     except ImportError as error:
         # cyclopts wraps what a command's module raises when it is imported.
         absent = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if not isinstance(absent, ModuleNotFoundError) or is_ours(absent):
             raise
-        sys.exit(missing(absent))
+        sys.exit(
+            f"candor {command.name}: packages are missing: pip install "
+            f"'candor-rewards[{command.extra}]' (no module {absent.name!r})"
+        )
+    sys.exit(status)
 
 
-def build_app() -> App:
-    """The command line: every command, in its group."""
-    from cyclopts import App
+def run(name: str, arguments: Sequence[str]) -> int | None:
+    """Calls the command; its exit status.
 
-    from candor.variables import configs
-    from candor.version import VERSION
+    Raises:
+        SystemExit: (2) a flag, a variable or a file is wrong; one line on stderr says which.
+        ImportError: a package is not installed.
+    """
+    from cyclopts import CycloptsError
 
-    app = App(
-        name="candor",
-        help="A reward server that takes flattery out of the reward: R - lambda * S.",
-        version=VERSION,
-        config=configs(),
-    )
-    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
-    for command in COMMANDS:
-        group, _, name = command.name.rpartition(" ")
-        home = groups[group] if group else app
-        home.command(command.target, name=name, help=command.help)
-    for sub in groups.values():
-        app.command(sub)
-    return app
+    from candor import logs
+    from candor.cli.commands import build_app
+    from candor.cli.config_file import ConfigFile, take_config_flag
+    from candor.flags import UsageError
+    from candor.variables import configs, forget_empty, forget_service_links
+
+    logs.configure("WARNING")  # stdout is for results; `serve` turns more on
+    forget_service_links()
+    forget_empty()
+    app = build_app()
+    try:
+        rest, file = take_config_flag(name, arguments, os.environ)
+        app.config = [*configs(), *([] if file is None else [ConfigFile(file)])]
+        with said_when_slow(f"candor: importing what candor {name} needs"):
+            call, bound, _ = app.parse_args(rest, print_error=False, exit_on_error=False)
+        status: int | None = call(*bound.args, **bound.kwargs)
+    except UsageError as error:
+        wrong(str(error))
+    except CycloptsError as error:
+        wrong(fault(name, error))
+    return status
 
 
-def wrong(message: str) -> None:
+@contextlib.contextmanager
+def said_when_slow(words: str) -> Iterator[None]:
+    """Says `words` on stderr if the block takes longer than `SLOW_S` seconds."""
+    timer = threading.Timer(SLOW_S, print, (words,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def fault(name: str, error: CycloptsError) -> str:
+    """What is wrong with the options of a command, and where they are listed."""
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
+
+    message = str(error)
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        flag = error.argument.name
+        places = [
+            option.place
+            for command in known_commands()
+            for option in command.options
+            if command.name == name and flag in option.flags and option.place
+        ]
+        word = f"{places[0]} (or {flag})" if places else flag
+        message = f"{name} needs {word}"
+    elif isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or [])
+        message = f"{name} does not take {words!r} here"
+    return f"{message.rstrip('.')}; candor {name} --help lists the options"
+
+
+def wrong(message: str) -> NoReturn:
     """Say on one line of stderr what is wrong with the command line, and exit with status 2."""
     print("candor:", " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
 
 
-def unknown(word: str, arguments: list[str]) -> str:
-    """The message for a word that is no command, with the nearest command."""
-    from difflib import get_close_matches
-
-    group = f"{arguments[0]} " if arguments[0] in GROUPS else ""
-    names = [command.name for command in COMMANDS if command.name.startswith(group)]
-    words = dict.fromkeys(name.removeprefix(group).partition(" ")[0] for name in names)
-    near = get_close_matches(word, words, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(words)}"
-    return f"no command {group}{word}; {hint}"
+def unknown(arguments: Sequence[str]) -> str:
+    """The message for words that are no command, with the nearest command."""
+    words = [word for word in arguments if not word.startswith("-")]
+    if not words:
+        return f"{arguments[0]} is no option of candor; candor --help lists the commands"
+    group = f"{words[0]} " if subcommands(words[0]) else ""
+    word = words[1] if group and len(words) > 1 else words[0]
+    if group and len(words) == 1:
+        return f"{words[0]} is a group of commands; candor {words[0]} --help lists them"
+    names = [
+        command.name.removeprefix(group)
+        for command in known_commands()
+        if command.name.startswith(group)
+    ]
+    first_words = dict.fromkeys(name.partition(" ")[0] for name in names)
+    nearest = did_you_mean(word, first_words) or did_you_mean(" ".join(words[:2]), names)
+    return f"no command {group}{word}" + (nearest or f"; there are {', '.join(first_words)}")
 
 
 def is_ours(error: ModuleNotFoundError) -> bool:
     """Whether the missing module is Candor's own, so that no package can bring it."""
     return (error.name or "").partition(".")[0] == "candor"
-
-
-def missing(error: ModuleNotFoundError) -> str:
-    """What to install for the command that was called."""
-    called = f"{' '.join(sys.argv[1:3])} "
-    for command in COMMANDS:
-        if called.startswith(f"{command.name} "):
-            break
-    else:
-        command = COMMANDS[0]
-        called = ""
-    name = f"candor {command.name}" if called else "candor"
-    return (
-        f"{name}: packages are missing: pip install 'candor-rewards[{command.extra}]' "
-        f"(no module {error.name!r})"
-    )
 
 
 if __name__ == "__main__":

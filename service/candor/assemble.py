@@ -34,6 +34,7 @@ from candor.watch.cache_gauges import PrefixCacheGauges
 from candor.watch.drift import Drift
 from candor.watch.drift_reference import DriftReference
 from candor.watch.metrics import Metrics
+from candor.watch.startup import StartUp
 
 log = logs.get(__name__)
 
@@ -88,9 +89,10 @@ def load(
     served: Served,
     reference: DriftReference | None,
     metrics: Metrics,
+    startup: StartUp | None = None,
 ) -> Rewarder:
     """Loads the model, checks it against every probe, and puts a batcher before it, not yet
-    started.
+    started. `startup` is told the phases.
 
     Raises:
         ModelRefused: the model cannot be served.
@@ -98,6 +100,8 @@ def load(
         UsageError: `reference` was taken with another model or other probes.
     """
     began = time.monotonic()
+    startup = startup or StartUp()
+    startup.begin("model")
     model = load_reward_model(
         settings.model,
         revision=settings.revision,
@@ -108,6 +112,7 @@ def load(
     )
     for probe in served.everything.values():
         warn_of(probe.loaded.card, model)
+    startup.begin("engine")
     prefix_cache = build_prefix_cache(settings, metrics)
     engine = start_engine(settings, model, served, prefix_cache)
     rewarder = assemble(settings, model, engine, served, reference, metrics)

@@ -7,13 +7,22 @@ Nothing here imports torch: the jobs that only talk to servers use this module t
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
 from candor.errors import reason_of
+
+API_KEY = "CANDOR_API_KEY"
+"""Holds the key of the Candor server, for the server itself and for every client."""
+REWARD_URL = "CANDOR_REWARD_URL"
+"""Holds the address of the Candor server, for every client that needs one."""
+
+RewardUrl = Annotated[str, Parameter(env_var=REWARD_URL)]
+"""The address of the Candor server, in a command that cannot run without it."""
 
 
 class UsageError(Exception):
@@ -74,6 +83,16 @@ def read_key_file(flag: str, path: Path | None) -> str | None:
     if not key:
         raise UsageError(f"{flag} {path}: the file is empty")
     return key
+
+
+def read_server_key(flag: str, path: Path | None) -> str | None:
+    """The key of the Candor server that a command talks to: the one in the file, or the one in the
+    environment variable CANDOR_API_KEY. None without either.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no key.
+    """
+    return read_key_file(flag, path) or os.environ.get(API_KEY, "").strip() or None
 
 
 def repeatable(flag: str, group: Group) -> Parameter:

@@ -21,6 +21,7 @@ from candor.errors import reason_of
 from candor.flags import UsageError
 from candor.settings import Settings
 from candor.variables import KEY_NAMES
+from candor.watch.startup import StartUp
 
 if TYPE_CHECKING:
     from candor.http.app import Load
@@ -35,7 +36,7 @@ KEEP_ALIVE_S = 65
 """Longer than proxies keep idle connections, so that the proxies close them."""
 
 
-def serve(*, settings: Settings) -> None:
+def serve(settings: Settings) -> None:
     """Serve a reward model with probe penalties over HTTP.
 
     Raises:
@@ -49,18 +50,25 @@ def serve(*, settings: Settings) -> None:
         )
     settings = settings.with_keys()
     check_address(settings.host, settings.port)
+    startup = StartUp()
+    startup.begin("libraries")
     from candor import assemble
     from candor.watch.drift_reference import read_reference
 
     if not sys.stderr.isatty():
         hide_progress_bars()
+    startup.begin("probes")
     served = assemble.serve_probes(settings)
     reference = None
     if settings.drift_reference is not None:
         reference = read_reference(settings.drift_reference)
     if settings.insecure_no_auth and settings.api_key is None:
         log.warning("no_auth", reason="anyone who reaches this port can use it")
-    status = run(settings, lambda metrics: assemble.load(settings, served, reference, metrics))
+    status = run(
+        settings,
+        lambda metrics: assemble.load(settings, served, reference, metrics, startup),
+        startup,
+    )
     logging.shutdown()
     # Not sys.exit: a forward that hangs would hold the interpreter's exit for ever.
     os._exit(status)
@@ -115,8 +123,8 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def run(settings: Settings, load: Load) -> int:
-    """Serve until a signal; the exit status."""
+def run(settings: Settings, load: Load, startup: StartUp) -> int:
+    """Serve until a signal; the exit status. The last line on stderr says why a start failed."""
     import uvicorn
 
     from candor.http.app import create_app
@@ -125,7 +133,7 @@ def run(settings: Settings, load: Load) -> int:
     from candor.watch.health import Health
 
     raise_file_limit()
-    health = Health()
+    health = Health(startup)
     app = create_app(settings, load, health=health)
     config = uvicorn.Config(
         app,
@@ -144,6 +152,7 @@ def run(settings: Settings, load: Load) -> int:
     )
     Server(config, health).run()
     if health.failed is not None:
+        print(f"candor: the server did not start: {health.failed}", file=sys.stderr)
         return 1
     log.info("drained", cut=health.num_cut)
     return EXIT_WORK_CUT if health.num_cut else 0

@@ -13,7 +13,7 @@ import ipaddress
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from candor.flags import (
+    API_KEY,
     UsageError,
     check_strength,
     mapping,
@@ -33,17 +34,16 @@ from candor.labels.windows import MIN_WINDOW as MIN_LABEL_WINDOW
 from candor.methods import EVERY, parse_methods, use_for, use_of
 from candor.probes.combine import Combination, CombinationKind
 from candor.trainers.options import TrainerRoutes
-from candor.variables import API_KEY
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 MODEL = Group("Model and probes", sort_key=1)
-VLLM = Group("With --engine vllm", sort_key=2)
-NETWORK = Group("Network", sort_key=3)
+NETWORK = Group("Network", sort_key=2)
 LIMITS = Group("Limits", sort_key=4)
 DRIFT = Group("Drift", sort_key=5)
 LABELS = Group("Labels", sort_key=6)
+VLLM = Group("With --engine vllm", sort_key=7)
 
 SET_BY_CANDOR = frozenset(
     {
@@ -94,7 +94,7 @@ KAPPA = mapping("--kappa", MODEL, lambda texts: parse_strengths("--kappa", texts
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that decides how a server runs. Docstrings of fields are the help of the flags.
 
@@ -106,6 +106,7 @@ class Settings:
     model: Annotated[str, Parameter(group=MODEL)]
     """Reward model (RM): folder or hub id of a sequence classifier with one label. Its output for a
     response is R, the base reward."""
+    _: KW_ONLY
     revision: Annotated[str | None, Parameter(group=MODEL)] = None
     """Commit, tag or branch of the hub id."""
     probes: Annotated[tuple[str, ...], repeatable("--probe", MODEL)] = ()

@@ -2,7 +2,11 @@
 probe calibrate --kappa` is CANDOR_PROBE_CALIBRATE_KAPPA.
 
 Each command has names of its own, so that a variable meant for one command cannot break another.
-The key is the exception: CANDOR_API_KEY holds it for the server and for the trainers' adapters.
+The exceptions are about the server that every client talks to: CANDOR_API_KEY is its key, and
+CANDOR_REWARD_URL its address.
+
+A variable that looks like an option of the command and is none is refused: a strength that is
+given and not used would be a wrong reward.
 """
 
 from __future__ import annotations
@@ -14,23 +18,37 @@ from typing import TYPE_CHECKING
 
 from cyclopts.config import Env
 
-from candor import logs
+from candor.flags import API_KEY, UsageError
+from candor.nearest import nearest
 
 if TYPE_CHECKING:
     from cyclopts import App
     from cyclopts.argument import ArgumentCollection
 
 PREFIX = "CANDOR_"
-API_KEY = "CANDOR_API_KEY"
 KEY_NAMES = (API_KEY, "CANDOR_SERVE_API_KEY")
 """Variables that `candor serve` reads its API key from."""
+ADAPTERS = "CANDOR_REWARD_"
+"""The variables of the trainers' adapters begin so (`candor.client.rows`)."""
+CONFIG_FLAG = "--config"
+"""Names the configuration file of every command; it is no option of the command's own."""
 
 _SERVICE_LINK = re.compile(
-    r"CANDOR(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+    r"CANDOR(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
+    r"|ENV_\w+)"
 )
 _SERVICE_PORT = re.compile(r"CANDOR(_\w+)?_PORT")
+_LINK_NAME = re.compile(r"CANDOR(_\w+)?_NAME=/[^/]+/[^/]+")
 
-log = logs.get(__name__)
+
+def variable_of(command: str, flag: str) -> str:
+    """The environment variable of a command's option.
+
+    Args:
+        command: words of the command, such as "probe train".
+        flag: such as "--hold-out-kind".
+    """
+    return f"{PREFIX}{command.upper().replace(' ', '_')}_{_upper(flag)}"
 
 
 def forget_service_links(environ: MutableMapping[str, str] | None = None) -> None:
@@ -57,53 +75,54 @@ def forget_empty(environ: MutableMapping[str, str] | None = None) -> None:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    if _SERVICE_LINK.fullmatch(name):
+    if _SERVICE_LINK.fullmatch(name) or _LINK_NAME.fullmatch(f"{name}={value}"):
         return True
     is_port = _SERVICE_PORT.fullmatch(name) is not None
     return is_port and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
-def configs() -> list[Env | _NotRead]:
-    """What the command line is given as `config`."""
-    return [Env(PREFIX), _NotRead()]
+def configs() -> list[Env | _Misnamed]:
+    """What the command line is given as `config`, in the order in which values are taken."""
+    return [Env(PREFIX), _Misnamed()]
 
 
-class _NotRead:
-    """Warns of variables that look like a flag of the command that was called and are not."""
+class _Misnamed:
+    """Refuses variables that look like an option of the command that was called and are none."""
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         flags = [name for argument in arguments for name in argument.names]
-        for name, instead in not_read(commands, flags, os.environ).items():
-            log.warning("variable_not_read", name=name, instead=instead)
+        if found := misnamed(" ".join(commands), flags, os.environ):
+            raise UsageError(found[0])
 
 
-def not_read(
-    commands: Iterable[str], flags: Iterable[str], environ: Mapping[str, str]
-) -> dict[str, str | None]:
-    """Variables of `environ` that are not read, though their names say that they were meant to be.
+def misnamed(command: str, flags: Iterable[str], environ: Mapping[str, str]) -> list[str]:
+    """One sentence per variable of `environ` that was meant for this command and is not read.
+
+    Until version 0.1 all commands shared their names: `CANDOR_KAPPA` was `--kappa` of `candor
+    serve` and of `candor probe calibrate`.
 
     Args:
-        commands: words of the command that is called.
+        command: words of the command that is called.
         flags: its flags, such as "--port".
-
-    Returns:
-        By name of the variable, the name to use instead: for CANDOR_KAPPA the command's own
-        variable, and None where the command has no such flag.
     """
-    words = "".join(f"{word.upper()}_" for word in commands)
-    options = {_variable(flag) for flag in flags if flag.startswith("--")}
-    read = {f"{PREFIX}{words}{option}" for option in options}
-    found: dict[str, str | None] = {}
-    for name in environ:
-        option = name.removeprefix(PREFIX)
-        if name in read or name == API_KEY or option == name or not words:
+    if not command:
+        return []
+    flags = [flag for flag in flags if flag.startswith("--")]
+    read = {variable_of(command, flag) for flag in [*flags, CONFIG_FLAG]}
+    renamed = {f"{PREFIX}{_upper(flag)}": variable_of(command, flag) for flag in flags}
+    own = variable_of(command, "")
+    found = []
+    for name in sorted(environ):
+        if name in read or name == API_KEY or name.startswith(ADAPTERS):
             continue
-        if option in options:
-            found[name] = f"{PREFIX}{words}{option}"
-        elif option.startswith(words):
-            found[name] = None
+        if name in renamed:
+            found.append(f"{name} is not read any more: rename it to {renamed[name]}")
+        elif name.startswith(own):
+            near = nearest(name.removeprefix(own), [one.removeprefix(own) for one in read])
+            advice = f"; did you mean {own}{near}?" if near else "; unset it"
+            found.append(f"{name} is no option of candor {command}{advice}")
     return found
 
 
-def _variable(flag: str) -> str:
+def _upper(flag: str) -> str:
     return flag.lstrip("-").upper().replace("-", "_")

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -301,12 +302,29 @@ def test_within_two_seconds_a_client_says_that_nobody_answers(
             logging.getLogger("candor.client").removeHandler(handler)
             for one in held:
                 one.close()
-    assert len(said) == 1  # once for all tries, and soon
-    assert said[0] < 2
-    (message,) = [r.getMessage() for r in caplog.records if r.name == "candor.client"]
+    assert said[0] < 2  # soon
+    assert len(said) <= 3  # and at 1 s and 2 s, once for all tries
+    message, *_ = [r.getMessage() for r in caplog.records if r.name == "candor.client"]
     assert f"no answer from GET {url}/v1/models" in message
     assert "Is the server running, and is this its address?" in message
     assert "for up to 2 s" in message or "for up to 3 s" in message
+
+
+def test_a_client_that_waits_says_so_at_each_doubling(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(seconds=0.0, monotonic=lambda: clock.seconds)
+    monkeypatch.setattr("candor.client.retry.time", clock)
+    waiting, said = Waiting(), []
+    for tenth in range(2000):  # a try every 0.1 s, for 200 s
+        clock.seconds = tenth / 10
+        before = len(caplog.records)
+        waiting.say(Unreachable("no answer"), 300.0 - clock.seconds)
+        if len(caplog.records) > before:
+            said.append(clock.seconds)
+    assert said == [0, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert "Waited" not in caplog.records[0].getMessage()
+    assert "Waited 8 s so far. Trying again for up to 292 s" in caplog.records[4].getMessage()
 
 
 def test_a_client_whose_server_comes_back_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

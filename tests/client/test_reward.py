@@ -85,7 +85,8 @@ def test_both_clients_send_the_same_request_and_read_the_same_reply(use_async: b
     assert [len(result.responses) for result in reply.results] == [2, 1]
 
 
-def test_a_key_is_sent_without_white_space_or_refused() -> None:
+def test_a_key_is_sent_without_white_space_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CANDOR_API_KEY", raising=False)
     sent: list[str | None] = []
 
     def handler(request: httpx2.Request) -> httpx2.Response:
@@ -100,6 +101,31 @@ def test_a_key_is_sent_without_white_space_or_refused() -> None:
         with pytest.raises(ValueError, match="key") as failed:
             RewardClient("http://rm", api_key=wrong)
         assert wrong not in str(failed.value)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_client_that_is_given_no_key_takes_the_one_of_the_environment(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANDOR_API_KEY", "of-environment\n")
+    sent: list[str | None] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request.headers.get("Authorization"))
+        return right(request)
+
+    async def ask(key: str | None) -> None:
+        transport = httpx2.MockTransport(handler)
+        async with AsyncRewardClient("http://rm", api_key=key, transport=transport) as client:
+            await client.rewards(ITEMS)
+
+    for key in (None, "given", ""):
+        if kind == "async":
+            asyncio.run(ask(key))
+            continue
+        with RewardClient("http://rm", api_key=key, transport=httpx2.MockTransport(handler)) as one:
+            one.rewards(ITEMS)
+    assert sent == ["Bearer of-environment", "Bearer given", None]
 
 
 def test_a_deadline_over_the_servers_limit_is_sent_as_the_limit() -> None:

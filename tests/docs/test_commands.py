@@ -36,19 +36,20 @@ OWN_MODEL = {
     "README.md": [
         "vllm serve POLICY",
         "candor data build --out rows.jsonl",
-        "candor serve --model path/or/hub-id",
+        "candor serve path/or/hub-id",
         "candor audit tilt",
     ],
     "docs/rl.md": ["candor score --rollouts"],
 }
 """Run on a random model, in this order and in one folder: each takes what the one before wrote."""
 
-EVALUATION = {"docs/evaluation.md": ["candor serve --model RM"]}
+EVALUATION = {"docs/evaluation.md": ["candor serve RM"]}
 
 ELSEWHERE = {
     "docs/trainers.md": {
         "openssl rand -hex 32 > api.key": "tests/process/test_network.py",
         "curl http://reward-host": "tests/process/test_network.py",
+        "candor check --trainer": "tests/jobs/check/test_command.py",
     },
     "docs/api.md": {"candor probe replace": "tests/jobs/probe/test_refresh.py"},
     "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
@@ -71,7 +72,7 @@ NOT_RUN = {
     },
     "docs/stack.md": {"mkdir -p runs/stack": "Docker"},
     "docs/trainers.md": {
-        "candor serve --model path/or/hub-id --probe": "tests/process/test_trl.py serves like this",
+        "candor serve path/or/hub-id --probe": "tests/process/test_trl.py serves like this",
         "CANDOR_REWARD_URL=http://reward-host:8000 trl grpo": "a training run, with TRL",
         "from candor.client.trl": "a fragment; tests/process/test_trl.py trains with the adapter",
         "from candor.client.nemo": "a fragment; tests/client/test_nemo.py calls the adapter",

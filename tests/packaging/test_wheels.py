@@ -75,7 +75,7 @@ def test_the_jobs_extra_needs_what_its_four_commands_import(wheels: Wheels) -> N
         lines = map(Requirement, requirements(wheels.rewards))
         return {one.name for one in lines if one.marker and one.marker.evaluate({"extra": extra})}
 
-    assert direct("jobs") == {"cyclopts", "numpy", "orjson", "scipy", "structlog", "tqdm"}
+    assert direct("jobs") == {"cyclopts", "numpy", "orjson", "pyyaml", "scipy", "structlog", "tqdm"}
     assert {"httpx2", "pydantic"} <= closure(wheels.both, ["jobs"]).keys()
     assert not {"torch", "transformers", "fastapi"} & closure(wheels.both, ["jobs"]).keys()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from candor.flags import UsageError, parse_strengths, read_key_file
+from candor.flags import UsageError, parse_strengths, read_key_file, read_server_key
 
 
 def test_strengths_are_name_and_number() -> None:
@@ -30,3 +30,17 @@ def test_a_key_is_the_text_of_its_file(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(UsageError, match="the file is empty"):
         read_key_file("--operator-key-file", file)
+
+
+def test_the_servers_key_is_in_the_file_or_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-file\n")
+    monkeypatch.setenv("CANDOR_API_KEY", " from-environment\n")
+    assert read_server_key("--api-key-file", file) == "from-file"
+    assert read_server_key("--api-key-file", None) == "from-environment"
+    monkeypatch.setenv("CANDOR_API_KEY", "")
+    assert read_server_key("--api-key-file", None) is None
+    monkeypatch.delenv("CANDOR_API_KEY")
+    assert read_server_key("--api-key-file", None) is None

@@ -191,7 +191,7 @@ def parsed(*arguments: str) -> Settings:
     app = App(config=configs())
 
     @app.command(name="serve")
-    def take(*, settings: Settings) -> Settings:
+    def take(settings: Settings) -> Settings:
         return settings
 
     command, bound, _ = app.parse_args(
@@ -255,7 +255,12 @@ def test_every_flag_has_an_environment_variable(monkeypatch: pytest.MonkeyPatch)
     assert parsed("--port=10") == made(**expected | {"port": 10})  # a flag comes first
 
 
-def test_the_operators_key_and_text_without_a_flag_are_refused() -> None:
-    for wrong in (["--operator-key=k"], ["m"], ["--no-insecure-no-auth"]):
+def test_the_model_needs_no_flag() -> None:
+    assert parsed("m", "--port=1") == parsed("--port=1", "--model=m") == made(port=1)
+    assert parsed("--probe", "a", "m", "--probe", "b") == made(probes=("a", "b"))
+
+
+def test_the_operators_key_and_a_second_model_are_refused() -> None:
+    for wrong in (["--operator-key=k"], ["m"], ["--no-insecure-no-auth"], ["--empty-probe"]):
         with pytest.raises(CycloptsError):
             parsed("--model=m", *wrong)

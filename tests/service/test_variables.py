@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from candor.__main__ import COMMANDS
+from candor.cli.commands import COMMANDS
 from candor.jobs.running.processes import candor
-from candor.variables import configs, forget_empty, forget_service_links, not_read
+from candor.variables import configs, forget_empty, forget_service_links, misnamed, variable_of
 from tests.paths import ROOT
 from tests.serve_process import serve_environment
 
@@ -36,6 +36,7 @@ def service_links(service: str, *ports: tuple[str, int]) -> dict[str, str]:
 
 
 OURS = {
+    "CANDOR_PROBE_TRAIN_NAME": "sycophancy",
     "CANDOR_SERVE_PORT": "8123",
     "CANDOR_SERVE_HOST": "0.0.0.0",
     "CANDOR_API_KEY": "k",
@@ -52,6 +53,13 @@ def test_the_variables_of_a_service_are_no_settings(service: str) -> None:
         for name, value in service_links(service, ("http", 8000), ("metrics", 9090)).items()
         if name not in OURS
     }
+    forget_service_links(environ)
+    assert environ == OURS
+
+
+def test_the_variables_of_a_docker_link_are_no_settings() -> None:
+    """`docker run --link web:candor`, after Docker's documentation ("Legacy container links")."""
+    environ = OURS | {"CANDOR_NAME": "/job/candor", "CANDOR_ENV_PATH": "/usr/bin"}
     forget_service_links(environ)
     assert environ == OURS
 
@@ -84,23 +92,21 @@ def test_a_command_starts_beside_a_service_of_any_name(command: str, service: st
     )
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert "requires an argument" in line, line
+    assert f"{command} needs" in line, line
 
 
 def test_a_variable_of_one_command_does_not_reach_another() -> None:
-    """CANDOR_KAPPA="sycophancy=2" was for `serve`, and broke `probe calibrate`."""
+    """CANDOR_KAPPA="sycophancy=2" was for `serve`, and broke `pairs`."""
     ended = subprocess.run(
-        candor("probe", "calibrate", "--help"),
+        candor("pairs", "absent.jsonl", "--out=out.jsonl"),
         cwd=ROOT,
         env=serve_environment(CANDOR_SERVE_KAPPA="sycophancy=2"),
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert ended.returncode == 0
-    assert ended.stderr == ""
-    assert "CANDOR_PROBE_CALIBRATE_KAPPA" in "".join(ended.stdout.split())
-    assert "CANDOR_SERVE" not in ended.stdout
+    assert "absent.jsonl" in ended.stderr
+    assert "kappa" not in ended.stderr.lower()
 
 
 def test_no_two_commands_share_a_name() -> None:
@@ -111,40 +117,60 @@ def test_no_two_commands_share_a_name() -> None:
         assert not [other for other in names if other.startswith(f"{one}_")]
 
 
-def test_what_is_not_read_is_named_with_what_to_write() -> None:
-    flags = ["*", "--port", "--kappa", "--no-openrlhf-extra-logs"]
+FLAGS = ["*", "--port", "--kappa", "--no-openrlhf-extra-logs"]
+
+
+def test_what_was_meant_and_is_not_read_is_refused_with_the_name_to_write() -> None:
     environ = {
         "CANDOR_KAPPA": "a=1",
         "CANDOR_SERVE_KAPA": "a=1",
+        "CANDOR_SERVE_ZZZZ": "a=1",
+    }
+    assert misnamed("serve", FLAGS, environ) == [
+        "CANDOR_KAPPA is not read any more: rename it to CANDOR_SERVE_KAPPA",
+        "CANDOR_SERVE_KAPA is no option of candor serve; did you mean CANDOR_SERVE_KAPPA?",
+        "CANDOR_SERVE_ZZZZ is no option of candor serve; unset it",
+    ]
+    assert misnamed("probe calibrate", ["--kappa"], environ) == [
+        "CANDOR_KAPPA is not read any more: rename it to CANDOR_PROBE_CALIBRATE_KAPPA"
+    ]
+
+
+def test_what_is_read_or_is_of_others_is_not_refused() -> None:
+    environ = {
         "CANDOR_SERVE_PORT": "1",
+        "CANDOR_SERVE_CONFIG": "serve.yaml",
         "CANDOR_API_KEY": "k",
         "CANDOR_REWARD_URL": "u",
+        "CANDOR_REWARD_PENALTIES": "{}",
         "CANDOR_NATIVE": "0",
+        "CANDOR_SCORE_OUT": "x",
         "KAPPA": "a=1",
     }
-    assert not_read(["serve"], flags, environ) == {
-        "CANDOR_KAPPA": "CANDOR_SERVE_KAPPA",
-        "CANDOR_SERVE_KAPA": None,
-    }
-    assert not_read(["probe", "calibrate"], ["--kappa"], environ) == {
-        "CANDOR_KAPPA": "CANDOR_PROBE_CALIBRATE_KAPPA"
-    }
-    assert not_read([], flags, environ) == {}
+    assert misnamed("serve", [*FLAGS, "--reward-url"], environ) == []
+    assert misnamed("", FLAGS, {"CANDOR_KAPPA": "1"}) == []
 
 
-def test_an_old_name_is_warned_of_and_not_taken() -> None:
+@pytest.mark.parametrize("name", ["CANDOR_KAPPA", "CANDOR_SERVE_KAPA"])
+def test_a_command_does_not_run_past_a_variable_that_it_does_not_read(name: str) -> None:
     ended = subprocess.run(
-        candor("serve", "--port=-1", "--model=m"),
+        candor("serve", "m"),
         cwd=ROOT,
-        env=serve_environment(CANDOR_KAPPA="sycophancy=2"),
+        env=serve_environment(**{name: "sycophancy=2"}),
         capture_output=True,
         text=True,
         timeout=120,
     )
-    warning, error = ended.stderr.splitlines()
-    assert '"name": "CANDOR_KAPPA", "instead": "CANDOR_SERVE_KAPPA"' in warning
-    assert error.startswith("candor: --port -1")
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"candor: {name} is ")
+    assert "CANDOR_SERVE_KAPPA" in line
     assert ended.stdout == ""
+
+
+def test_the_name_of_a_variable_is_that_of_its_flag() -> None:
+    assert variable_of("serve", "--port") == "CANDOR_SERVE_PORT"
+    assert variable_of("probe train", "--hold-out-kind") == "CANDOR_PROBE_TRAIN_HOLD_OUT_KIND"
 
 
 def test_the_first_config_is_cyclopts_own() -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import cyclopts
 
-from candor.__main__ import build_app
+from candor.cli.commands import build_app
+from candor.variables import configs
 
 
 def command_line() -> cyclopts.App:
     """The command line, without running anything."""
-    return build_app()
+    app = build_app()
+    app.config = configs()
+    return app
 
 
 def parse(app: cyclopts.App, arguments: list[str]) -> dict[str, Any]:

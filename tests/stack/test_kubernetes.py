@@ -45,8 +45,8 @@ def test_it_runs_the_stacks_image_with_a_command_the_command_line_takes(
 
 
 def test_probes_ask_routes_that_are_there_and_need_no_key(container: Any) -> None:
-    asked = [container[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
-    assert [one["path"] for one in asked] == ["/livez", "/readyz"]
+    asked = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    assert [one["path"] for one in asked] == ["/startupz", "/livez", "/readyz"]
     assert {("GET", one["path"]) for one in asked} <= set(route_table())
     assert {one["port"] for one in asked} == {container["ports"][0]["name"]}
 

@@ -11,8 +11,8 @@ try begins when the budget ends, so a server that is back by then is found. A ca
 first try, the budget and one timeout more. Scoring is a pure function and generation is seeded, so
 repeating either is safe.
 
-A client that waits says so: one line in the log `candor.client` at the first failure, at most one
-per minute after that, and one when the server answers again.
+A client that waits says so: one line in the log `candor.client` at the first failure, one whenever
+it has waited twice as long as at the line before, and one when the server answers again.
 
 Not here: circuit breakers, hedging, HTTP dates in `Retry-After` (a wall clock steps).
 """
@@ -45,7 +45,8 @@ CONNECT_TIMEOUT_S = 5.0
 FIRST_CONNECT_TIMEOUT_S = 1.5
 """The first try of a call that may be repeated: an address where nobody answers is named within two
 seconds."""
-SAY_AGAIN_S = 60.0
+FIRST_SAY_AGAIN_S = 1.0
+"""Waited seconds at the second line. The next lines come at 2, 4, 8, ... seconds."""
 log = logging.getLogger("candor.client")
 
 NO_ANSWER = (
@@ -79,29 +80,34 @@ class Waiting:
     """What a client has said about waiting for its server; one for all calls of a client."""
 
     def __init__(self) -> None:
-        self._said: float | None = None
-        self._since = 0.0
+        self._since: float | None = None
+        self._next_s = 0.0
 
     def say(self, failure: ClientError, left_s: float) -> None:
-        """Say that a request failed and is tried again, unless that was said within a minute."""
+        """Say that a request failed and is tried again: at the first failure, and whenever the wait
+        has doubled."""
         now = time.monotonic()
-        if self._said is None:
-            self._since = now
-        elif now - self._said < SAY_AGAIN_S:
+        if self._since is None:
+            self._since, self._next_s = now, FIRST_SAY_AGAIN_S
+        elif now - self._since < self._next_s:
             return
-        self._said = now
+        else:
+            while self._next_s <= now - self._since:
+                self._next_s *= 2
         check = (
             "Is the server running, and is this its address?"
             if isinstance(failure, Unreachable)
             else "The server is there but cannot answer now."
         )
-        log.warning("%s. %s Trying again for up to %.0f s", failure, check, left_s)
+        waited = now - self._since
+        so_far = f" Waited {waited:.0f} s so far." if waited >= FIRST_SAY_AGAIN_S else ""
+        log.warning("%s. %s%s Trying again for up to %.0f s", failure, check, so_far, left_s)
 
     def over(self, request: httpx2.Request) -> None:
         """Say that the server answers again, where its failure was said."""
-        if self._said is not None:
-            self._said = None
+        if self._since is not None:
             waited = time.monotonic() - self._since
+            self._since = None
             log.warning(
                 "%s answers again after %.1f s", shown(request.url.copy_with(path="/")), waited
             )

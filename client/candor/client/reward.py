@@ -16,6 +16,7 @@ caching.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -51,6 +52,7 @@ from candor.client.wire import (
 
 MAX_REQUEST_TIMEOUT_S = 86_400.0
 """The longest deadline the server takes in `X-Request-Timeout`."""
+API_KEY_VARIABLE = "CANDOR_API_KEY"
 JSON = {"Content-Type": "application/json"}
 READY_POLL_S = 0.25
 READY_TRY_TIMEOUT_S = 1.5
@@ -58,6 +60,8 @@ READY_TRY_TIMEOUT_S = 1.5
 
 
 def _headers(api_key: str | None, timeout_s: float) -> dict[str, str]:
+    if api_key is None:
+        api_key = os.environ.get(API_KEY_VARIABLE)
     headers = {"X-Request-Timeout": f"{min(timeout_s, MAX_REQUEST_TIMEOUT_S):g}"}
     if api_key := (api_key or "").strip():
         if not (api_key.isascii() and api_key.isprintable()):
@@ -144,7 +148,8 @@ class AsyncRewardClient:
 
     Args:
         base_url: address of the server, without `/v1`.
-        api_key: key to send as `Authorization: Bearer`; never logged or shown.
+        api_key: key to send as `Authorization: Bearer`; never logged or shown. None is the
+            environment variable CANDOR_API_KEY, where it is set; an empty text sends no key.
         timeout_s: longest wait for a reply, in seconds. Also sent as `X-Request-Timeout` (at most
             86,400), so that the server does not score for a caller that no longer waits.
         retry: how often and how long failed requests are repeated; see `candor.client.retry`.

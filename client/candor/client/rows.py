@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from candor.client.errors import ClientError, PermanentError, RewardError
 from candor.client.retry import Retry, shown
-from candor.client.reward import AsyncRewardClient
+from candor.client.reward import API_KEY_VARIABLE, AsyncRewardClient
 from candor.client.schema import TEXT_PARTS, Message, ResponseReward, RewardResponse
 from candor.client.wire import EmptyResponse, Truncation, describe_first_error
 
@@ -211,7 +211,7 @@ class RewardServer:
         url = self.url or os.environ.get("CANDOR_REWARD_URL")
         if not url:
             raise ValueError("no reward server: give its URL, or set CANDOR_REWARD_URL")
-        api_key = self.api_key or os.environ.get("CANDOR_API_KEY")
+        api_key = self.api_key or os.environ.get(API_KEY_VARIABLE)
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
         key = (url, api_key, self.timeout_s, self.patience_s)
         if key not in clients:

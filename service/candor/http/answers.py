@@ -26,6 +26,19 @@ class Readiness(Wire):
     reason: str | None = None
 
 
+class StartUpState(Wire):
+    """Body of `GET /startupz`. The status code is 200 for `started`, and 503 for the other values.
+    Times are in seconds."""
+
+    status: Literal["starting", "started", "failed"]
+    phase: str | None = Field(description="The phase that runs; null before and after.")
+    doing: str | None = Field(description="The phase in words.")
+    step: int = Field(description="Number of the phase, from 1; 0 before the first.")
+    steps: int = Field(description="Number of phases.")
+    seconds: float = Field(description="Time since the start; once started, the time it took.")
+    phase_seconds: float = Field(description="Time in this phase.")
+
+
 class ServedModel(Wire):
     """The served model: OpenAI's fields, then Candor's."""
 

@@ -108,7 +108,12 @@ async def load_and_watch(state: ServerState, load: Load) -> None:
     state.metrics.watch(rewarder.batcher)
     state.metrics.registry.register(LabelGauges(rewarder.labels))
     state.metrics.watch_probes(lambda: rewarder.served.all_versions())
-    log.info("ready", model=rewarder.model_id, formula=rewarder.formula)
+    log.info(
+        "ready",
+        model=rewarder.model_id,
+        formula=rewarder.formula,
+        seconds=round(state.health.startup.progress().seconds, 1),
+    )
     if rewarder.drift is None:
         await state.health.watch()
     else:

@@ -39,7 +39,7 @@ from candor.watch.metrics import Metrics
 
 log = logs.get(__name__)
 
-KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health"})
+KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health", "/startupz"})
 """Answered without a key, to any Host or none, and to HEAD and OPTIONS as to GET. They only say
 whether to send work, and health checkers send little: HAProxy asks `OPTIONS / HTTP/1.0`."""
 OPERATOR_PATHS = frozenset(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from candor.http.answers import Readiness
+from candor.http.answers import Readiness, StartUpState
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -23,6 +23,28 @@ READY = {"status": "ready", "reason": None}
 LOADING = {"status": "loading", "reason": "loading the model"}
 READINESS: Responses = example_response(READY) | example_response(
     LOADING, 503, model=Readiness, description="Not ready; `reason` says why."
+)
+
+STARTED = {
+    "status": "started",
+    "phase": None,
+    "doing": None,
+    "step": 5,
+    "steps": 5,
+    "seconds": 21.4,
+    "phase_seconds": 0.0,
+}
+STARTING = {
+    "status": "starting",
+    "phase": "model",
+    "doing": "reading the reward model, and downloading what is missing",
+    "step": 3,
+    "steps": 5,
+    "seconds": 9.8,
+    "phase_seconds": 3.2,
+}
+STARTUP: Responses = example_response(STARTED) | example_response(
+    STARTING, 503, model=StartUpState, description="Not started yet; `doing` says what it does."
 )
 
 MODELS = {

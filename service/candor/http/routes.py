@@ -22,6 +22,7 @@ from candor.http.answers import (
     Readiness,
     ServedModel,
     ServedProbeCard,
+    StartUpState,
     Version,
 )
 from candor.http.edge import error_answer
@@ -45,6 +46,7 @@ from candor.text.request import parse
 from candor.version import VERSION
 from candor.watch.drift import Drift
 from candor.watch.drift_report import DriftAlarm, DriftReport
+from candor.watch.startup import PHASES
 
 router = APIRouter()
 
@@ -100,6 +102,31 @@ async def readyz(request: Request) -> Response:
         readiness.model_dump_json(),
         status_code=200 if health.ready else 503,
         headers=None if health.ready else {"retry-after": str(NOT_READY_RETRY_AFTER_S)},
+        media_type="application/json",
+    )
+
+
+@router.get(
+    "/startupz",
+    summary="How far is the start",
+    response_model=StartUpState,
+    responses=examples.STARTUP,
+)
+async def startupz(request: Request) -> Response:
+    """200 once the server has been ready for the first time, also while it drains. Before that 503,
+    with the phase of the start and how long it has run."""
+    health = get_state(request).health
+    progress = health.startup.progress()
+    failed = health.failed is not None
+    body = StartUpState(
+        status="failed" if failed else "started" if health.startup.ended else "starting",
+        steps=len(PHASES),
+        **asdict(progress),
+    )
+    return Response(
+        body.model_dump_json(),
+        status_code=200 if body.status == "started" else 503,
+        headers=None if body.status == "started" else {"retry-after": str(NOT_READY_RETRY_AFTER_S)},
         media_type="application/json",
     )
 

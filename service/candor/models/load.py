@@ -55,6 +55,7 @@ _WINDOWS = ("max_position_embeddings", "max_seq_len", "seq_length")
 """Where architectures keep the most tokens of a text: most, MPT, some of BLOOM."""
 
 # Weights, configuration and tokeniser; never code and never pickles.
+HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 
@@ -185,6 +186,8 @@ def _template_identity(
 
 
 def _download(name: str, revision: str | None) -> Path:
+    if not HUB_ID.fullmatch(name):
+        raise ModelRefused(f"there is no folder {name!r}, and a hub id is ORGANISATION/MODEL")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
     except Exception as error:

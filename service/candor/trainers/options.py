@@ -13,7 +13,7 @@ Truncation = Literal["error", "left"]
 EmptyResponses = Literal["score", "error"]
 Activation = Literal["asked", "never"]
 
-TRAINERS = Group("Trainers' routes", sort_key=6)
+TRAINERS = Group("Trainers' routes", sort_key=3)
 
 
 @Parameter(name="*")

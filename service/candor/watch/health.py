@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from candor import logs
 from candor.errors import CandorError, DeadlineExceeded, Draining, Overloaded
 from candor.text.request import Group, Text
+from candor.watch.startup import StartUp
 
 log = logs.get(__name__)
 
@@ -61,7 +62,8 @@ class Scorer(Protocol):
 class Health:
     """The server's state; read by `/readyz`, the edge and the drain."""
 
-    def __init__(self) -> None:
+    def __init__(self, startup: StartUp | None = None) -> None:
+        self.startup = startup or StartUp()
         self.draining = False
         self.failed: str | None = None
         """One line that says why loading failed; the server ends with it."""
@@ -109,8 +111,10 @@ class Health:
         Raises:
             CandorError: the sentinel could not be scored; the server must not serve.
         """
+        self.startup.begin("first_scores")
         self._expected = dict(await scorer.raw_scores(SENTINEL, SENTINEL_TIMEOUT_S))
         self._scorer = scorer
+        self.startup.end()
 
     async def check(self) -> None:
         """Scores the sentinel again and compares; a refusal because of load changes nothing.

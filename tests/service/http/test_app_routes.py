@@ -47,6 +47,10 @@ def test_while_the_model_loads_the_server_lives_and_is_not_ready() -> None:
             assert httpx2.get(f"{url}/livez").status_code == 200
             ready = httpx2.get(f"{url}/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "loading")
+            start = httpx2.get(f"{url}/startupz")
+            assert (start.status_code, start.json()["status"]) == (503, "starting")
+            later = httpx2.get(f"{url}/startupz").json()
+            assert later["seconds"] >= start.json()["seconds"]
             for response in (score(url), httpx2.get(f"{url}/v1/models")):
                 assert response.status_code == 503
                 assert error_of(response).type == "not_ready"
@@ -55,11 +59,16 @@ def test_while_the_model_loads_the_server_lives_and_is_not_ready() -> None:
         finally:
             held.set()
         wait_for(lambda: httpx2.get(f"{url}/readyz").status_code == 200)
+        started = httpx2.get(f"{url}/startupz")
+        assert (started.status_code, started.json()["status"]) == (200, "started")
+        assert (started.json()["step"], started.json()["steps"]) == (5, 5)
         assert score(url).status_code == 200
         assert metric(url, "candor_ready") == 1
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/ready", "/health", "/v1/models"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/ready", "/health", "/startupz", "/v1/models"]
+)
 def test_a_trailing_slash_is_answered_without_a_redirect(url: str, path: str) -> None:
     assert httpx2.get(f"{url}{path}/").status_code == 200
     assert httpx2.get(f"{url}{path}").status_code == 200
@@ -84,7 +93,9 @@ def test_the_wrong_method_is_405_and_says_the_right_one(url: str) -> None:
     assert error_of(response).message == "this route answers POST"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/ready", "/health", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/ready", "/health", "/startupz", "/metrics"]
+)
 def test_head_is_get_without_the_body(url: str, path: str) -> None:
     get, head = httpx2.get(url + path), httpx2.head(url + path)
     assert (head.status_code, head.content) == (get.status_code, b"")

@@ -258,7 +258,7 @@ def test_health_and_metrics_are_not_in_the_access_log_and_control_characters_are
     logs.configure("INFO", stream)
     try:
         with running(tiny_app()) as url:
-            for path in ("/livez", "/readyz", "/ready", "/health", "/metrics"):
+            for path in ("/livez", "/readyz", "/ready", "/health", "/startupz", "/metrics"):
                 httpx2.get(url + path)
             logs.get("test").info("odd", text='a\nb"\x1b[31m\u2028')
     finally:

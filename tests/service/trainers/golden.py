@@ -1,38 +1,10 @@
-"""The golden bodies, and the answer of `/v1/rewards` to the same conversations.
-
-Each file of `bodies/` has a body as one trainer composes it (`source`, `versions`), in the template
-of the tests' tokeniser, and the same conversations in the format of `/v1/rewards`.
-"""
+"""The answer of `/v1/rewards` to the conversations of the recorded bodies."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
-
-BODIES = Path(__file__).parent / "bodies"
-
-
-@dataclass(frozen=True)
-class Golden:
-    """One file of `bodies/`. `client` names a function of `clients.py`."""
-
-    name: str
-    client: str
-    trainer: str
-    versions: str
-    source: str
-    path: str
-    note: str
-    body: dict[str, Any]
-    items: list[dict[str, Any]]
-
-
-def load_all() -> list[Golden]:
-    return [Golden(path.stem, **json.loads(path.read_text())) for path in sorted(BODIES.iterdir())]
 
 
 def native(url: str, items: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:

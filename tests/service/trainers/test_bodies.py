@@ -12,12 +12,13 @@ import pytest
 
 from candor.http.trainer_routes import ROUTES
 from candor.item import Item
+from candor.jobs.check.recorded import Recorded, recorded
 from candor.trainers.options import TrainerRoutes
 from tests.service.serving import load_tiny, running, tiny_app
 from tests.service.trainers.clients import CLIENTS
-from tests.service.trainers.golden import Golden, load_all, native
+from tests.service.trainers.golden import native
 
-GOLDEN = load_all()
+GOLDEN = recorded()
 READ_BY_CLIENTS = {"rewards", "scores", "reward", "data", "results", "embedding", "score"}
 each = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.name)
 answerable = pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def failing() -> Iterator[str]:
 @each
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_the_client_gets_what_rewards_gives(
-    url: str, without_logs: str, golden: Golden, slash: str
+    url: str, without_logs: str, golden: Recorded, slash: str
 ) -> None:
     server = without_logs if golden.client == "openrlhf_without_logs" else url
     client = CLIENTS[golden.client]
@@ -69,7 +70,7 @@ def test_extra_logs_fail_the_client_they_are_switched_off_for(url: str) -> None:
 
 
 @answerable
-def test_a_failure_is_one_for_the_client_and_never_a_number(failing: str, golden: Golden) -> None:
+def test_a_failure_is_one_for_the_client_and_never_a_number(failing: str, golden: Recorded) -> None:
     response = httpx2.post(failing + golden.path, json=golden.body, timeout=60)
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/json"
@@ -80,7 +81,7 @@ def test_a_failure_is_one_for_the_client_and_never_a_number(failing: str, golden
         CLIENTS[golden.client](failing + golden.path, golden.body, 0)
 
 
-def with_empty_response(golden: Golden) -> Any:
+def with_empty_response(golden: Recorded) -> Any:
     """The body with an empty first response."""
     body = dict(golden.body)
     text = golden.items[0]["responses"][0]
@@ -99,7 +100,7 @@ def with_empty_response(golden: Golden) -> Any:
 
 @answerable
 def test_a_text_without_a_response_ends_no_run_unless_the_server_is_told_so(
-    url: str, strict: str, golden: Golden
+    url: str, strict: str, golden: Recorded
 ) -> None:
     if "input_ids" in golden.body:
         body = {"input_ids": [[10_000]]}

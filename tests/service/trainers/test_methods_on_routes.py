@@ -11,12 +11,13 @@ import httpx2
 import pytest
 
 from candor.http.trainer_routes import ROUTES
+from candor.jobs.check.recorded import recorded
 from candor.methods import Use
 from candor.scoring.served import ServedProbe
 from tests.service.serving import load_tiny, loaded_probe, running, tiny_app
-from tests.service.trainers.golden import load_all, native
+from tests.service.trainers.golden import native
 
-GOLDEN = {golden.name: golden for golden in load_all()}
+GOLDEN = {golden.name: golden for golden in recorded()}
 QUERY = GOLDEN["openrlhf-0.9.1"].body["query"][0]
 ITEMS = GOLDEN["openrlhf-0.9.1"].items
 PARTS = {"advantage": "advantage_penalty", "screen": "screened"}

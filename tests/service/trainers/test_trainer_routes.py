@@ -14,13 +14,14 @@ import pytest
 import requests
 
 from candor.http.trainer_routes import ROUTES
+from candor.jobs.check.recorded import recorded
 from candor.trainers.contract import sigmoid
 from candor.trainers.options import TrainerRoutes
 from tests.service.serving import load_tiny, running, tiny_app, tiny_probes
-from tests.service.trainers.golden import load_all, native
+from tests.service.trainers.golden import native
 
 KEY = "a-key"
-GOLDEN = {golden.name: golden for golden in load_all()}
+GOLDEN = {golden.name: golden for golden in recorded()}
 QUERY = GOLDEN["openrlhf-0.9.1"].body["query"][0]
 ITEMS = GOLDEN["openrlhf-0.9.1"].items
 CONTRACTS = [(path, contract) for path, contracts in ROUTES.items() for contract in contracts]

@@ -11,14 +11,15 @@ import pytest
 
 from candor.http.trainer_routes import ROUTES
 from candor.item import Item
+from candor.jobs.check.recorded import recorded
 from tests.service.serving import load_tiny, metric, running, score, tiny_app, wait_for
 from tests.service.trainers.clients import openrlhf_agent
-from tests.service.trainers.golden import load_all, native
+from tests.service.trainers.golden import native
 
 
 def test_a_full_queue_refuses_on_every_route_and_lets_the_trainer_back_in_later() -> None:
     held, started, free = threading.Event(), threading.Event(), threading.Event()
-    golden = next(one for one in load_all() if one.name == "openrlhf-0.9.1")
+    golden = next(one for one in recorded() if one.name == "openrlhf-0.9.1")
 
     def before(_: Sequence[Item]) -> None:
         if held.is_set():

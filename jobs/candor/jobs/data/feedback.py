@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,12 +36,13 @@ MARGIN = 0.3
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DataFeedbackOptions:
     """The options of `candor data feedback`."""
 
     rollouts: Path
     """JSONL of feedback prompts with responses, as `candor generate` writes it."""
+    _: KW_ONLY
     out: Path
     """JSONL of labelled rows to write."""
     rule: Rule = "siding"

@@ -23,7 +23,7 @@ HUB_FILE = ("meg-tong/sycophancy-eval", ("feedback.jsonl",))
 
 
 @command
-def feedback_prompts(*, poems: str, out: Path, skip: int = 0, limit: int | None = None) -> Exit:
+def feedback_prompts(poems: str, *, out: Path, skip: int = 0, limit: int | None = None) -> Exit:
     """Write three prompts per poem as JSONL, in the order of the file.
 
     Parameters

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from cyclopts import Parameter
 
+from candor.errors import reason_of
+from candor.jobs.running.progress import say
+
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GeneratorOptions:
     """The options of `candor generator`. Docstrings of fields are their help."""
 
     model: Path
     """Folder of the causal language model and its tokenizer."""
+    _: KW_ONLY
     served_model_name: str = ""
     """Model name that requests must carry. Default: the folder's name."""
     host: str = "127.0.0.1"
@@ -26,13 +31,23 @@ class GeneratorOptions:
     """cpu, cuda, or auto: cuda where there is a GPU, else cpu."""
 
 
-def serve_generator(*, options: GeneratorOptions) -> None:
-    """Serve a transformers causal language model in OpenAI's chat form."""
-    # Here, so that --help answers without torch.
+def serve_generator(options: GeneratorOptions) -> None:
+    """Serve a transformers causal language model in OpenAI's chat form.
+
+    Raises:
+        SystemExit: (1) the model cannot be loaded; the message says why.
+    """
+    # Here, so that a wrong flag is answered without torch.
+    say("importing torch and transformers")
     import uvicorn
 
     from candor.jobs.generator.server import create_generator
 
     name = options.served_model_name or options.model.name
-    app = create_generator(options.model, name, options.device)
+    say(f"loading {options.model}")
+    try:
+        app = create_generator(options.model, name, options.device)
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"candor: the generator did not start: {reason_of(error)}")
+    say(f"serving {name} at http://{options.host}:{options.port}")
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning")

@@ -8,7 +8,7 @@ field are read in the same way.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import orjson
@@ -23,13 +23,14 @@ from candor.jobs.running.rows import check_paths
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class VerdictOptions:
     """The options of `candor judge`."""
 
     rollouts: Path
     """JSONL written by `candor generate`. Each row names its grounded question under "meta":
     domain, question (its number), seed, stance and wording."""
+    _: KW_ONLY
     out: Path
     """JSONL to write: the same rows, with a "verdict" in each response: truth, user (the wrong
     value that the user believes), other (another value) or none (no value, or several)."""

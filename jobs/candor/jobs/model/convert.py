@@ -33,6 +33,7 @@ from transformers import (
 from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
+from candor.jobs.running.progress import say
 from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import NEVER_LOADED, find_head
@@ -64,8 +65,8 @@ PUBLISHED = {
 
 @command
 def convert(
-    *,
     checkpoint: Path,
+    *,
     out: Path,
     base: Path | None = None,
     template: Literal["starling", "ultrarm"] | None = None,
@@ -94,6 +95,7 @@ def convert(
         tokenizer = load_tokenizer(source, template)
     except (ModelRefused, OSError) as error:
         raise UsageError(str(error)) from error
+    say(f"writing {out}")
     write(out, tensors, config, tokenizer)
     print(json.dumps(summary(out, tensors, config, tokenizer)))
     return Exit.DONE
@@ -116,6 +118,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise ModelRefused(f"--checkpoint {folder}: no .safetensors, .bin or .pt file")
     tensors: dict[str, Tensor] = {}
     for path in files:
+        say(f"reading {path}")
         found = load_file(path) if path.suffix == ".safetensors" else unpickled(path)
         if twice := sorted(found.keys() & tensors.keys()):
             raise ModelRefused(f"{path.name}: {twice[0]} is in another file as well")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +32,13 @@ from candor.probes.fitting.calibrate import HINGE_PERCENTILE, calibrate, fit_bou
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CalibrateOptions:
     """The options of `candor probe calibrate`."""
 
     probe: Path
     """Folder of the probe."""
+    _: KW_ONLY
     rollouts: Path | None = None
     """JSONL written by `candor generate`: responses to score here, with --model."""
     model: str | None = None

@@ -20,7 +20,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
-from tqdm import tqdm
 
 from candor.batching.queue import take_batch
 from candor.client.rows import Unscorable, unicode_text
@@ -32,6 +31,7 @@ from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.running.files import Row, file_sha256, read_rows
+from candor.jobs.running.progress import progress, say
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
@@ -182,6 +182,7 @@ def read_candidates(
     """
     rows = read_rows(rollouts)
     dated = card.template_date
+    say(f"loading the reward model {model}")
     rm = load_reward_model(
         model,
         device=device,
@@ -261,7 +262,7 @@ def _items(row: Row, renderer: Renderer) -> Iterator[Item | str]:
 def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[float, float]]:
     """(R, S) of every item, in order."""
     done = 0
-    with tqdm(total=len(items), desc="scores", unit="response") as bar:
+    with progress(len(items), "scores", "response") as bar:
         while done < len(items):
             batch = take_batch(islice(items, done, None), MAX_BATCH_TOKENS, engine.costs)
             for score in engine.score(batch).scores:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from cyclopts import Parameter
 
-from candor.client.retry import NO_ANSWER, error_of, http_url
-from candor.flags import UsageError, read_key_file
+from candor.client.retry import NO_ANSWER, error_of, http_url, shown, timeout
+from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.probes import artifact
 
@@ -24,22 +24,24 @@ TIMEOUT_S = 300.0
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReplaceOptions:
     """The options of `candor probe replace`."""
 
     probe: Path
     """Folder of the new probe."""
-    reward_url: str
+    _: KW_ONLY
+    reward_url: RewardUrl
     """Address of the Candor server. Each replica has to be given the probe at its own address."""
     operator_key_file: Path | None = None
-    """File that holds the server's operator key, or its API key where it has no other."""
+    """File that holds the server's operator key, or its API key where it has no other. Default: the
+    key in CANDOR_API_KEY."""
 
 
 @command
 def replace(options: ReplaceOptions) -> Exit:
     """Hand a probe to a running server, in place of the probe of its name."""
-    key = read_key_file("--operator-key-file", options.operator_key_file)
+    key = read_server_key("--operator-key-file", options.operator_key_file)
     print(json.dumps(hand_over(options.probe, options.reward_url, key)))
     return Exit.DONE
 
@@ -63,10 +65,14 @@ def hand_over(folder: Path, url: str, key: str | None) -> dict[str, Any]:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         answer = httpx2.post(
-            f"{http_url(url)}/v1/probes/replace", json=body, headers=headers, timeout=TIMEOUT_S
+            f"{http_url(url)}/v1/probes/replace",
+            json=body,
+            headers=headers,
+            timeout=timeout(TIMEOUT_S),
         )
     except NO_ANSWER as error:
-        raise JobStopped(Exit.UNREACHABLE, f"/v1/probes/replace: {type(error).__name__}") from None
+        said = f"no answer from {shown(url)}/v1/probes/replace ({type(error).__name__})"
+        raise JobStopped(Exit.UNREACHABLE, said) from None
     if not answer.is_success:
         raise UsageError(f"the server keeps its probe: {error_of(answer)}")
     found: dict[str, Any] = answer.json()

@@ -32,7 +32,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,12 +65,13 @@ ABOUT: dict[NullKind, str] = {
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NullOptions:
     """The options of `candor probe null`."""
 
     probe: Path
     """Folder of the real probe."""
+    _: KW_ONLY
     out: Path
     """Folder to write: one probe folder per null probe, named KIND-0, KIND-1, ..."""
     kind: NullKind

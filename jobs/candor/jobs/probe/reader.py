@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from candor.engines.choose import build_engine
 from candor.engines.packed import PackedEngine
 from candor.engines.padded import PaddedEngine
+from candor.jobs.running.progress import progress
 from candor.models.load import RewardModel
 from candor.probes.fitting.activations import (
     TokenActivations,
@@ -49,7 +49,7 @@ class RowReader:
             sequences, weights_sha256=rm.weights_sha256, dtype=rm.dtype, device=rm.device
         )
         engine = self._engine if missing_layers(cache / key, layers) else None
-        with tqdm(total=len(sequences), desc="activations", unit="response") as bar:
+        with progress(len(sequences), "activations", "response") as bar:
             return read_tokens(
                 rm.model,
                 sequences,
@@ -82,7 +82,7 @@ class RowReader:
                 for pooling in poolings:
                     found[pooling][index] = float(pooled(part, pooling))
 
-        with tqdm(total=len(sequences), desc=what, unit="response") as bar:
+        with progress(len(sequences), what, "response") as bar:
             read_responses(
                 self.rm.model,
                 sequences,

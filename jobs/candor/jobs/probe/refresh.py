@@ -17,7 +17,7 @@ import json
 import random
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ import numpy as np
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from candor.flags import UsageError, read_key_file
+from candor.flags import UsageError, read_server_key
 from candor.jobs.probe.handover import hand_over
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.reader import RowReader
@@ -38,6 +38,7 @@ from candor.jobs.probe.train import (
     write,
 )
 from candor.jobs.running.exits import Exit, command
+from candor.jobs.running.progress import say
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact, jsonl
 from candor.probes.artifact import LoadedProbe
@@ -58,12 +59,13 @@ MIN_GROUPS = 5
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RefreshOptions:
     """The options of `candor probe refresh`."""
 
     probe: Path
     """Folder of the probe to refresh."""
+    _: KW_ONLY
     labels: Annotated[list[Path], Parameter(negative="")]
     """JSONL of judged rows: as GET /v1/labels/rows gives them, or plain labelled rows. May be
     repeated."""
@@ -89,13 +91,14 @@ class RefreshOptions:
     reward_url: str | None = None
     """Address of a server that serves the old version: the new one is handed over to it."""
     operator_key_file: Path | None = None
-    """File that holds that server's operator key, or its API key where it has no other."""
+    """File that holds that server's operator key, or its API key where it has no other. Default:
+    the key in CANDOR_API_KEY."""
 
 
 @command
 def refresh(options: RefreshOptions) -> Exit:
     """Fit a probe anew on judged rows and a share of the old ones, as its next version."""
-    key = read_key_file("--operator-key-file", options.operator_key_file)
+    key = read_server_key("--operator-key-file", options.operator_key_file)
     try:
         old = artifact.load(options.probe)
         judged, random_rows = read_judged(options.labels)
@@ -194,6 +197,7 @@ def load_model(options: RefreshOptions, old: LoadedProbe) -> RewardModel:
         ValueError: it is another, or it cannot be loaded.
     """
     dated = old.card.template_date
+    say(f"loading the reward model {options.model}")
     rm = load_reward_model(
         options.model,
         device=options.device,

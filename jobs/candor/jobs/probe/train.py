@@ -16,14 +16,13 @@ import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from cyclopts import Parameter
-from tqdm import tqdm
 
 from candor.flags import UsageError
 from candor.jobs.compare.words import WORDS_FILE
@@ -33,6 +32,7 @@ from candor.jobs.probe.reader import RowReader
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import write_json
 from candor.jobs.running.manifest import now, package_versions
+from candor.jobs.running.progress import progress, say
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
@@ -65,7 +65,7 @@ SWEEP_FIELDS = (*CHOSEN_FIELDS, *MEASURED_FIELDS)
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainOptions:
     """The options of `candor probe train`."""
 
@@ -73,6 +73,7 @@ class TrainOptions:
     """JSONL of labelled responses: group (rows of one group, such as one question, stay in the same
     part of the split), label (1: has the trait, 0: does not), response, messages or prompt, kind
     (the family of the row, such as poem-feedback). May be repeated."""
+    _: KW_ONLY
     model: str
     """The reward model whose activations the probe reads: a folder or a Hugging Face name."""
     out: Path
@@ -136,6 +137,7 @@ def train(options: TrainOptions) -> Exit:
         try:
             rows = read_data(options.data, options.seed, options.hold_out_kind or ())
             by = selection(rows.labelled, options.select)
+            say(f"loading the reward model {options.model}")
             rm = load_reward_model(
                 options.model,
                 device=options.device,
@@ -220,11 +222,11 @@ def candidates_of(
 ) -> list[Candidate]:
     """Every setting, fitted on the training groups and measured for the choice."""
     grid = Grid(options.methods, options.poolings)
-    with tqdm(total=len(activations.layers), desc="fits", unit="layer") as bar:
+    with progress(len(activations.layers), "fits", "layer") as bar:
         found = sweep(activations, data, grid, fits, progress=bar.update)
     if by == "within":
         return found
-    with tqdm(total=len(activations.layers), desc="kinds left out", unit="layer") as bar:
+    with progress(len(activations.layers), "kinds left out", "layer") as bar:
         return with_transfer(found, activations, data, fits, progress=bar.update)
 
 
@@ -241,7 +243,7 @@ def chosen_without(
         return {}
     grid = Grid(options.methods, options.poolings)
     passes = len(activations.layers) * (2 if by == "transfer" else 1)
-    with tqdm(total=passes, desc="choices without a kind", unit="layer") as bar:
+    with progress(passes, "choices without a kind", "layer") as bar:
         found = choose_without_each_kind(activations, data, grid, fits, by, progress=bar.update)
     num_rows = len(data.labels)
     return {

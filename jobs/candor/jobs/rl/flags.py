@@ -20,6 +20,7 @@ from candor.flags import UsageError
 from candor.jobs.rl.labels.options import LabelOptions
 from candor.jobs.rl.settings import Guards, RunOptions, ServerOptions, TrainingSettings
 from candor.jobs.running.exits import Exit, command
+from candor.jobs.running.progress import say
 
 NEEDED = ("trl", "peft", "datasets")
 
@@ -31,8 +32,8 @@ LABELS = LabelOptions()
 
 @command
 def rl(
-    *,
     options: RunOptions,
+    *,
     servers: ServerOptions,
     training: TrainingSettings = TRAINING,
     guards: Guards = GUARDS,
@@ -42,7 +43,8 @@ def rl(
     command continues."""
 
     check_installed()
-    # Here, so that --help and a wrong flag answer without torch and TRL.
+    # Here, so that a wrong flag is answered without torch and TRL.
+    say("importing torch and TRL")
     from candor.jobs.rl.inputs import read_inputs
     from candor.jobs.rl.job import train
 

@@ -9,7 +9,7 @@ may change. Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ import orjson
 from cyclopts import Group, Parameter
 
 from candor.client.wire import EmptyResponse
-from candor.flags import UsageError, read_key_file
+from candor.flags import RewardUrl, UsageError, read_key_file, read_server_key
 from candor.jobs.rollouts.strengths import KappaOption, LambdaOption
 from candor.jobs.running.files import write_json
 
 
 @Parameter(name="*", group=Group("Run", sort_key=1))
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunOptions:
     """What a run is made from, and where it writes."""
 
     policy: Path
     """Folder of the policy: a causal language model and its tokenizer."""
+    _: KW_ONLY
     prompts: Path
     """JSONL of {"key", "messages"}: the prompts to train on."""
     out: Path
@@ -45,13 +46,13 @@ class RunOptions:
 class ServerOptions:
     """Where rewards come from, with which keys, and how long to wait."""
 
-    reward_url: str
+    reward_url: RewardUrl
     """Address of the Candor server."""
     eval_reward_url: str | None = None
     """Address of a second server for the evaluations, so that their texts do not enter the drift
     windows of the first. Default: the first server."""
     api_key_file: Path | None = None
-    """File that holds the servers' API key."""
+    """File that holds the servers' API key. Default: the key in CANDOR_API_KEY."""
     operator_key_file: Path | None = None
     """File that holds the operator's key, for alarms and monitors at /v1/drift. Default: the API
     key."""
@@ -68,7 +69,7 @@ class ServerOptions:
     @property
     def api_key(self) -> str | None:
         """Raises UsageError where the file cannot be read."""
-        return read_key_file("--api-key-file", self.api_key_file)
+        return read_server_key("--api-key-file", self.api_key_file)
 
     @property
     def operator_key(self) -> str | None:

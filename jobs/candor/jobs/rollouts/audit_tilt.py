@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +47,13 @@ from candor.probes.statistics.tilt_figures import prompt_tilt, reward_gap
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TiltOptions:
     """The options of `candor audit tilt`."""
 
     scored: Annotated[list[Path], Parameter(negative="")]
     """JSONL written by `candor score`; each file is a data set. May be repeated."""
+    _: KW_ONLY
     flag: str
     """Which responses are flagged: contains:TEXT, probe:NAME>THRESHOLD (the score of probe NAME is
     above THRESHOLD, in logits), field:NAME (that field of the response is true) or verdict:VERDICT

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,12 +61,13 @@ RULES = ("base_reward", "reward")
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BonOptions:
     """The options of `candor bon`."""
 
     scored: Path
     """JSONL written by `candor score`."""
+    _: KW_ONLY
     out: Path
     """JSON to write: for each N the mean and 95 % interval (t, over prompts) of R (the
     reward model's score), of S (each probe's score, logits) and of the reward (R minus the

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,12 +30,13 @@ TOP_P = 1.0
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GenerateOptions:
     """The options of `candor generate`."""
 
     prompts: Path
     """JSONL with one prompt per row: {"key", "messages", "meta"}."""
+    _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "model" and "responses"."""
     generator_url: str

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ from candor.jobs.running.rows import check_paths
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PairsOptions:
     """The options of `candor pairs`."""
 
     scored: Path
     """JSONL written by `candor score`."""
+    _: KW_ONLY
     out: Path
     """JSONL to write, in TRL's conversational preference format."""
     penalty: LambdaOption = None

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.schema import RewardResponse
 from candor.client.wire import EmptyResponse, describe_first_error
-from candor.flags import UsageError, read_key_file
+from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
     KappaOption,
@@ -56,19 +56,20 @@ be scored."""
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ScoreOptions:
     """The options of `candor score`."""
 
     rollouts: Path
     """JSONL of prompts with responses, {"key", "messages", "responses": [{"text"}]}, or of
     preference pairs, {"key", "messages", "chosen": text, "rejected": text}."""
+    _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "scores"."""
-    reward_url: str
+    reward_url: RewardUrl
     """Address of the Candor server."""
     api_key_file: Path | None = None
-    """File that holds the server's API key."""
+    """File that holds the server's API key. Default: the key in CANDOR_API_KEY."""
     concurrency: int = 8
     """Rows that are scored at the same time."""
     penalty: LambdaOption = None
@@ -253,7 +254,7 @@ async def _description(client: AsyncRewardClient) -> dict[str, Any]:
 
 
 def _client(options: ScoreOptions) -> AsyncRewardClient:
-    api_key = read_key_file("--api-key-file", options.api_key_file)
+    api_key = read_server_key("--api-key-file", options.api_key_file)
     retry = Retry(options.retry_budget_s)
     try:
         return AsyncRewardClient(

@@ -27,6 +27,7 @@ from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import Row, file_sha256, sha256_of
 from candor.jobs.running.ledger import Ledger
 from candor.jobs.running.manifest import manifest_path, now, write_manifest
+from candor.jobs.running.progress import progress
 
 Work = Callable[[Row], Awaitable[Row]]
 """Returns the fields to add to a row, such as `{"responses": ...}` or `{"scores": ...}`."""
@@ -84,7 +85,7 @@ async def run_job(job: Job, work: Work) -> Exit:
             _say(f"{ledger.num_outdated} rows of another input, setting or model are done again")
         todo = set(ledger.todo)
         rows = [row for row in job.rows if row["key"] in todo]
-        if not await run_rows(ledger, rows, work, concurrency=job.concurrency):
+        if not await run_rows(ledger, rows, work, job.command, concurrency=job.concurrency):
             _say(f"interrupted, {len(ledger.todo)} rows left; the same command continues from here")
             return Exit.INTERRUPTED
         before = file_sha256(job.out) if job.out.exists() else None
@@ -107,8 +108,13 @@ async def run_job(job: Job, work: Work) -> Exit:
     return Exit.ROWS_FAILED if failed else Exit.DONE
 
 
-async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurrency: int) -> bool:
+async def run_rows(
+    ledger: Ledger, rows: Iterable[Row], work: Work, what: str, *, concurrency: int
+) -> bool:
     """Work on `rows`, at most `concurrency` at a time; returns whether all rows were tried.
+
+    Args:
+        what: the command, for the lines that say how far it is.
 
     Raises:
         ClientError: the server stopped answering, or its answers are wrong.
@@ -123,14 +129,14 @@ async def run_rows(ledger: Ledger, rows: Iterable[Row], work: Work, *, concurren
         while not stopping.is_set() and (row := next(waiting, None)) is not None:
             finished = await _finished(row, work)
             ledger.append(finished)
-            progress.update()
+            bar.update()
             if "error" in finished:
                 failed.append(finished)
                 if len(failed) == 1:  # a fault of every row is seen at once
                     error = finished["error"]
                     _say(f"key {row['key']!r} failed, {error['type']}: {error['message']}")
 
-    with _progress(len(todo)) as progress, _stop_on_signal(stopping):
+    with progress(len(todo), what, "row") as bar, _stop_on_signal(stopping):
         workers = [asyncio.create_task(worker()) for _ in range(max(1, concurrency))]
         try:
             await asyncio.gather(*workers)
@@ -176,13 +182,6 @@ def _stop_on_signal(stopping: asyncio.Event) -> Iterator[None]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
-
-
-def _progress(num_rows: int) -> Any:
-    from tqdm import tqdm
-
-    # disable=None: a bar is shown on a terminal only.
-    return tqdm(total=num_rows, unit="row", file=sys.stderr, disable=None)
 
 
 def _say(message: str) -> None:

@@ -10,7 +10,7 @@ chosen here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ from candor.jobs.sycophancy.verdicts import JudgeOptions
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EvalFeedbackOptions:
     """The options of `candor eval feedback`."""
 
     answers: Path
     """JSONL of `candor score` or `candor generate` on prompts of `candor data prompts`."""
+    _: KW_ONLY
     out: Path
     """Folder to write: the judged pairs and feedback.json."""
     judges: JudgeOptions = field(default_factory=JudgeOptions)

@@ -68,7 +68,7 @@ class SycophancyOptions:
     generator_api_key_file: Path | None = None
     """File that holds the policy server's API key."""
     reward_api_key_file: Path | None = None
-    """File that holds the Candor server's API key."""
+    """File that holds the Candor server's API key. Default: the key in CANDOR_API_KEY."""
     timeout_s: float = 600.0
     """Longest wait for one row, in seconds."""
     retry_budget_s: float = 300.0

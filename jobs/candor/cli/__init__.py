@@ -1,0 +1,1 @@
+"""The command line `candor`: its commands, their help, configuration files, shell completion."""

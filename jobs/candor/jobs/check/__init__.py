@@ -1,0 +1,1 @@
+"""`candor check`: trainers' recorded requests, sent to a running server."""
