@@ -35,6 +35,7 @@ PROBES = (
     ("candor.probes.kinds",),
     ("candor.probes.fitting",),
     ("candor.probes.statistics",),
+    ("candor.probes.sources",),
 )
 FLOORS = (
     ("demo.rl", "demo.replicate", "demo.evasion"),
@@ -50,6 +51,7 @@ FLOORS = (
     ("candor.jobs.grounded",),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
     ("candor.jobs.running", "candor.jobs.compare"),
+    ("candor.jobs.formats",),
     ("candor.jobs",),
     *SERVICE,
     *PROBES,

@@ -31,7 +31,7 @@ from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.files import Row, file_sha256, read_rows
+from candor.jobs.running.files import Row, file_sha256, read_input
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
@@ -83,7 +83,7 @@ def read_scores(scored: Path, card: Card) -> CandidateScores:
         UsageError: the file is not as `candor score` writes it, is from another reward model, or
             has no scores of this very probe.
     """
-    rows = read_rows(scored)
+    rows = read_input(scored)
     good = scored_rows(rows)
     served = one_model(scored, good)
     revision = served["revision"]
@@ -180,7 +180,7 @@ def read_candidates(
         ValueError: the model is refused, or the probe belongs to another model.
         UsageError: the file cannot be read.
     """
-    rows = read_rows(rollouts)
+    rows = read_input(rollouts)
     dated = card.template_date
     rm = load_reward_model(
         model,

@@ -51,7 +51,7 @@ from candor.jobs.rollouts.served_cards import served_nulls
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_json, write_rows
+from candor.jobs.running.files import Row, read_input, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 from candor.probes.statistics.intervals import t_intervals
@@ -115,7 +115,7 @@ def bon(options: BonOptions) -> Exit:
     check_paths(scored, out)
     ns = _parse_ns(options.n)
     aim = _parse_aim(options)
-    rows = read_rows(scored)
+    rows = read_input(scored)
     good = scored_rows(rows)
     kept = scored_groups(scored, good, max(ns))
     variants = variants_of(

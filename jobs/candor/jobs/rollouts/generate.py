@@ -22,7 +22,7 @@ from candor.client.retry import Retry
 from candor.client.rows import Unscorable, context_item
 from candor.flags import UsageError, read_key_file
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows
+from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 
 TOP_P = 1.0
@@ -75,7 +75,7 @@ def generate(options: GenerateOptions) -> Exit:
 
 async def _generate(options: GenerateOptions) -> Exit:
     check_paths(options.prompts, options.out)
-    rows = read_rows(options.prompts)
+    rows = read_input(options.prompts)
     settings: dict[str, Any] = {
         "n": options.n,
         "temperature": options.temperature,

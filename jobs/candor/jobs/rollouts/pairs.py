@@ -34,7 +34,7 @@ from candor.jobs.rollouts.strengths import (
 )
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.files import Row, read_input, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 
@@ -64,7 +64,7 @@ def pairs(options: PairsOptions) -> Exit:
         raise UsageError(f"--min-margin {options.min_margin}: must be a number, at least 0")
     # Refuses a sweep and two strengths for one probe, which `variants_of` takes.
     parse_penalties(options.penalty, options.kappa, options.closed_form)
-    rows = read_rows(options.scored)
+    rows = read_input(options.scored)
     groups = conversations(options.scored, rows)
     variants = variants_of(
         options.scored,

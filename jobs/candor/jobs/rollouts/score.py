@@ -45,7 +45,7 @@ from candor.jobs.rollouts.strengths import (
     parse_penalties,
 )
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows
+from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 from candor.probes import jsonl
 
@@ -92,7 +92,7 @@ def score(options: ScoreOptions) -> Exit:
 async def _score(options: ScoreOptions) -> Exit:
     check_paths(options.rollouts, options.out)
     penalties = parse_penalties(options.penalty, options.kappa, options.closed_form)
-    rows = read_rows(options.rollouts)
+    rows = read_input(options.rollouts)
     async with _client(options) as client:
 
         async def rate(row: Row) -> Row:
