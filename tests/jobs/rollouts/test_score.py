@@ -234,7 +234,7 @@ def test_rows_that_cannot_be_asked_for_fail_without_a_request(stub: Stub, tmp_pa
     del no_texts["responses"]
     failed_before["error"] = {"type": "too_long", "message": "x"}
     empty["responses"] = []
-    wrong["responses"] = ["a bare text"]
+    wrong["responses"] = [{"said": "no text"}]
     source = tmp_path / "rollouts.jsonl"
     write_rows(source, [good, no_texts, failed_before, empty, wrong])
     out = tmp_path / "scored.jsonl"

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from candor.jobs.formats.forms import Content, form_of
 from candor.jobs.formats.turns import Row, UnreadableRow, decoded
 from candor.probes import jsonl
@@ -149,7 +147,6 @@ def _made(row: Row, content: Content, is_own: bool) -> Row:
         if row.get(name) is not None and name not in made:
             made[name] = decoded(row[name], always=name == "tools")
     others = _without(row, ("key", *content.used, *KEPT_BESIDE, *made))
-    others = {name: _jsonable(value) for name, value in others.items()}
     if is_own:
         return {**made, **others}
     meta = made.pop("meta", {})
@@ -160,15 +157,6 @@ def _made(row: Row, content: Content, is_own: bool) -> Row:
 def _without(row: Row, names: Iterable[str]) -> Row:
     absent = set(names)
     return {name: value for name, value in row.items() if name not in absent}
-
-
-def _jsonable(value: Any) -> Any:
-    """The value as JSON can carry it; tables also hold dates, decimals and bytes."""
-    try:
-        jsonl.line_of(value)
-        return value
-    except TypeError:
-        return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
 
 
 def _id_field(rows: Sequence[Row]) -> str:
@@ -194,7 +182,7 @@ def _keys(placed: Sequence[Placed], found: Sequence[Row], keyed_by: str) -> list
         if not keyed_by:
             said = [made.get(name) for name in ("messages", "prompt", "tools", "responses")]
             said.append(row if "error" in made else None)
-            digest = hashlib.sha256(jsonl.line_of(_jsonable(said), sort_keys=True))
+            digest = hashlib.sha256(jsonl.line_of(said, sort_keys=True))
             whole = key = digest.hexdigest()[:16]
             repeats = 1
             while key in keys:

@@ -31,7 +31,7 @@ from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.files import Row, file_sha256, read_input
+from candor.jobs.running.files import Row, read_input, source_sha256
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
@@ -272,4 +272,4 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
 
 def source_of(path: Path) -> str:
     """Where candidates come from, for a card."""
-    return f"candidates in {path.name}, sha256 {file_sha256(path)}"
+    return f"candidates in {path.name}, sha256 {source_sha256(path)}"

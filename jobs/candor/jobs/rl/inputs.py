@@ -84,7 +84,9 @@ def training_rows(path: Path) -> list[Row]:
     rows = read_input(path)
     for row in rows:
         if not isinstance(row.get("messages"), list) or not row["messages"]:
-            raise UsageError(f"{path}: key {row['key']!r} has no messages")
+            error = row.get("error")
+            why = f": {error.get('message')}" if isinstance(error, dict) else ""
+            raise UsageError(f"{path}: key {row['key']!r} has no messages{why}")
     return rows
 
 

@@ -46,6 +46,7 @@ from candor.jobs.rollouts.scored import (
     say_doubts,
     scored_groups,
     scored_rows,
+    within_reach,
 )
 from candor.jobs.rollouts.served_cards import served_nulls
 from candor.jobs.rollouts.strengths import ClosedFormOption
@@ -72,8 +73,8 @@ class BonOptions:
     reward model's score), of S (each probe's score, logits) and of the reward (R minus the
     penalties)."""
     n: str = "1,2,4,8,16"
-    """The values of N, separated by commas. The largest N may be at most the number of responses of
-    every row."""
+    """The values of N, separated by commas. An N above the number of responses per row becomes that
+    number, and the command says so."""
     lambda_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME=0,0.5,1,2: the same numbers with each of these lambdas for probe NAME. The penalty is
     lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
@@ -117,6 +118,7 @@ def bon(options: BonOptions) -> Exit:
     aim = _parse_aim(options)
     rows = read_input(scored)
     good = scored_rows(rows)
+    ns = within_reach(scored, good, ns)
     kept = scored_groups(scored, good, max(ns))
     variants = variants_of(
         scored,

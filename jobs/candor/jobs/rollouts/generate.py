@@ -35,7 +35,9 @@ class GenerateOptions:
     """The options of `candor generate`."""
 
     prompts: Path
-    """JSONL with one prompt per row: {"key", "messages", "meta"}."""
+    """Rows of prompts, such as {"messages"} or TRL's {"prompt"}: a file (.jsonl, .json, .csv,
+    .parquet, also .gz and .zst) or hf:org/name:split. docs/formats.md lists the forms; responses
+    that the rows have are replaced."""
     out: Path
     """JSONL to write: the same rows with "model" and "responses"."""
     generator_url: str
@@ -169,6 +171,8 @@ def messages_of(row: Row) -> list[Row]:
     Raises:
         RowFailed: they are missing, or no server takes them; the message names the field.
     """
+    if "messages" not in row and isinstance(row.get("error"), dict):  # as the reader found it
+        raise RowFailed("invalid_row", str(row["error"].get("message")))
     try:
         if not row.get("messages") or isinstance(row["messages"], str):
             raise Unscorable("messages: must be a list of messages, at least one")

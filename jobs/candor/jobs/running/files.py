@@ -19,6 +19,7 @@ from candor.flags import UsageError
 from candor.jobs.formats.reader import ReadRows, read
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.probes import jsonl
+from candor.probes.sources.hub import is_hub
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""
@@ -120,6 +121,16 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 def write_json(path: Path, value: Any) -> None:
     with replacing(path) as file:
         file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def source_sha256(source: Path) -> str:
+    """The hash of an input file; of a data set on the Hub that of its rows as JSON, in order."""
+    if not is_hub(source):
+        return file_sha256(source)
+    total = hashlib.sha256()
+    for row in read_rows(source):
+        total.update(row_line(row))
+    return total.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -28,6 +28,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -59,7 +60,7 @@ def objects(source: Path) -> Iterator[Placed]:
     if is_hub(source):
         for number, row in enumerate(hub_rows(source), start=1):
             place = f"{source}: row {number}"
-            yield place, _without_nulls(_object(row, place))
+            yield place, _as_json(_object(row, place))
         return
     try:
         with _opened(source) as file:
@@ -147,8 +148,10 @@ def _is_document(file: BinaryIO) -> bool:
     file.seek(0)
     if not first.startswith(b"{"):
         return first.startswith(b"[")
-    if _parses(first) and _inside(jsonl.parse(first)) is None:
-        return False
+    if _parses(first):
+        value = jsonl.parse(first)
+        if _inside(value) is None and not _columns(value):
+            return False
     whole = file.read().removeprefix(jsonl.BOM)
     file.seek(0)
     return _parses(whole)
@@ -238,17 +241,25 @@ def _parquet(file: BinaryIO, source: Path) -> Iterator[Placed]:
             for row in batch.to_pylist():
                 number += 1
                 place = f"{source}: row {number}"
-                yield place, _without_nulls(_object(row, place))
+                yield place, _as_json(_object(row, place))
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         if str(error).startswith(str(source)):
             raise
         raise ValueError(f"{source}: not Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _without_nulls(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
+    """A value of Arrow as JSON has it: without null fields, dates as ISO texts, bytes by their
+    number."""
     if isinstance(value, dict):
-        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
-    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
+        return {name: _as_json(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:
