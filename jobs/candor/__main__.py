@@ -65,6 +65,8 @@ COMMANDS = [Command(*row) for row in (
      "Label comments that a policy wrote."),
     ("data prompts", "lab", "candor.jobs.data.prompts:feedback_prompts",
      "Write prompts about the poems of SycophancyEval."),
+    ("data convert", "jobs", "candor.jobs.data.convert:convert_rows",
+     "Write rows of one form in another: Candor's, TRL's, OpenAI's batch."),
     ("model convert", "lab", "candor.jobs.model.convert:convert",
      "Make safetensors of a published pickle."),
     ("eval sycophancy", "lab", "candor.jobs.sycophancy.job:eval_sycophancy",
@@ -76,7 +78,7 @@ COMMANDS = [Command(*row) for row in (
 )]
 GROUPS = {
     "probe": "Train and describe probes.",
-    "data": "Labelled rows for probe training.",
+    "data": "Labelled rows for probe training, and rows in other forms.",
     "model": "Reward models as Candor reads them.",
     "eval": "Measure how far a policy flatters.",
     "audit": "Measure what a reward model favours.",

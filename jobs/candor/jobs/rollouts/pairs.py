@@ -25,6 +25,7 @@ import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
+from candor.jobs.formats.writers import preference_row
 from candor.jobs.rollouts.scored import ScoredGroup, candidates, read_group, scored_rows
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -151,8 +152,8 @@ def _pair(row: Row, group: ScoredGroup, margin: float) -> Row:
     best, worst = int(np.argmax(group.reward)), int(np.argmin(group.reward))
     places = candidates(row)
 
-    def message(index: int) -> list[Row]:
-        return [{"role": "assistant", "content": row["responses"][places[index]]["text"]}]
+    def text(index: int) -> str:
+        return str(row["responses"][places[index]]["text"])
 
     def numbers(index: int) -> dict[str, Any]:
         return {
@@ -161,12 +162,12 @@ def _pair(row: Row, group: ScoredGroup, margin: float) -> Row:
             "scores": {name: float(scores[index]) for name, scores in group.scores.items()},
         }
 
-    return {
-        "key": row["key"],
-        "prompt": row["messages"],
-        "chosen": message(best),
-        "rejected": message(worst),
-        "margin": margin,
-        "of_chosen": numbers(best),
-        "of_rejected": numbers(worst),
-    }
+    return preference_row(
+        row["key"],
+        row["messages"],
+        text(best),
+        text(worst),
+        margin=margin,
+        of_chosen=numbers(best),
+        of_rejected=numbers(worst),
+    )

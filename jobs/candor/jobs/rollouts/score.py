@@ -47,7 +47,7 @@ from candor.jobs.rollouts.strengths import (
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
-from candor.probes import jsonl
+from candor.probes.sources.tables import objects
 
 NO_RESPONSES = "no_responses"
 EMPTY_RESPONSE = "empty_response"
@@ -240,7 +240,7 @@ def _responses(row: Row) -> list[Any]:
 
 def _say_failed_responses(out: Path) -> None:
     """Say on stderr how many responses of scored rows have an error, earlier runs' included."""
-    rows = (jsonl.parse(line) for _, line in jsonl.lines(out))
+    rows = (row for _, row in objects(out))
     scores = (score for row in rows if "error" not in row for score in row["scores"])
     failed = sum("error" in score for score in scores)
     if failed:
