@@ -2,8 +2,8 @@
 `candor.probes.sources.tables`.
 
 Tolerated alike, wherever Candor reads: a byte order mark, CRLF, and what Python's `json` writes
-beyond the standard: NaN and Infinity, and escapes of lone surrogates. NaN is read as NaN. Whoever uses the number refuses it by name; in a column that nobody
-uses it does no harm.
+beyond the standard: NaN and Infinity, and escapes of lone surrogates. NaN is read as NaN. Whoever
+uses the number refuses it by name; in a column that nobody uses it does no harm.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ OpenAI's batch API.
 
 A batch goes out and comes back with two calls:
 
-    candor data convert prompts.csv --to openai-batch --model gpt-x --n 4 --out requests.jsonl
-    candor data convert prompts.csv --answers answers.jsonl --out rollouts.jsonl
+    candor data convert --rows prompts.csv --to openai-batch --model NAME --out requests.jsonl
+    candor data convert --rows prompts.csv --answers answers.jsonl --out rollouts.jsonl
 
 The answers of a batch name their request and do not hold its prompt, so the second call reads the
 same prompts again, and puts each answer to its prompt by the key.

@@ -173,7 +173,7 @@ def batch_request(row: Row) -> Content:
 def batch_answer(row: Row) -> Content:
     raise UnreadableRow(
         "is an answer of OpenAI's batch API, which does not hold its prompt; give the file of "
-        "requests, and this one as --answers: candor data convert REQUESTS --answers ANSWERS"
+        "requests, and this one as --answers: candor data convert --rows REQUESTS --answers ANSWERS"
     )
 
 

@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 MAX_BATCH_TOKENS = 8192
 """Most tokens in one forward pass; the server's default."""
 
+CANDIDATES = "candidates"
+"""What the source of a calibration on candidates begins with, on the card."""
+
 CONTEXT = ("messages", "tools", "prompt", "templated")
 """The fields of a row that are its context, as on the wire."""
 
@@ -272,4 +275,4 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
 
 def source_of(path: Path) -> str:
     """Where candidates come from, for a card."""
-    return f"candidates in {path.name}, sha256 {source_sha256(path)}"
+    return f"{CANDIDATES} in {path.name}, sha256 {source_sha256(path)}"

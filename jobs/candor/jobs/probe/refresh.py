@@ -44,6 +44,7 @@ from candor.probes.card import Lineage
 from candor.probes.fitting.data import Row, data_sha256, labelled_row, load_files
 from candor.probes.fitting.fit import METHODS, Floats, Method
 from candor.probes.probe import Pooling
+from candor.probes.sources.repositories import load_probe
 from candor.probes.sources.tables import objects
 from candor.probes.within import prompt_auroc
 
@@ -96,7 +97,7 @@ def refresh(options: RefreshOptions) -> Exit:
     """Fit a probe anew on judged rows and a share of the old ones, as its next version."""
     key = read_key_file("--operator-key-file", options.operator_key_file)
     try:
-        old = artifact.load(options.probe)
+        old = load_probe(options.probe)
         judged, random_rows = read_judged(options.labels)
         rows = write_rows(options, judged)
         rm = load_model(options, old)

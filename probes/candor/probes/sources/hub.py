@@ -1,4 +1,4 @@
-"""Data sets and probes on the Hugging Face Hub, through its own libraries.
+"""Data sets on the Hugging Face Hub, through its own library.
 
     hf:org/name:split              rows of a data set: --rollouts hf:org/name:test
     hf:org/name/config:split       of one of its configurations
@@ -69,7 +69,6 @@ def hub_rows(source: Path | str) -> Iterator[dict[str, Any]]:
     with needs(f"{source} is a data set on the Hub", "download a file of it"):
         import datasets
         from datasets.exceptions import DatasetsError
-        from huggingface_hub.errors import HfHubHTTPError
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
@@ -78,7 +77,7 @@ def hub_rows(source: Path | str) -> Iterator[dict[str, Any]]:
         )
     except ConnectionError as error:
         raise ConnectionError(f"{source}: {_first_line(error)}") from None
-    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+    except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(f"{source}: {_first_line(error)}") from None
     yield from found
 
