@@ -47,7 +47,7 @@ FLOORS = (
     ("candor.jobs.rl.evaluation",),
     ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
-    ("candor.jobs.sycophancy", "candor.jobs.probe"),
+    ("candor.jobs.sycophancy", "candor.jobs.probe", "candor.jobs.hub"),
     ("candor.jobs.grounded",),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
     ("candor.jobs.running", "candor.jobs.compare"),

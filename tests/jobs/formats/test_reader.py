@@ -188,6 +188,14 @@ def test_a_keyed_row_keeps_its_other_fields_beside(tmp_path: Path) -> None:
     assert row == {"key": "a", "messages": [USER], "responses": texts, "source": "s"}
 
 
+def test_beside_a_key_a_prompt_is_what_it_is_over_http(tmp_path: Path) -> None:
+    row = {"key": "a", "prompt": ASK, "responses": [YES]}
+    (found,) = read(write(tmp_path, "rows.jsonl", jsonl([row]))).rows
+    assert found == {"key": "a", "prompt": ASK, "responses": [{"text": YES}]}
+    (asked,) = read(write(tmp_path, "rows.jsonl", jsonl([{"key": "a", "prompt": ASK}]))).rows
+    assert asked == {"key": "a", **ASKED}  # a prompt to sample for
+
+
 def test_a_malformed_response_is_left_to_fail_alone(tmp_path: Path) -> None:
     row = {"messages": [USER], "responses": [YES, 5, {"said": NO}, None]}
     (found,) = read(write(tmp_path, "rows.jsonl", jsonl([row]))).rows

@@ -74,6 +74,10 @@ def test_a_probe_goes_to_the_hub_and_comes_back_the_same(hub: LocalHub, tmp_path
     assert "card_version None" in told.stderr  # the control: the branch's card is another
     assert not (tmp_path / "newest").exists()
 
+    words = ("--rollouts=none.jsonl", "--model=m", f"--probe={place}")
+    told = candor(hub, tmp_path, "probe", "calibrate", *words)
+    assert f"--probe {place}: is on the Hub; give --out, a folder to write" in told.stderr
+
     served = candor(hub, tmp_path, "serve", "--model=none/such", f"--probe={place}", "--port=0")
     assert served.returncode == 1  # the probe was found; the model is not there
     assert "none/such" in served.stdout + served.stderr

@@ -260,14 +260,18 @@ def answered(context: str, answers: str) -> Callable[[Row], Content]:
 
 def with_responses(row: Row) -> Content:
     """Reads Candor's own rows. A response that is neither a text nor a message is left as it is: it
-    alone cannot be scored."""
+    alone cannot be scored. Beside a `key`, a `prompt` is what it is on `/v1/rewards`: a text in the
+    reward model's template, which the server refuses otherwise."""
     name = "messages" if row.get("messages") is not None else "prompt"
     responses = decoded(row["responses"], always=True)
     if not isinstance(responses, list):
         raise UnreadableRow("'responses' is not a list")
     if row.get("messages") is not None and row.get("prompt") is not None:
         raise UnreadableRow("give exactly one of 'messages' and 'prompt'")
-    return Content(_context(row, name), [_lenient(one) for one in responses], (name, "responses"))
+    context = _context(row, name)
+    if name == "prompt" and isinstance(row["prompt"], str) and row.get("key") is not None:
+        context = {"prompt": row["prompt"]}
+    return Content(context, [_lenient(one) for one in responses], (name, "responses"))
 
 
 def _lenient(value: Any) -> Any:

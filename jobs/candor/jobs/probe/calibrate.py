@@ -30,7 +30,7 @@ from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card
 from candor.probes.fitting.calibrate import HINGE_PERCENTILE, calibrate, fit_bound, lambda_of
-from candor.probes.sources.repositories import load_probe
+from candor.probes.sources.repositories import load_probe, located
 
 
 @Parameter(name="*")
@@ -78,9 +78,9 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
     _check(options)
     percentile = options.hinge_percentile
     try:
-        if options.out is None and not options.probe.exists():
+        if options.out is None and located(options.probe) != options.probe:
             raise UsageError(
-                f"--probe {options.probe}: is no folder; give --out for a probe of the Hub"
+                f"--probe {options.probe}: is on the Hub; give --out, a folder to write"
             )
         loaded = load_probe(options.probe)
         found = candidate_scores(options, loaded)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from candor.flags import UsageError
-from candor.jobs.probe.model_card import model_card
+from candor.jobs.hub.model_card import model_card
 from candor.jobs.running.exits import Exit, command
 from candor.probes import artifact
 from candor.probes.artifact import CARD_FILE, WEIGHTS_FILE, ArtifactError
