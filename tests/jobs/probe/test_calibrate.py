@@ -260,7 +260,7 @@ def test_another_probes_scores_are_refused(
             "nothing to calibrate: R does not vary",
         ),
         (
-            [{**row, "responses": ["bare"]} for row in candidates()],
+            [{**row, "responses": [{"said": "x"}]} for row in candidates()],
             "key 'k0' is left out: response 0 is not an object",
         ),
         ([{"key": "k0", "responses": [{"text": "x"}]}], "key 'k0' is left out: not as `candor gen"),

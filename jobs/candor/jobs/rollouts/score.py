@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
+from candor.client.errors import InvalidArguments
 from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.schema import RewardResponse
-from candor.client.wire import EmptyResponse, describe_first_error
+from candor.client.wire import EmptyResponse
 from candor.flags import UsageError, read_key_file
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -146,8 +146,8 @@ async def _scores(
         reply, failed = await score_item(
             client, item, texts, penalties, empty_response=empty_response, unsent=errors
         )
-    except ValidationError as error:
-        raise RowFailed("invalid_row", describe_first_error(error)) from None
+    except InvalidArguments as error:
+        raise RowFailed("invalid_row", str(error)) from None
     if reply is None:
         raise list(failed.values())[-1]
     errors |= {n: {"type": error.type, "message": str(error)} for n, error in failed.items()}
