@@ -98,7 +98,7 @@ def _(RewardClient, item, kappa, url):
     # No await: the plain client works inside a notebook's event loop.
     with RewardClient(url) as client:
         reply = client.rewards([item], {"sycophancy": {"kappa": kappa.value}})
-    reply  # a reply shows itself as a table, the best first; arrows are ranks that the penalty moved
+    reply  # shows itself as a table, the best first; arrows are ranks that the penalty moved
     return (reply,)
 
 
