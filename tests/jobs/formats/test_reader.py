@@ -188,6 +188,11 @@ def test_a_keyed_row_keeps_its_other_fields_beside(tmp_path: Path) -> None:
     assert row == {"key": "a", "messages": [USER], "responses": texts, "source": "s"}
 
 
+def test_a_table_of_prompts_with_keys(tmp_path: Path) -> None:
+    rows = [{"key": "a", "messages": [USER]}, {"key": "b", "messages": [USER, said("The")]}]
+    assert read(write(tmp_path, "rows.csv", table(rows))).rows == rows
+
+
 def test_beside_a_key_a_prompt_is_what_it_is_over_http(tmp_path: Path) -> None:
     row = {"key": "a", "prompt": ASK, "responses": [YES]}
     (found,) = read(write(tmp_path, "rows.jsonl", jsonl([row]))).rows

@@ -117,6 +117,8 @@ def _converted(place: str, row: Row) -> tuple[str, Row, bool]:
     """The name of the row's form, the row without its key, and whether its prompt was a text."""
     row = {name: value for name, value in row.items() if name not in NULLABLE or value is not None}
     is_own = row.get("key") is not None
+    if is_own and "messages" in row:
+        row["messages"] = decoded(row["messages"], always=True)
     if is_own and ("scores" in row or "error" in row or _is_prompt(row)):
         return OWN, _without(row, ("key",)), False
     form = form_of(row)
@@ -136,7 +138,7 @@ def _converted(place: str, row: Row) -> tuple[str, Row, bool]:
 def _is_prompt(row: Row) -> bool:
     """Whether a row of Candor's is a prompt. Its last message may be an opening of the reply."""
     others = ("responses", "response", "chosen", "completion", "completions")
-    return isinstance(row.get("messages"), list) and not any(name in row for name in others)
+    return "messages" in row and not any(name in row for name in others)
 
 
 def _made(row: Row, content: Content, is_own: bool) -> Row:

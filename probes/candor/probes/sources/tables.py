@@ -221,7 +221,7 @@ def _csv(file: BinaryIO, source: Path) -> Iterator[Placed]:
     except UnicodeDecodeError:
         raise ValueError(f"{source} is not UTF-8; save it as 'CSV UTF-8'") from None
     except csv.Error as error:
-        raise ValueError(f"{source}: not CSV: {error}") from None
+        raise ValueError(f"{source}: not CSV: {error}; or write the rows as JSONL") from None
     finally:
         text.detach()
 
