@@ -201,6 +201,15 @@ def test_beside_a_key_a_prompt_is_what_it_is_over_http(tmp_path: Path) -> None:
     assert asked == {"key": "a", **ASKED}  # a prompt to sample for
 
 
+@pytest.mark.parametrize("context", [ASKED, {"prompt": ASK}])
+def test_of_a_pair_one_side_may_be_missing(context: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{**context, "chosen": None, "rejected": NO}, {**context, "chosen": 5, "rejected": NO}]
+    found = read(write(tmp_path, "rows.jsonl", jsonl(rows)))
+    missing, wrong = found.rows
+    assert missing["responses"] == [{"text": None, "chosen": True}, {"text": NO, "chosen": False}]
+    assert "'chosen' is neither a text nor a message" in wrong["error"]["message"]
+
+
 def test_a_malformed_response_is_left_to_fail_alone(tmp_path: Path) -> None:
     row = {"messages": [USER], "responses": [YES, 5, {"said": NO}, None]}
     (found,) = read(write(tmp_path, "rows.jsonl", jsonl([row]))).rows

@@ -60,9 +60,16 @@ class Form:
 def form_of(row: Row) -> Form | None:
     """The row's form; None where the row has none."""
     for form in FORMS:
-        if all(row.get(name) is not None for name in form.fields) and form.fits(row):
+        if all(_has(row, name) for name in form.fields) and form.fits(row):
             return form
     return None
+
+
+def _has(row: Row, name: str) -> bool:
+    """Whether a row has a field. Of chosen and rejected one may be null: the other can be scored."""
+    if name in PAIR and name in row:
+        return any(row.get(side) is not None for side in PAIR)
+    return row.get(name) is not None
 
 
 def _context(row: Row, field: str = "prompt") -> Row:
@@ -82,7 +89,12 @@ def _with_system(row: Row, messages: Messages) -> Messages:
 
 def _preferred(row: Row, chosen: str = "chosen", rejected: str = "rejected") -> list[Row]:
     sides = ((chosen, True), (rejected, False))
-    return [response_of(decoded(row[name]), name, chosen=is_chosen) for name, is_chosen in sides]
+    return [
+        {"text": None, "chosen": is_chosen}
+        if row[name] is None
+        else response_of(decoded(row[name]), name, chosen=is_chosen)
+        for name, is_chosen in sides
+    ]
 
 
 def _sides(row: Row) -> tuple[Any, Any]:
@@ -115,7 +127,7 @@ def preference(field: str) -> Callable[[Row], Content]:
         context = _context(row, field)
         responses = _preferred(row)
         if field != "messages" and is_transcript(row[field]):
-            responses = [{**one, "text": one["text"].lstrip()} for one in responses]
+            responses = [{**one, "text": (one["text"] or "").lstrip()} for one in responses]
         return Content(context, responses, (field, "chosen", "rejected"))
 
     return read
