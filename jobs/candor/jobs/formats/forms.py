@@ -66,7 +66,7 @@ def form_of(row: Row) -> Form | None:
 
 
 def _has(row: Row, name: str) -> bool:
-    """Whether a row has a field. Of chosen and rejected one may be null: the other can be scored."""
+    """Whether a row has a field. One of chosen and rejected may be null: the other is scored."""
     if name in PAIR and name in row:
         return any(row.get(side) is not None for side in PAIR)
     return row.get(name) is not None
