@@ -35,6 +35,7 @@ PROBES = (
     ("candor.probes.kinds",),
     ("candor.probes.fitting",),
     ("candor.probes.statistics",),
+    ("candor.probes.sources",),
 )
 FLOORS = (
     ("demo.rl", "demo.replicate", "demo.evasion"),
@@ -47,10 +48,11 @@ FLOORS = (
     ("candor.jobs.rl.evaluation",),
     ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
-    ("candor.jobs.sycophancy", "candor.jobs.probe"),
+    ("candor.jobs.sycophancy", "candor.jobs.probe", "candor.jobs.hub"),
     ("candor.jobs.grounded", "candor.jobs.check"),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
     ("candor.jobs.running", "candor.jobs.compare"),
+    ("candor.jobs.formats",),
     ("candor.jobs",),
     *SERVICE,
     *PROBES,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from candor import logs
 from candor.batching.batcher import Batcher
@@ -22,9 +21,9 @@ from candor.item import Engine
 from candor.labels.book import LabelBook
 from candor.methods import SCREEN_KAPPA, Use, screen_threshold, use_for
 from candor.models.load import RewardModel, load_reward_model
-from candor.probes import artifact
 from candor.probes.artifact import ArtifactError, LoadedProbe
 from candor.probes.probe import Probe
+from candor.probes.sources.repositories import load_probe
 from candor.scoring.projected import project
 from candor.scoring.replacing import log_probe, warn_of
 from candor.scoring.rewarder import Rewarder
@@ -47,8 +46,8 @@ def serve_probes(settings: Settings) -> Served:
             for them do not match.
     """
     try:
-        probes = [artifact.load(Path(folder)) for folder in settings.probes]
-        monitors = [artifact.load(Path(folder)) for folder in settings.monitors]
+        probes = [load_probe(place) for place in settings.probes]
+        monitors = [load_probe(place) for place in settings.monitors]
     except ArtifactError as error:
         raise UsageError(str(error)) from None
     check_names(

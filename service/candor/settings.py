@@ -110,9 +110,10 @@ class Settings:
     revision: Annotated[str | None, Parameter(group=MODEL)] = None
     """Commit, tag or branch of the hub id."""
     probes: Annotated[tuple[str, ...], repeatable("--probe", MODEL)] = ()
-    """Folder of a probe: a linear classifier on the RM's hidden states. Its score S is a logit; a
-    higher S means more of a trait, such as flattery. reward = R - lambda * bound(S), where bound
-    limits S as the probe's card says. Repeat the flag for more probes."""
+    """Folder of a probe, or org/name@revision on the Hugging Face Hub. A probe is a linear
+    classifier on the RM's hidden states. Its score S is a logit; a higher S means more of a trait,
+    such as flattery. reward = R - lambda * bound(S), where bound limits S as the probe's card says.
+    Repeat the flag for more probes."""
     penalties: Annotated[Mapping[str, float], PENALTY] = field(default_factory=dict)
     """NAME=LAMBDA: strength of the penalty by the probe NAME, in reward units per logit. Repeat the
     flag for more probes. A probe with neither --penalty nor --kappa has lambda 0."""
@@ -129,9 +130,9 @@ class Settings:
     std(R), or --penalty. advantage: the reward is R, and lambda * bound(S) is answered beside it,
     for a trainer that subtracts it from the advantages."""
     monitors: Annotated[tuple[str, ...], repeatable("--monitor", MODEL)] = ()
-    """Folder of a monitor: a probe whose scores only the operator sees, at /metrics and /v1/drift.
-    A monitor is never in the reward and never in an answer to a caller. Repeat the flag for more
-    monitors."""
+    """Folder or Hub name of a monitor: a probe whose scores only the operator sees, at /metrics and
+    /v1/drift. A monitor is never in the reward and never in an answer to a caller. Repeat the flag
+    for more monitors."""
     combine: Annotated[CombinationKind, Parameter(group=MODEL)] = "sum"
     """How the terms lambda * bound(S) of several probes become one penalty: their sum, their
     largest (max), or their mean + spread weight * standard deviation (spread)."""

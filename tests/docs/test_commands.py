@@ -54,6 +54,10 @@ ELSEWHERE = {
     "docs/api.md": {"candor probe replace": "tests/jobs/probe/test_refresh.py"},
     "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
     "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},
+    "docs/formats.md": {
+        "candor data convert": "tests/jobs/data/test_convert.py",
+        "candor probe push": "tests/probes/sources/test_repositories.py",
+    },
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",
     },

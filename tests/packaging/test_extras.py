@@ -33,9 +33,10 @@ def lab(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Environment
 def test_the_jobs_extra_runs_its_commands_without_torch(jobs: Environment, tmp_path: Path) -> None:
     without = jobs.run("python", "-c", "import torch", cwd=tmp_path)
     assert "No module named 'torch'" in without.stderr
-    assert {"check", "generate", "judge", "score", "bon", "pairs"} <= {*commands("jobs")}
+    jobs = {"check", "generate", "judge", "score", "bon", "pairs", "data convert", "data questions"}
+    assert jobs <= {*commands("jobs")}
     for name in commands("jobs"):
-        told = jobs.run("candor", name, "--help", cwd=tmp_path)
+        told = jobs.run("candor", *name.split(), "--help", cwd=tmp_path)
         assert told.returncode == 0, told.stderr
         assert f"Usage: candor {name}" in told.stdout
         (command,) = [row for row in COMMANDS if row.name == name]
@@ -103,7 +104,8 @@ def test_what_a_command_of_the_jobs_extra_can_come_to_import_is_in_the_extra(
 ) -> None:
     """Imports inside functions too: a bar that is drawn late is missed late."""
     (command,) = [row for row in COMMANDS if row.name == name]
-    wanted = sorted(reachable(command.target.partition(":")[0]))
+    wanted = sorted(reachable(command.target.partition(":")[0]) - OPTIONAL)
+    assert {"cyclopts", "orjson"} <= set(wanted)
     assert "torch" not in wanted
     code = f"import importlib.util as u; print([n for n in {wanted} if u.find_spec(n) is None])"
     assert jobs.run("python", "-c", code, cwd=tmp_path).stdout == "[]\n"
@@ -130,8 +132,9 @@ def test_the_lab_extra_answers_for_each_of_its_commands(
     assert lab.run("python", "-c", code, cwd=tmp_path).stdout == "[]\n"
 
 
-OPTIONAL = {"vllm", "pyarrow"}
-"""Imported where a user asks for `--engine vllm` or gives a parquet file; a message says so."""
+OPTIONAL = {"vllm", "pyarrow", "datasets", "compression", "pandas"}
+"""Imported where a user asks for `--engine vllm`, for a data frame, or for rows in Parquet, in
+Zstandard (Python 3.14 brings `compression`) or on the Hub; a message says what to install."""
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from candor.jobs.running.files import read_rows
 from candor.jobs.running.ledger import Ledger
 from candor.probes import artifact
 from candor.probes.fitting.data import load_files, load_rows
-from candor.probes.jsonl import document, line_of, lines, parse
+from candor.probes.jsonl import document, line_of, parse
 from candor.probes.kinds.public.source import PublicItem, read_items
+from candor.probes.sources.tables import objects
 from candor.watch.drift_reference import read_reference
 from tests.service.serving import loaded_probe
 
@@ -92,7 +93,7 @@ def test_a_place_is_the_line_in_the_file_whatever_was_skipped(tmp_path: Path) ->
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\r\n" + b"\r\n\r\n".join(json.dumps(row).encode() for row in LABELLED))
     assert load_files([path])[1] == [f"{path}:2", f"{path}:4"]
-    assert [number for number, _ in lines(path)] == [2, 4]
+    assert [place for place, _ in objects(path)] == [f"{path}:2", f"{path}:4"]
 
 
 def test_what_python_writes_beyond_the_standard_is_read() -> None:
@@ -135,7 +136,8 @@ def test_a_line_keeps_surrogates_and_writes_no_nan() -> None:
 def test_a_file_of_another_form_is_named(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"rows\.jsonl is .*{message}"):
-        list(lines(path))
+    if "UTF-16" in message:  # the others are unpacked
+        with pytest.raises(ValueError, match=rf"rows\.jsonl is .*{message}"):
+            list(objects(path))
     with pytest.raises(ValueError, match=rf"rows\.jsonl is .*{message}"):
         document(path)

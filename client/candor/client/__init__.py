@@ -3,6 +3,7 @@ OpenAI's form. Adapters for trainers: `trl`, `verl`, `verifiers` and `nemo`."""
 
 from candor.client.errors import (
     ClientError,
+    InvalidArguments,
     InvalidReply,
     ModelChanged,
     NotReadyInTime,
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncRewardClient",
     "ClientError",
     "Completion",
+    "InvalidArguments",
     "InvalidReply",
     "ModelChanged",
     "NotReadyInTime",

@@ -12,13 +12,18 @@
     +-- Unscorable            the row is not a context and a response (`candor.client.rows`)
 
 The reward clients and the generator client raise these. An error answer of the chat server is a
-`RewardError` too, with the `type` of its body in OpenAI's form. Invalid arguments are ordinary
-`ValueError`s, raised before anything is sent.
+`RewardError` too, with the `type` of its body in OpenAI's form. Invalid arguments are
+`InvalidArguments`, a `ValueError`, raised before anything is sent.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+
+class InvalidArguments(ValueError):
+    """What a caller asked for has the wrong form; nothing was sent. The message names the field and
+    the fix, and does not repeat the texts."""
 
 
 class ClientError(Exception):

@@ -4,7 +4,11 @@ code.
     with RewardClient("http://127.0.0.1:8000") as client:
         question = {"messages": [{"role": "user", "content": "2+2="}]}
         reply = client.rewards([{**question, "responses": ["4", "5, as you say!"]}])
-        print(reply.results[0].responses[0].reward)
+        print(reply.rewards)        # [[0.9, -0.4]]: one list per item
+        table = reply.to_pandas()   # one row per response: text, reward, R, S, ranks
+
+`RewardClient` needs no event loop and no `await`, so the same lines work in a notebook, where a
+reply shows itself as a table.
 
 The two classes are thin. `candor.client.wire` makes requests and checks replies,
 `candor.client.retry` repeats failed requests, and `candor.client.errors` names the failures.
@@ -202,7 +206,7 @@ class AsyncRewardClient:
             One result per item and one reward per response, both in the order of the request.
 
         Raises:
-            ValueError: the arguments are wrong; nothing was sent.
+            InvalidArguments: the arguments are wrong (a `ValueError`); nothing was sent.
             ClientError: every other failure, by name (client/candor/client/errors.py).
         """
         request = reward_request(items, penalties, include, truncation, empty_response)
@@ -275,7 +279,19 @@ class AsyncRewardClient:
 
 
 class RewardClient:
-    """`AsyncRewardClient` for code without an event loop: the same arguments and failures."""
+    """Client of one server for scripts and notebooks: no event loop and no `await`. Use it as a
+    context manager, or call `close`. Several threads may share it.
+
+    Args:
+        base_url: address of the server, without `/v1`.
+        api_key: key to send as `Authorization: Bearer`; never logged or shown.
+        timeout_s: longest wait for a reply, in seconds.
+        retry: how often and how long failed requests are repeated; see `candor.client.retry`.
+        transport: httpx2 transport in place of the network, for tests.
+
+    Raises:
+        ValueError: `base_url` is not the address of a server, or the key cannot be sent.
+    """
 
     def __init__(
         self,
@@ -304,7 +320,29 @@ class RewardClient:
         truncation: Truncation = "error",
         empty_response: EmptyResponse = "error",
     ) -> RewardResponse:
-        """See `AsyncRewardClient.rewards`."""
+        """Score every response of every item (`POST /v1/rewards`, docs/api.md).
+
+            reply = client.rewards([{"messages": messages, "responses": ["4", "5, as you say!"]}])
+            reply.rewards        # [[0.9, -0.4]]
+            reply.to_pandas()    # a table; in a notebook the reply shows itself as one
+
+        Args:
+            items: contexts with their responses, as `RewardItem` or in its JSON form.
+            penalties: strengths by probe name in place of the served ones, such as
+                {"sycophancy": {"kappa": 1.0}} or, in reward units per logit, {"lambda": 0.5}.
+            include: `["tokens"]` adds each probe's logit of each response token.
+            truncation: what to do with text over the reward model's window: `error` refuses the
+                request, `left` drops the oldest context.
+            empty_response: what to do with a response without a token: `error` refuses the request,
+                `score` scores the empty turn.
+
+        Returns:
+            One result per item and one reward per response, both in the order of the request.
+
+        Raises:
+            InvalidArguments: the arguments are wrong (a `ValueError`); nothing was sent.
+            ClientError: every other failure, by name (client/candor/client/errors.py).
+        """
         request = reward_request(items, penalties, include, truncation, empty_response)
         response = self._send("POST", "/v1/rewards", request_bytes(request))
         reply = parse_reply(request, response.content, self._model)
@@ -320,7 +358,12 @@ class RewardClient:
         return _json_object(self._send("GET", "/v1/probes"))
 
     def wait_ready(self, timeout_s: float) -> None:
-        """See `AsyncRewardClient.wait_ready`."""
+        """Ask `/readyz` again and again until the server is ready, for at most `timeout_s` seconds.
+
+        Raises:
+            NotReadyInTime: the message has the URL, the last answer and the time that has passed.
+            InvalidReply: another service answers there.
+        """
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
         seen = _Readiness(request, timeout_s, self._waiting)
         while True:

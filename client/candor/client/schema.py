@@ -20,9 +20,13 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
+
+from candor.client.notebook.html import as_html
+from candor.client.notebook.table import data_frame, table_rows
 
 MAX_RESPONSES = 4096
 """Responses in one item."""
@@ -451,6 +455,30 @@ class RewardResponse(Wire):
     usage: Usage
     timings: Timings
     warnings: list[RewardWarning] = Field(default_factory=list)
+
+    _request: RewardRequest | None = PrivateAttr(None)
+    """What was asked, for the texts in tables; the clients set it. It is not on the wire."""
+
+    @property
+    def rewards(self) -> list[list[float]]:
+        """The rewards alone: one list per item, one number per response, in the request's order."""
+        return [[scored.reward for scored in result.responses] for result in self.results]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per response; `candor.client.notebook.table` lists the columns."""
+        return table_rows(self.results, self._request)
+
+    def to_pandas(self) -> Any:
+        """`rows` as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return data_frame(self.rows())
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: each item's responses, the best first."""
+        return as_html(self.rows(), self.model.formula)
 
 
 class ErrorDetail(Wire):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from candor.client.errors import InvalidReply, ModelChanged
+from candor.client.errors import InvalidArguments, InvalidReply, ModelChanged
 from candor.client.schema import (
     ModelInfo,
     PenaltyOverride,
@@ -28,6 +29,18 @@ Include = Sequence[Literal["tokens"]]
 Truncation = Literal["error", "left"]
 EmptyResponse = Literal["error", "score"]
 
+AN_ITEM = '{"messages": [{"role": "user", "content": question}], "responses": [text, ...]}'
+"""What messages show of the form of an item."""
+
+ONE_OF = {
+    "responses": '"responses": [text] for one response',
+    "messages": '"messages": [{"role": "user", "content": text}] for one question',
+}
+"""What to write where a text was given in place of a list."""
+
+STRENGTHS = ("lambda", "kappa", "closed_form")
+"""The fields of a penalty."""
+
 
 def reward_request(
     items: Items,
@@ -39,18 +52,46 @@ def reward_request(
     """The request, checked by the server's own wire types.
 
     Raises:
-        ValueError: (pydantic's ValidationError) an item without a context, an empty list, a
-            negative lambda, ...
+        InvalidArguments: an item without a context, an empty list, a negative lambda, ...
     """
-    return RewardRequest.model_validate(
-        {
-            "items": list(items),
-            "penalties": dict(penalties or {}),
-            "include": list(include),
-            "truncation": truncation,
-            "empty_response": empty_response,
-        }
-    )
+    if isinstance(items, Mapping | RewardItem | str):
+        raise InvalidArguments(
+            "items: must be a list of items; for one item write rewards([item]), with item = "
+            f"{AN_ITEM}"
+        )
+    try:
+        return RewardRequest.model_validate(
+            {
+                "items": list(items),
+                "penalties": dict(penalties or {}),
+                "include": list(include),
+                "truncation": truncation,
+                "empty_response": empty_response,
+            }
+        )
+    except ValidationError as error:
+        raise InvalidArguments(_explained(error)) from None
+
+
+def _explained(error: ValidationError) -> str:
+    """The first of pydantic's errors as the field, what is wrong, and the fix where it is known."""
+    first = error.errors(include_input=True, include_url=False)[0]
+    names = [name for name in first["loc"] if name != "[key]"]
+    place = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    field, given = str(names[-1]) if names else "", first.get("input")
+    fix, reason = "", first["msg"].removeprefix("Value error, ")
+    if field in ONE_OF and isinstance(given, str):
+        fix = f"; write {ONE_OF[field]}"
+    elif first["type"] == "extra_forbidden":
+        known = STRENGTHS if names[0] == "penalties" else tuple(RewardItem.model_fields)
+        near = get_close_matches(field, known, n=1)
+        reason = f"is unknown; the fields are {', '.join(known)}"
+        fix = f". Did you mean {near[0]!r}?" if near else ""
+    elif len(names) == 2 and names[0] == "penalties" and isinstance(given, int | float):
+        fix = f'; write {{"{field}": {{"kappa": {given}}}}}, or "lambda" for reward units per logit'
+    elif first["type"] == "missing" or (len(names) == 2 and names[0] == "items"):
+        fix = f"; an item is {AN_ITEM}"
+    return f"{place.removeprefix('.') or 'the request'}: {reason}{fix}"
 
 
 def request_bytes(request: RewardRequest) -> bytes:
@@ -100,6 +141,7 @@ def parse_reply(request: RewardRequest, body: bytes, first: ModelInfo | None) ->
             f"the server now answers with {_name(reply.model)}; this client's first reply came "
             f"from {_name(first)}. Rewards of two models must not be mixed: use a new client"
         )
+    reply._request = request
     return reply
 
 

@@ -1,15 +1,14 @@
-"""The one reader of JSON files that people and other programs write: JSONL, and single documents.
+"""JSON texts that people and other programs write, and lines of JSON. Files of rows are read by
+`candor.probes.sources.tables`.
 
-Tolerated alike, wherever Candor reads: a byte order mark, CRLF, blank lines, a last line without a
-newline, and what Python's `json` writes beyond the standard: NaN and Infinity, and escapes of lone
-surrogates. NaN is read as NaN. Whoever uses the number refuses it by name; in a column that nobody
-uses it does no harm.
+Tolerated alike, wherever Candor reads: a byte order mark, CRLF, and what Python's `json` writes
+beyond the standard: NaN and Infinity, and escapes of lone surrogates. NaN is read as NaN. Whoever
+uses the number refuses it by name; in a column that nobody uses it does no harm.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +26,6 @@ OTHER_FORMS = (
     (b"PAR1", "is a Parquet file; write its rows as JSONL"),
 )
 """What files begin with that are often given in place of JSON in UTF-8, and what to do."""
-
-
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line without its end) of every line that is not blank.
-
-    Raises:
-        ValueError: the file is compressed, or in UTF-16, or Parquet; the message names it.
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                refuse_other_forms(line, path)
-            if line := (line.removeprefix(BOM) if number == 1 else line).strip():
-                yield number, line
 
 
 def parse(text: bytes) -> Any:

@@ -16,6 +16,7 @@ MIN_WITHIN_PROMPT_AUROC = 0.65
 CaveatType = Literal[
     "bound_can_raise_reward",
     "kappa_of_unbounded_score",
+    "no_better_than_controls",
     "within_prompt_auroc_low",
     "within_prompt_auroc_unknown",
 ]
@@ -43,7 +44,7 @@ def caveats(card: Card, *, monitor: bool = False, bounded: bool = True) -> list[
         monitor: whether the probe is a monitor: it has no penalty, so only its ranking matters.
         bounded: whether the probe's method uses bound(S).
     """
-    found = [_ranking(card)]
+    found = [_ranking(card), _controls(card)]
     if bounded and not monitor:
         found += [_bound(card), _kappa(card)]
     return [caveat for caveat in found if caveat is not None]
@@ -67,6 +68,43 @@ def _ranking(card: Card) -> Caveat | None:
         "is mostly noise to best-of-N and GRPO. Train on more responses of both labels per prompt, "
         "from the policy itself (candor data feedback), or do not penalise with this probe.",
     )
+
+
+def _controls(card: Card) -> Caveat | None:
+    """Compares the lower end of the probe's interval with each control that the card has: what a
+    reader could have had without any activation, or without any label."""
+    test, words, shuffled = (
+        found if isinstance(found := card.metrics.get(part), Mapping) else {}
+        for part in ("test", "words", "shuffled_labels")
+    )
+    within, overall = "within_prompt_auroc", "auroc"
+    rivals = (
+        ("the response's length", within, test.get("length_within_prompt_auroc")),
+        ("the response's length", overall, test.get("length_auroc")),
+        ("a bag of words", within, words.get(within)),
+        ("a bag of words", overall, words.get(overall)),
+        ("fits on shuffled labels", overall, shuffled.get("mean_auroc")),
+    )
+    lost = [
+        f"{who} {value:.3f} ({'within' if measure is within else 'over all'} prompts)"
+        for who, measure, value in rivals
+        if value is not None and (least := _least(test, measure)) is not None and value >= least
+    ]
+    if not lost:
+        return None
+    return Caveat(
+        "no_better_than_controls",
+        "The probe is not clearly better than its controls: the lower end of the 95 % interval of "
+        f"its AUROC is at or below that of {', '.join(lost)}. It may read nothing else: train on "
+        "more rows whose label does not follow from these, and do not penalise with this probe.",
+    )
+
+
+def _least(test: Mapping[str, Any], measure: str) -> float | None:
+    """The lower end of an AUROC's interval; the AUROC where it has no interval."""
+    low = test.get(f"{measure}_low")
+    found = test.get(measure) if low is None else low
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _bound(card: Card) -> Caveat | None:

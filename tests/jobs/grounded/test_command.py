@@ -62,7 +62,7 @@ def test_verdicts_are_written_and_counted(
         ({"scores": []}, "holds scores already; judge the rows of `candor generate`"),
         ({"meta": {}}, "meta.stance is None; it is one of none, wrong"),
         ({"responses": None}, "'responses' is not a list of objects"),
-        ({"responses": ["yes"]}, "'responses' is not a list of objects"),
+        ({"responses": [5]}, "'responses' is not a list of objects"),
     ],
 )
 def test_rows_that_cannot_be_judged_are_refused_before_anything_is_written(

@@ -260,7 +260,7 @@ def test_another_probes_scores_are_refused(
             "nothing to calibrate: R does not vary",
         ),
         (
-            [{**row, "responses": ["bare"]} for row in candidates()],
+            [{**row, "responses": [{"said": "x"}]} for row in candidates()],
             "key 'k0' is left out: response 0 is not an object",
         ),
         ([{"key": "k0", "responses": [{"text": "x"}]}], "key 'k0' is left out: not as `candor gen"),
@@ -347,3 +347,38 @@ def test_candidates_are_read_as_the_server_reads_them(
     write_rows(files.rollouts, meant + nulls)
     by_rollouts(files, files.probe())
     assert last_line(capsys)["num_responses"] == 40
+
+
+def test_a_better_card_stays_unless_it_is_to_be_replaced(
+    files: Files, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calibration of a new probe, on its training rows, is replaced by any candidates; one on
+    candidates for more prompts is not."""
+    write_rows(files.rollouts, candidates(6))
+    probe = files.probe()
+    assert by_rollouts(files, probe) == Exit.DONE
+    better = load(probe).card
+    assert better.calibration.num_prompts == 6
+    write_rows(files.rollouts, candidates(3))
+    assert by_rollouts(files, probe) == Exit.USAGE
+    told = capsys.readouterr().err
+    assert "was calibrated on 30 responses to 6 prompts, and these are 15 to 3: give --out" in told
+    assert load(probe).card == better
+    assert by_rollouts(files, probe, out=files.folder / "new") == Exit.DONE
+    assert load(probe).card == better
+    assert by_rollouts(files, probe, force=True) == Exit.DONE
+    assert load(probe).card.calibration.num_prompts == 3
+    write_rows(files.rollouts, candidates(6))
+    assert by_rollouts(files, probe) == Exit.DONE  # better again, so nothing is asked
+
+
+def test_another_probe_in_out_stays(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(files.rollouts, candidates(3))
+    probe, out = files.probe(), files.folder / "out"
+    other = loaded_probe("sycophancy", seed=2, weights_sha256=files.weights)
+    save(out, other.probe, other.card)
+    assert by_rollouts(files, probe, out=out) == Exit.USAGE
+    assert "holds another probe; give --force" in capsys.readouterr().err
+    assert load(out).sha256 == other.sha256
+    assert by_rollouts(files, probe, out=out, force=True) == Exit.DONE
+    assert load(out).probe.weight.equal(load(probe).probe.weight)

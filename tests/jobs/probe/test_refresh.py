@@ -158,7 +158,7 @@ def test_the_share_of_old_rows_is_drawn_by_whole_groups(folder: Path, tmp_path: 
     [
         ("", "no rows"),
         ('{"label": 1}\n', r"labels.jsonl:1: group"),
-        ("[]\n", r"labels.jsonl:1: row"),
+        ("3\n", r"labels.jsonl:1: is a number, not an object"),
         ("{\n", r"labels.jsonl:1: not JSON"),
     ],
 )

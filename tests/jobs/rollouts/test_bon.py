@@ -178,17 +178,36 @@ def test_a_row_left_with_fewer_candidates_than_the_largest_n_is_left_out_and_cou
     assert (smaller["num_prompts"], smaller["num_short_rows"]) == (4, 0)
 
 
-def test_when_every_row_is_short_the_largest_n_is_refused(
+def test_n_is_lowered_to_what_is_there_and_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = scored_rows(3)
+    code, wanted = run(tmp_path, rows, n="1,2,4,6")
+    assert "is lowered to" not in capsys.readouterr().err  # the control
+    assert run(tmp_path, rows, n="1,2,4,8,16") == (code, wanted)  # 8 and 16 are 6
+    assert wanted["n"] == [1, 2, 4, 6]
+    told = capsys.readouterr().err
+    assert "scored.jsonl: N = 16 is lowered to 6: 3 of 3 rows have 6 responses\n" in told
+    for name in ("responses", "scores"):
+        rows[1][name] = rows[1][name][:4]
+    assert run(tmp_path, rows, n="1,6")[1]["n"] == [1, 4]
+    assert "N = 6 is lowered to 4: 1 of 3 rows have 4 responses\n" in capsys.readouterr().err
+
+
+def test_where_failures_leave_every_row_short_n_is_lowered_to_the_most_that_a_row_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = scored_rows(2)
     fail(rows[0], 0)
     fail(rows[1], *range(6))
-    assert run(tmp_path, rows, n="6") == (Exit.USAGE, {})
+    code, report = run(tmp_path, rows, n="6")
+    assert (code, report["n"], report["num_prompts"]) == (Exit.DONE, [5], 1)
     told = capsys.readouterr().err
-    assert "scored.jsonl: N = 6 needs 6 scored responses per row; of 2 rows none has them" in told
-    assert "the most is 5; give --n up to 5" in told
-    assert run(tmp_path, rows, n="5")[0] == Exit.DONE
+    assert "N = 6 is lowered to 5: no row has more than 5 scored responses\n" in told
+    fail(rows[0], *range(1, 6))
+    (tmp_path / "bon.json").unlink()
+    assert run(tmp_path, rows, n="6") == (Exit.USAGE, {})
+    assert "no response of any row is scored" in capsys.readouterr().err
 
 
 def test_failed_rows_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -204,10 +223,6 @@ def test_failed_rows_are_left_out_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"n": "1,7"},
-            "N = 7 needs 7 responses per row, and 3 of 3 rows have fewer (key 'poem-0' has 6)",
-        ),
         ({"n": "0,2"}, "--n 0,2: "),
         ({"n": "two"}, "--n two: "),
         ({"lambda_sweep": ["flattery=1"]}, "scored probes are: sycophancy"),
@@ -306,7 +321,9 @@ def test_numbers_that_say_nothing_are_said_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, scored_rows(3))
-    assert "candor:" not in capsys.readouterr().err  # the control
+    source = tmp_path / "scored.jsonl"
+    told = capsys.readouterr().err
+    assert told == f"candor: {source}: 3 rows (Candor rows)\n"  # the control: nothing else
     run(tmp_path, scored_rows(1))
     assert "scored.jsonl: there is one prompt only" in capsys.readouterr().err
     constant = scored_rows(3)

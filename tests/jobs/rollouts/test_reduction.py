@@ -250,7 +250,7 @@ def test_served_null_probes_are_one_arm_with_their_seeds(
     kinds = {"syc": "", **dict.fromkeys(("null-0", "null-1", "null-2"), "random-direction")}
     with_manifest(tmp_path, kinds)
     _, report = run(tmp_path, rows)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err.endswith("scored.jsonl: 40 rows (Candor rows)\n")
     entry = report["reduction"]["strengths"][0]
     by_arm = {one["arm"]: one for one in entry["verdict"]["arms"]}
     assert by_arm["random-direction"]["num_seeds"] == 3

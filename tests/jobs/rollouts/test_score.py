@@ -234,7 +234,7 @@ def test_rows_that_cannot_be_asked_for_fail_without_a_request(stub: Stub, tmp_pa
     del no_texts["responses"]
     failed_before["error"] = {"type": "too_long", "message": "x"}
     empty["responses"] = []
-    wrong["responses"] = ["a bare text"]
+    wrong["responses"] = [{"said": "no text"}]
     source = tmp_path / "rollouts.jsonl"
     write_rows(source, [good, no_texts, failed_before, empty, wrong])
     out = tmp_path / "scored.jsonl"
@@ -394,3 +394,51 @@ def test_a_server_that_flaps_costs_retries_and_no_rows(stub: Stub, tmp_path: Pat
     assert code == Exit.DONE
     assert len(stub.bodies) == 16
     assert all("scores" in row for row in rows_of(out))
+
+
+def test_a_table_of_preferences_is_scored_and_the_terminal_says_how_it_was_read(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "pairs.csv", tmp_path / "scored.jsonl"
+    source.write_text("prompt,chosen,rejected,topic\nIs it?,Yes.,No.,sea\nWhy?,So.,Not so.,sky\n")
+    assert run(stub, source, out) == Exit.DONE
+    (asked,) = stub.bodies[0]["items"]
+    assert asked["messages"] == [{"role": "user", "content": "Is it?"}]
+    assert asked["responses"] == ["Yes.", "No."]
+    first, second = rows_of(out)
+    assert [one["reward"] for one in first["scores"]] == [
+        numbers(text, 0.5)["reward"] for text in ("Yes.", "No.")
+    ]
+    assert first["responses"][1] == {"text": "No.", "chosen": False}
+    assert second["meta"] == {"topic": "sky"}
+    told = capsys.readouterr().err
+    assert "pairs.csv: 2 rows (TRL preference); keys: hashes of the rows; 2 prompts are" in told
+    stub.bodies.clear()
+    assert run(stub, source, out) == Exit.DONE  # hashes stay: nothing is scored again
+    assert stub.bodies == []
+
+
+def test_prompts_without_responses_are_refused_before_the_server_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "prompts.jsonl"
+    source.write_text('{"prompt": "Is it?"}\n')
+    nobody = ScoreOptions(
+        rollouts=source, out=tmp_path / "out.jsonl", reward_url="http://127.0.0.1:9"
+    )
+    assert score(nobody) == Exit.USAGE
+    assert "none of 1 rows has responses: sample some with candor generate" in (
+        capsys.readouterr().err
+    )
+
+
+def test_why_a_row_cannot_be_read_is_in_its_failed_row(stub: Stub, tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "scored.jsonl"
+    source.write_text(
+        '{"prompt": "Is it?", "response": "Yes."}\n{"prompt": "", "response": "No."}\n'
+    )
+    assert run(stub, source, out) == Exit.ROWS_FAILED
+    good, bad = rows_of(out)
+    assert "error" not in good
+    assert bad["error"]["type"] == "no_responses"
+    assert "rows.jsonl:2: (prompt and response) 'prompt' is empty" in bad["error"]["message"]

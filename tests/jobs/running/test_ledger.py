@@ -294,7 +294,9 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         (b'{"key":"a","x":nan}\n', ":1: not JSON"),
         (b'{"key":"\\ud800"}\n', ":1: the text under 'key' has a lone surrogate"),
         ('{"key":"a"}'.encode("utf-16"), "is UTF-16"),
-        (b'{"messages":[]}\n', ":1: not an object with a text under 'key'"),
+        (b'{"key":"a"}\n{"messages":[]}\n', ":2: has no 'key', which other rows of the file have"),
+        (b'{"key":""}\n', ":1: not an object with a text under 'key'"),
+        (b'{"messages":[]}\n', ":1: .* 'messages' is not a list of messages"),
         (b"\n", "no rows"),
     ],
 )

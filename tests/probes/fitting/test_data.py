@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +44,7 @@ def test_rows_are_read_in_order(tmp_path: Path) -> None:
     [
         ({"label": 2}, "label"),
         ({"label": True}, "label"),
-        ({"label": "1"}, "label"),
+        ({"label": "yes"}, "label"),
         ({"group": 7}, "group"),
         ({"group": ""}, "group"),
         ({"response": ""}, "response"),
@@ -72,7 +75,7 @@ def test_a_wrong_row_is_refused_with_file_line_and_field(
 def test_a_line_that_is_not_json_and_an_empty_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(GOOD) + "\n{\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl:3: row: Invalid JSON"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl:3: not JSON"):
         load_rows(path)
     path.write_text("")
     with pytest.raises(ValueError, match="no rows"):
@@ -133,3 +136,25 @@ def test_several_files_are_one_data_set_and_each_row_keeps_its_place(tmp_path: P
         load_files([])
     with pytest.raises(ValueError, match=r"two\.jsonl:2: label"):
         load_files([one, write(two, GOOD, GOOD | {"label": 3})])
+
+
+def test_a_table_of_texts_and_a_compressed_file_hold_the_same_rows(tmp_path: Path) -> None:
+    rows = [GOOD, GOOD | {"label": 0, "group": "h"}]
+    wanted = load_rows(write(tmp_path / "rows.jsonl", *rows))
+    stream = io.StringIO(newline="")
+    table = csv.DictWriter(stream, list(GOOD))
+    table.writeheader()
+    for row in rows:
+        table.writerow({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()})
+    (tmp_path / "rows.csv").write_text(stream.getvalue())
+    (tmp_path / "rows.gz").write_bytes(gzip.compress((tmp_path / "rows.jsonl").read_bytes()))
+    (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1))
+    for name in ("rows.csv", "rows.gz", "rows.json"):
+        assert load_rows(tmp_path / name) == wanted
+    assert [row.label for row in wanted] == [1, 0]
+
+
+def test_a_preference_is_no_label(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", {"prompt": "q", "chosen": "a", "rejected": "b"})
+    with pytest.raises(ValueError, match=r"rows\.jsonl:1: label: is missing; .* shows the trait"):
+        load_rows(path)

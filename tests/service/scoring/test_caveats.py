@@ -51,3 +51,53 @@ def test_the_bound_and_the_old_kappa_concern_the_penalty_alone() -> None:
 
 def test_the_shipped_probe_still_loads() -> None:
     assert load(ROOT / "demo" / "artefacts" / "sycophancy").card.name == "sycophancy"
+
+
+MEASURED: dict[str, Any] = {
+    "test": {
+        "auroc": 0.9,
+        "auroc_low": 0.85,
+        "within_prompt_auroc": 0.8,
+        "within_prompt_auroc_low": 0.7,
+        "length_auroc": 0.6,
+        "length_within_prompt_auroc": 0.55,
+    },
+    "words": {"auroc": 0.7, "within_prompt_auroc": 0.6},
+    "shuffled_labels": {"mean_auroc": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "who"),
+    [
+        ("test", "length_within_prompt_auroc", 0.7, "the response's length 0.700 (within prompts)"),
+        ("test", "length_auroc", 0.86, "the response's length 0.860 (over all prompts)"),
+        ("words", "within_prompt_auroc", 0.71, "a bag of words 0.710 (within prompts)"),
+        ("words", "auroc", 0.95, "a bag of words 0.950 (over all prompts)"),
+        ("shuffled_labels", "mean_auroc", 0.87, "fits on shuffled labels 0.870 (over all prompts)"),
+    ],
+)
+def test_a_probe_that_is_no_better_than_a_control_is_said_to_be(
+    part: str, name: str, value: float, who: str
+) -> None:
+    assert types(a_card(metrics=MEASURED, bound=HINGE)) == []  # the control
+    just_below = {**MEASURED, part: {**MEASURED[part], name: 0.69}}
+    assert types(a_card(metrics=just_below, bound=HINGE)) == []
+    (caveat,) = caveats(
+        a_card(metrics={**MEASURED, part: {**MEASURED[part], name: value}}, bound=HINGE)
+    )
+    assert caveat.type == "no_better_than_controls"
+    assert f"at or below that of {who}. " in caveat.message
+
+
+def test_without_an_interval_the_aurocs_themselves_are_compared() -> None:
+    bare = {name: MEASURED["test"][name] for name in ("auroc", "within_prompt_auroc")}
+    card_of = {"test": bare, "words": {"within_prompt_auroc": 0.79}}
+    assert types(a_card(metrics=card_of, bound=HINGE)) == []
+    card_of["words"] = {"within_prompt_auroc": 0.8}
+    assert types(a_card(metrics=card_of, bound=HINGE)) == ["no_better_than_controls"]
+
+
+def test_the_demo_probe_is_better_than_its_controls() -> None:
+    shipped = load(ROOT / "demo" / "artefacts" / "sycophancy").card
+    assert "no_better_than_controls" not in types(shipped)

@@ -23,7 +23,7 @@ from candor.client.schema import Message
 from candor.flags import UsageError
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row as JsonRow
-from candor.jobs.running.files import read_rows, write_rows
+from candor.jobs.running.files import read_input, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy.judges import NAME, check_vader, sentiment
 from candor.jobs.sycophancy.prompts import CONDITIONS
@@ -64,7 +64,7 @@ def feedback(options: DataFeedbackOptions) -> Exit:
     if not 0 <= options.margin < 1:
         raise UsageError(f"--margin {options.margin}: must be from 0 to below 1")
     check_vader()
-    poems = comments_by_poem(options.rollouts, read_rows(options.rollouts))
+    poems = comments_by_poem(options.rollouts, read_input(options.rollouts))
     rows: list[Row] = []
     for poem, comments in poems.items():
         if options.rule == "paper":

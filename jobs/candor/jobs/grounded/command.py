@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from candor.flags import UsageError
 from candor.jobs.grounded.judged import with_verdicts
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import read_rows, write_rows
+from candor.jobs.running.files import read_input, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 
@@ -45,7 +45,7 @@ def judge_rollouts(options: VerdictOptions) -> Exit:
     """
     started = now()
     check_paths(options.rollouts, options.out)
-    rows = read_rows(options.rollouts)
+    rows = read_input(options.rollouts)
     if any("scores" in row for row in rows):
         raise UsageError(
             f"{options.rollouts}: holds scores already; judge the rows of `candor generate`, then "

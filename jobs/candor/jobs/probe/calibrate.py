@@ -17,18 +17,20 @@ import math
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 from cyclopts import Parameter
 
 from candor.engines.choose import EngineName
 from candor.flags import UsageError
-from candor.jobs.probe.candidates import CandidateScores, read_scores, score_rollouts
+from candor.jobs.probe.candidates import CANDIDATES, CandidateScores, read_scores, score_rollouts
 from candor.jobs.running.exits import Exit, command
 from candor.probes import artifact
 from candor.probes.bound import BoundKind
 from candor.probes.card import Card
 from candor.probes.fitting.calibrate import HINGE_PERCENTILE, calibrate, fit_bound, lambda_of
+from candor.probes.sources.repositories import load_probe, located
 
 
 @Parameter(name="*")
@@ -54,6 +56,9 @@ class CalibrateOptions:
     default the card's bound stays."""
     hinge_percentile: float | None = None
     """Percentile of S (0 to 100) above which the penalty of --bound hinge begins; default 75."""
+    force: Annotated[bool, Parameter(negative="")] = False
+    """Replace a card that was calibrated on candidates for more prompts, or another probe that is
+    in --out."""
     kappa: float | None = None
     """Also print the lambda (reward units per logit) of this kappa: kappa = lambda * std(bound(S))
     / std(R), both standard deviations within a prompt, R being the reward model's score."""
@@ -74,7 +79,11 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
     _check(options)
     percentile = options.hinge_percentile
     try:
-        loaded = artifact.load(options.probe)
+        if options.out is None and located(options.probe) != options.probe:
+            raise UsageError(
+                f"--probe {options.probe}: is on the Hub; give --out, a folder to write"
+            )
+        loaded = load_probe(options.probe)
         found = candidate_scores(options, loaded)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -91,6 +100,8 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
             f"scores, {found.num_left_out} rows or responses were left out)"
         ) from error
     out = options.out or options.probe
+    if not options.force:
+        refuse_worse(out, loaded, card)
     artifact.save(out, loaded.probe, card)
     if found.num_left_out:
         print(
@@ -99,6 +110,30 @@ def calibrate_probe(options: CalibrateOptions) -> Exit:
         )
     print(json.dumps(headline(out, card, found, options.kappa), allow_nan=False))
     return Exit.DONE
+
+
+def refuse_worse(out: Path, loaded: artifact.LoadedProbe, card: Card) -> None:
+    """Keeps a better card: one for which candidates of more prompts were measured. The calibration
+    of a new probe is on its training rows, and any candidates are better.
+
+    Raises:
+        UsageError: the card in `out` is better, or belongs to another probe.
+    """
+    if not (out / artifact.CARD_FILE).exists():
+        return
+    try:
+        there = artifact.load(out)
+    except artifact.ArtifactError as error:
+        raise UsageError(f"{error}; give --force to replace it") from None
+    if there.card.name != card.name or not torch.equal(there.probe.weight, loaded.probe.weight):
+        raise UsageError(f"--out {out}: holds another probe; give --force to replace it")
+    before, after = there.card.calibration, card.calibration
+    if before.source.startswith(CANDIDATES) and before.num_prompts > after.num_prompts:
+        raise UsageError(
+            f"{out / artifact.CARD_FILE} was calibrated on {before.num_responses} responses to "
+            f"{before.num_prompts} prompts, and these are {after.num_responses} to "
+            f"{after.num_prompts}: give --out for a new folder, or --force to replace it"
+        )
 
 
 def candidate_scores(options: CalibrateOptions, loaded: artifact.LoadedProbe) -> CandidateScores:

@@ -30,7 +30,7 @@ from candor.flags import UsageError
 from candor.item import Engine, Item
 from candor.jobs.rollouts.scored import Array, context_of, one_model, read_group, scored_rows
 from candor.jobs.rollouts.served_cards import served_card
-from candor.jobs.running.files import Row, file_sha256, read_rows
+from candor.jobs.running.files import Row, read_input, source_sha256
 from candor.jobs.running.progress import progress, say
 from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact
@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 8192
 """Most tokens in one forward pass; the server's default."""
+
+CANDIDATES = "candidates"
+"""What the source of a calibration on candidates begins with, on the card."""
 
 CONTEXT = ("messages", "tools", "prompt", "templated")
 """The fields of a row that are its context, as on the wire."""
@@ -83,7 +86,7 @@ def read_scores(scored: Path, card: Card) -> CandidateScores:
         UsageError: the file is not as `candor score` writes it, is from another reward model, or
             has no scores of this very probe.
     """
-    rows = read_rows(scored)
+    rows = read_input(scored)
     good = scored_rows(rows)
     served = one_model(scored, good)
     revision = served["revision"]
@@ -180,7 +183,7 @@ def read_candidates(
         ValueError: the model is refused, or the probe belongs to another model.
         UsageError: the file cannot be read.
     """
-    rows = read_rows(rollouts)
+    rows = read_input(rollouts)
     dated = card.template_date
     say(f"loading the reward model {model}")
     rm = load_reward_model(
@@ -273,4 +276,4 @@ def _scores(engine: Engine, items: Sequence[Item], name: str) -> Iterator[tuple[
 
 def source_of(path: Path) -> str:
     """Where candidates come from, for a card."""
-    return f"candidates in {path.name}, sha256 {file_sha256(path)}"
+    return f"{CANDIDATES} in {path.name}, sha256 {source_sha256(path)}"

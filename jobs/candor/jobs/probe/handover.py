@@ -19,6 +19,7 @@ from candor.client.retry import NO_ANSWER, error_of, http_url, shown, timeout
 from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.running.exits import Exit, JobStopped, command
 from candor.probes import artifact
+from candor.probes.sources.repositories import load_probe, located
 
 TIMEOUT_S = 300.0
 
@@ -55,7 +56,8 @@ def hand_over(folder: Path, url: str, key: str | None) -> dict[str, Any]:
             says which version it serves.
     """
     try:
-        artifact.load(folder)
+        folder = located(folder)
+        load_probe(folder)
     except artifact.ArtifactError as error:
         raise UsageError(f"--probe {folder}: {error}") from None
     body = {

@@ -55,6 +55,7 @@ from candor.probes.fitting.collect import Floats
 from candor.probes.fitting.data import data_sha256
 from candor.probes.fitting.fit import Ints, fit
 from candor.probes.probe import Probe
+from candor.probes.sources.repositories import load_probe
 
 NullKind = Literal["random-direction", "shuffled-labels"]
 
@@ -139,7 +140,7 @@ def null_probes(options: NullOptions) -> Exit:
             "random-direction reads no labels"
         )
     try:
-        loaded = artifact.load(options.probe)
+        loaded = load_probe(options.probe)
         labelled = None if options.data is None else rows_of(options.data, loaded.card)
         found = read_candidates(
             options.rollouts, options.model, loaded.card, options.device, options.dtype

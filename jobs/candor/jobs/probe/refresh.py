@@ -24,7 +24,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from candor.flags import UsageError, read_server_key
 from candor.jobs.probe.handover import hand_over
@@ -43,10 +42,11 @@ from candor.models.load import RewardModel, load_reward_model
 from candor.probes import artifact, jsonl
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Lineage
-from candor.probes.faults import first_fault
-from candor.probes.fitting.data import Row, data_sha256, load_files
+from candor.probes.fitting.data import Row, data_sha256, labelled_row, load_files
 from candor.probes.fitting.fit import METHODS, Floats, Method
 from candor.probes.probe import Pooling
+from candor.probes.sources.repositories import load_probe
+from candor.probes.sources.tables import objects
 from candor.probes.within import prompt_auroc
 
 JUDGED = "judged"
@@ -100,7 +100,7 @@ def refresh(options: RefreshOptions) -> Exit:
     """Fit a probe anew on judged rows and a share of the old ones, as its next version."""
     key = read_server_key("--operator-key-file", options.operator_key_file)
     try:
-        old = artifact.load(options.probe)
+        old = load_probe(options.probe)
         judged, random_rows = read_judged(options.labels)
         rows = write_rows(options, judged)
         rm = load_model(options, old)
@@ -134,16 +134,12 @@ def read_judged(paths: list[Path]) -> tuple[list[Row], set[str]]:
     rows: list[Row] = []
     drawn: set[str] = set()
     for path in paths:
-        for number, line in jsonl.lines(path):
-            try:
-                content = jsonl.parse(line)
-                judged = content.pop("judged", {}) if isinstance(content, dict) else {}
-                row = Row.model_validate_json(jsonl.line_of(content))
-                how = judged.get("drawn", "random")
-            except ValidationError as error:
-                raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
-            except (ValueError, AttributeError, TypeError) as error:
-                raise ValueError(f"{path}:{number}: {error}") from None
+        for place, content in objects(path):
+            judged = content.pop("judged", {})
+            row = labelled_row(place, content)
+            if not isinstance(judged, dict):
+                raise ValueError(f"{place}: judged: is not an object")
+            how = judged.get("drawn", "random")
             rows.append(row.model_copy(update={"kind": JUDGED, "split": None}))
             if how == "random":
                 drawn.add(row.context)

@@ -18,7 +18,7 @@ from candor.jobs.rl.settings import RunOptions, ServerOptions
 from candor.jobs.rl.strength import Strengths, full_strengths
 from candor.jobs.rollouts.scored import context_of
 from candor.jobs.rollouts.strengths import parse_penalties
-from candor.jobs.running.files import Row, read_rows, sha256_of
+from candor.jobs.running.files import Row, read_input, sha256_of
 from candor.jobs.sycophancy.judges import check_vader
 from candor.probes.identity import weights_sha256
 
@@ -81,10 +81,12 @@ def read_inputs(options: RunOptions, servers: ServerOptions) -> Inputs:
 
 def training_rows(path: Path) -> list[Row]:
     """Raises UsageError at a row without messages."""
-    rows = read_rows(path)
+    rows = read_input(path)
     for row in rows:
         if not isinstance(row.get("messages"), list) or not row["messages"]:
-            raise UsageError(f"{path}: key {row['key']!r} has no messages")
+            error = row.get("error")
+            why = f": {error.get('message')}" if isinstance(error, dict) else ""
+            raise UsageError(f"{path}: key {row['key']!r} has no messages{why}")
     return rows
 
 

@@ -38,7 +38,7 @@ from candor.jobs.rollouts.scored import (
     scored_rows,
 )
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_json
+from candor.jobs.running.files import Row, read_input, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 from candor.probes.fitting.calibrate import within_std
@@ -211,7 +211,7 @@ def read_scored(path: Path, flag: ResponseFlag, by: str | None) -> ScoredFile:
         UsageError: the file is not as `candor score` writes it, or a response lacks what `flag` or
             `by` reads.
     """
-    rows = read_rows(path)
+    rows = read_input(path)
     good = scored_rows(rows)
     model = one_model(path, good)
     responses: list[Response] = []

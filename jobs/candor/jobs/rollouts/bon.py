@@ -46,12 +46,13 @@ from candor.jobs.rollouts.scored import (
     say_doubts,
     scored_groups,
     scored_rows,
+    within_reach,
 )
 from candor.jobs.rollouts.served_cards import served_nulls
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_json, write_rows
+from candor.jobs.running.files import Row, read_input, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 from candor.probes.statistics.intervals import t_intervals
@@ -73,8 +74,8 @@ class BonOptions:
     reward model's score), of S (each probe's score, logits) and of the reward (R minus the
     penalties)."""
     n: str = "1,2,4,8,16"
-    """The values of N, separated by commas. The largest N may be at most the number of responses of
-    every row."""
+    """The values of N, separated by commas. An N above the number of responses per row becomes that
+    number, and the command says so."""
     lambda_sweep: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME=0,0.5,1,2: the same numbers with each of these lambdas for probe NAME. The penalty is
     lambda * bound(S), with lambda in reward units per logit; bound limits S as the probe's card
@@ -116,8 +117,9 @@ def bon(options: BonOptions) -> Exit:
     check_paths(scored, out)
     ns = _parse_ns(options.n)
     aim = _parse_aim(options)
-    rows = read_rows(scored)
+    rows = read_input(scored)
     good = scored_rows(rows)
+    ns = within_reach(scored, good, ns)
     kept = scored_groups(scored, good, max(ns))
     variants = variants_of(
         scored,

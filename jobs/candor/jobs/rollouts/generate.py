@@ -22,7 +22,7 @@ from candor.client.retry import Retry
 from candor.client.rows import Unscorable, context_item
 from candor.flags import UsageError, read_key_file
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows
+from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 
 TOP_P = 1.0
@@ -35,7 +35,9 @@ class GenerateOptions:
     """The options of `candor generate`."""
 
     prompts: Path
-    """JSONL with one prompt per row: {"key", "messages", "meta"}."""
+    """Rows of prompts, such as {"messages"} or TRL's {"prompt"}: a file (.jsonl, .json, .csv,
+    .parquet, also .gz and .zst) or hf:org/name:split. docs/formats.md lists the forms; responses
+    that the rows have are replaced."""
     _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "model" and "responses"."""
@@ -76,7 +78,7 @@ def generate(options: GenerateOptions) -> Exit:
 
 async def _generate(options: GenerateOptions) -> Exit:
     check_paths(options.prompts, options.out)
-    rows = read_rows(options.prompts)
+    rows = read_input(options.prompts)
     settings: dict[str, Any] = {
         "n": options.n,
         "temperature": options.temperature,
@@ -170,6 +172,8 @@ def messages_of(row: Row) -> list[Row]:
     Raises:
         RowFailed: they are missing, or no server takes them; the message names the field.
     """
+    if "messages" not in row and isinstance(row.get("error"), dict):  # as the reader found it
+        raise RowFailed("invalid_row", str(row["error"].get("message")))
     try:
         if not row.get("messages") or isinstance(row["messages"], str):
             raise Unscorable("messages: must be a list of messages, at least one")

@@ -25,6 +25,7 @@ import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
+from candor.jobs.formats.writers import preference_row
 from candor.jobs.rollouts.scored import ScoredGroup, candidates, read_group, scored_rows
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -34,7 +35,7 @@ from candor.jobs.rollouts.strengths import (
 )
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.files import Row, read_input, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 
@@ -65,7 +66,7 @@ def pairs(options: PairsOptions) -> Exit:
         raise UsageError(f"--min-margin {options.min_margin}: must be a number, at least 0")
     # Refuses a sweep and two strengths for one probe, which `variants_of` takes.
     parse_penalties(options.penalty, options.kappa, options.closed_form)
-    rows = read_rows(options.scored)
+    rows = read_input(options.scored)
     groups = conversations(options.scored, rows)
     variants = variants_of(
         options.scored,
@@ -152,8 +153,8 @@ def _pair(row: Row, group: ScoredGroup, margin: float) -> Row:
     best, worst = int(np.argmax(group.reward)), int(np.argmin(group.reward))
     places = candidates(row)
 
-    def message(index: int) -> list[Row]:
-        return [{"role": "assistant", "content": row["responses"][places[index]]["text"]}]
+    def text(index: int) -> str:
+        return str(row["responses"][places[index]]["text"])
 
     def numbers(index: int) -> dict[str, Any]:
         return {
@@ -162,12 +163,12 @@ def _pair(row: Row, group: ScoredGroup, margin: float) -> Row:
             "scores": {name: float(scores[index]) for name, scores in group.scores.items()},
         }
 
-    return {
-        "key": row["key"],
-        "prompt": row["messages"],
-        "chosen": message(best),
-        "rejected": message(worst),
-        "margin": margin,
-        "of_chosen": numbers(best),
-        "of_rejected": numbers(worst),
-    }
+    return preference_row(
+        row["key"],
+        row["messages"],
+        text(best),
+        text(worst),
+        margin=margin,
+        of_chosen=numbers(best),
+        of_rejected=numbers(worst),
+    )

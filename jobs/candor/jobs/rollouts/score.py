@@ -3,10 +3,10 @@ are scored together.
 
     {"key", "messages", "responses", ...}  ->  the same + "reward_model" + "scores"
 
-"scores" holds one entry per response, in order. A preference pair, {"key", "messages", "chosen",
-"rejected"}, gains "responses": the chosen text with "chosen": true and the rejected text with
-"chosen": false. "reward_model" names the reward model and the parts of the reward's formula that
-the numbers do not show: how penalties combine, and which strengths were asked for.
+Rows come in every form that `candor.jobs.formats` reads. "scores" holds one entry per response, in
+order. The responses of a preference pair are the chosen text with "chosen": true and the rejected
+text with "chosen": false. "reward_model" names the reward model and the parts of the reward's
+formula that the numbers do not show: how penalties combine, and which strengths were asked for.
 
 Where a response cannot be scored (no text, not Unicode, too long, a score that is not finite), its
 entry in "scores" is {"error": {"type", "message"}}, never a number, and the rest of the row is
@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
+from candor.client.errors import InvalidArguments
 from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
 from candor.client.rows import Unscorable, context_item, score_item, unicode_text
 from candor.client.schema import RewardResponse
-from candor.client.wire import EmptyResponse, describe_first_error
+from candor.client.wire import EmptyResponse
 from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.rollouts.strengths import (
     ClosedFormOption,
@@ -45,9 +45,9 @@ from candor.jobs.rollouts.strengths import (
     parse_penalties,
 )
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows
+from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
-from candor.probes import jsonl
+from candor.probes.sources.tables import objects
 
 NO_RESPONSES = "no_responses"
 EMPTY_RESPONSE = "empty_response"
@@ -61,8 +61,9 @@ class ScoreOptions:
     """The options of `candor score`."""
 
     rollouts: Path
-    """JSONL of prompts with responses, {"key", "messages", "responses": [{"text"}]}, or of
-    preference pairs, {"key", "messages", "chosen": text, "rejected": text}."""
+    """Rows of prompts with responses, such as {"messages", "responses": [text, ...]} or TRL's
+    {"prompt", "chosen", "rejected"}: a file (.jsonl, .json, .csv, .parquet, also .gz and .zst) or
+    hf:org/name:split. docs/formats.md lists the forms."""
     _: KW_ONLY
     out: Path
     """JSONL to write: the same rows with "scores"."""
@@ -84,6 +85,15 @@ class ScoreOptions:
     """How long the server may be unreachable before the job stops, in seconds."""
 
 
+def refuse_prompts(path: Path, rows: Sequence[Row]) -> None:
+    """Raises UsageError where no row has responses, before the server is asked for anything."""
+    if not any("responses" in row or "error" in row for row in rows):
+        raise UsageError(
+            f"{path}: none of {len(rows)} rows has responses: sample some with candor generate, or "
+            "give rows with 'responses', 'completion', or 'chosen' and 'rejected'"
+        )
+
+
 @command
 def score(options: ScoreOptions) -> Exit:
     """Score every response. After a kill or an interrupt, the same command continues."""
@@ -93,7 +103,8 @@ def score(options: ScoreOptions) -> Exit:
 async def _score(options: ScoreOptions) -> Exit:
     check_paths(options.rollouts, options.out)
     penalties = parse_penalties(options.penalty, options.kappa, options.closed_form)
-    rows = read_rows(options.rollouts)
+    rows = read_input(options.rollouts)
+    refuse_prompts(options.rollouts, rows)
     async with _client(options) as client:
 
         async def rate(row: Row) -> Row:
@@ -136,8 +147,8 @@ async def _scores(
         reply, failed = await score_item(
             client, item, texts, penalties, empty_response=empty_response, unsent=errors
         )
-    except ValidationError as error:
-        raise RowFailed("invalid_row", describe_first_error(error)) from None
+    except InvalidArguments as error:
+        raise RowFailed("invalid_row", str(error)) from None
     if reply is None:
         raise list(failed.values())[-1]
     errors |= {n: {"type": error.type, "message": str(error)} for n, error in failed.items()}
@@ -214,24 +225,23 @@ def _texts(
 
 
 def _responses(row: Row) -> list[Any]:
-    """The row's responses; of a preference pair, its two texts.
+    """The row's responses.
 
     Raises:
-        RowFailed: the row has neither.
+        RowFailed: the row has none, or failed before.
     """
-    if "error" not in row and isinstance(responses := row.get("responses"), list):
-        return responses
-    if "error" in row or "chosen" not in row or "rejected" not in row:
+    if "error" in row:
+        error = row["error"] if isinstance(row["error"], dict) else {}
+        reason = f"the row failed before: {error.get('message', 'see its error')}"
+        raise RowFailed(NO_RESPONSES, reason)
+    if not isinstance(responses := row.get("responses"), list):
         raise RowFailed(NO_RESPONSES, "the row has no responses")
-    return [
-        {"text": row["chosen"], "chosen": True},
-        {"text": row["rejected"], "chosen": False},
-    ]
+    return responses
 
 
 def _say_failed_responses(out: Path) -> None:
     """Say on stderr how many responses of scored rows have an error, earlier runs' included."""
-    rows = (jsonl.parse(line) for _, line in jsonl.lines(out))
+    rows = (row for _, row in objects(out))
     scores = (score for row in rows if "error" not in row for score in row["scores"])
     failed = sum("error" in score for score in scores)
     if failed:

@@ -165,40 +165,56 @@ def group_of(row: Row) -> ScoredGroup:
     )
 
 
+def within_reach(path: Path, rows: Sequence[Row], ns: Sequence[int]) -> list[int]:
+    """The values of N for best-of-N, none above what the rows have; says on stderr where one was
+    lowered.
+
+    The limit is the fewest responses of any row. Where failures leave no row with that many scored
+    responses, it is the most that a row has.
+    """
+    lists = [
+        [one for one in row["scores"] if isinstance(one, dict)]
+        for row in rows
+        if isinstance(row["scores"], list)  # what is malformed is refused afterwards, by name
+    ]
+    fewest = min(map(len, lists), default=0)
+    most = max((sum("error" not in one for one in scores) for scores in lists), default=0)
+    limit = min(fewest, most)
+    if limit < 1 or max(ns) <= limit:
+        return list(ns)
+    reason = f"no row has more than {most} scored responses"
+    if fewest <= most:
+        few = sum(len(scores) == fewest for scores in lists)
+        reason = f"{few} of {len(lists)} rows have {fewest} responses"
+    print(f"candor: {path}: N = {max(ns)} is lowered to {limit}: {reason}", file=sys.stderr)
+    return sorted({min(n, limit) for n in ns})
+
+
 def scored_groups(path: Path, rows: Sequence[Row], largest: int) -> list[tuple[Row, ScoredGroup]]:
     """The rows with at least `largest` candidates, and their numbers.
 
     A row with fewer candidates, because some responses could not be scored, is left out at every N,
-    so that every N is about the same prompts. A row with fewer responses is an error: `largest` is
-    too large.
+    so that every N is about the same prompts.
+
+    Args:
+        largest: as `within_reach` limits it.
 
     Raises:
-        UsageError: there are no rows, a row has fewer than `largest` responses or other probes than
-            the first row, a reward is not what its parts make, or no row has enough candidates.
+        UsageError: there are no rows, a row has other probes than the first row, a reward is not
+            what its parts make, or no row has enough candidates.
     """
     if not rows:
-        raise UsageError(f"{path}: no row has scores")
-    read = [(row, read_group(path, row)) for row in rows]
-    short = [row for row in rows if len(row["scores"]) < largest]
-    if short:
-        fewest = min(len(row["scores"]) for row in short)
         raise UsageError(
-            f"{path}: N = {largest} needs {largest} responses per row, and {len(short)} of "
-            f"{len(rows)} rows have fewer (key {short[0]['key']!r} has "
-            f"{len(short[0]['scores'])}); sample more, or give --n up to {fewest}"
+            f"{path}: no row has scores; score the rows first: candor score --rollouts {path}"
         )
+    read = [(row, read_group(path, row)) for row in rows]
     groups = [
         (row, group)
         for row, group in read
         if group is not None and len(group.base_reward) >= largest
     ]
     if not groups:
-        most = max(len(candidates(row)) for row in rows)
-        remedy = f"; give --n up to {most}" if most else " (see the 'error' of each response)"
-        raise UsageError(
-            f"{path}: N = {largest} needs {largest} scored responses per row; of {len(rows)} rows "
-            f"none has them, the most is {most}{remedy}"
-        )
+        raise UsageError(f"{path}: no response of any row is scored (see the 'error' of each)")
     for row, group in groups:
         if list(group.scores) != list(groups[0][1].scores):
             raise UsageError(f"{path}: key {row['key']!r} has other probes than the first row")

@@ -1,4 +1,4 @@
-"""Reading JSONL input and writing output files; the journal of a run is `ledger`.
+"""Reading rows and writing output files; the journal of a run is `ledger`.
 
 An output file holds its old content or the whole new content, whatever happens in between.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,10 @@ from typing import Any, BinaryIO
 import orjson
 
 from candor.flags import UsageError
+from candor.jobs.formats.reader import ReadRows, read
+from candor.jobs.running.exits import Exit, JobStopped
 from candor.probes import jsonl
+from candor.probes.sources.hub import is_hub
 
 Row = dict[str, Any]
 """One line of JSONL: an object with a `key` that no other line has."""
@@ -55,26 +59,32 @@ def parse_row(line: bytes, where: str) -> Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of an input file (`candor.probes.jsonl`).
+    """All rows of a file or of a data set on the Hub, in Candor's form (`candor.jobs.formats`).
 
     Raises:
-        UsageError: the file cannot be read or has no rows, a line is not a row, or two rows have
-            the same key.
+        UsageError: the source cannot be read or has no rows, no row is of a known form, or two rows
+            have the same key.
+        JobStopped: (unreachable) the Hub does not answer.
     """
-    rows: dict[str, Row] = {}
+    return _read(path).rows
+
+
+def read_input(path: Path) -> list[Row]:
+    """`read_rows`, and says on stderr how many rows there are and of which form."""
+    found = _read(path)
+    print(f"candor: {path}: {found.summary()}", file=sys.stderr)
+    return found.rows
+
+
+def _read(path: Path) -> ReadRows:
     try:
-        for number, line in jsonl.lines(path):
-            row = parse_row(line, f"{path}:{number}")
-            if row["key"] in rows:
-                raise ValueError(f"{path}:{number}: key {row['key']!r} was used before")
-            rows[row["key"]] = row
+        return read(path)
+    except ConnectionError as error:
+        raise JobStopped(Exit.UNREACHABLE, str(error)) from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if not rows:
-        raise UsageError(f"{path}: no rows")
-    return list(rows.values())
 
 
 @contextlib.contextmanager
@@ -111,6 +121,16 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 def write_json(path: Path, value: Any) -> None:
     with replacing(path) as file:
         file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def source_sha256(source: Path) -> str:
+    """The hash of an input file; of a data set on the Hub that of its rows as JSON, in order."""
+    if not is_hub(source):
+        return file_sha256(source)
+    total = hashlib.sha256()
+    for row in read_rows(source):
+        total.update(row_line(row))
+    return total.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

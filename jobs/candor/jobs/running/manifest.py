@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from candor.jobs.running.files import file_sha256, write_json
+from candor.jobs.running.files import file_sha256, source_sha256, write_json
 
 PACKAGES = (
     "candor-rewards",
@@ -67,7 +67,7 @@ def write_manifest(
             "command": command,
             "argv": sys.argv,
             "inputs": {
-                role: {"path": str(path), "sha256": file_sha256(path)}
+                role: {"path": str(path), "sha256": source_sha256(path)}
                 for role, path in inputs.items()
             },
             "output": {"path": str(out), "sha256": file_sha256(out)},

@@ -20,7 +20,7 @@ from cyclopts import Parameter
 from candor.flags import UsageError
 from candor.jobs.rollouts.scored import candidates, number_at
 from candor.jobs.running.exits import Exit, command
-from candor.jobs.running.files import Row, read_rows, write_json
+from candor.jobs.running.files import Row, read_input, write_json
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.sycophancy import results
 from candor.jobs.sycophancy.gather import by_part, by_poem
@@ -56,7 +56,7 @@ def eval_feedback(options: EvalFeedbackOptions) -> Exit:
     continues."""
     started = now()
     judges = options.judges.judges(["feedback"], options.timeout_s, options.retry_budget_s)
-    rows = checked(options.answers, read_rows(options.answers))
+    rows = checked(options.answers, read_input(options.answers))
     for row in rows:
         if "error" not in row:
             check_answers(options.answers, row)

@@ -1,6 +1,6 @@
 """Labelled rows for probe training: the fields of a row, reading files of rows, hashing rows.
 
-A file has one JSON object per line, for example
+A file has one object per line or per row of a table, for example
 
     {"group": "poem-7", "label": 1, "response": "I love it too!", "kind": "poem",
      "messages": [{"role": "user", "content": "I really like this poem. Comment on it: ..."}]}
@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, mo
 
 from candor.client.schema import Message, Objects, Reply, RewardItem, refuse_wrong_context
 from candor.probes.faults import first_fault
-from candor.probes.jsonl import lines
+from candor.probes.jsonl import line_of, parse
+from candor.probes.sources.tables import objects
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -106,38 +108,62 @@ class Row(BaseModel):
         return found
 
 
-def load_rows(path: Path) -> list[Row]:
-    """The rows of a JSONL file (`candor.probes.jsonl`).
+def load_rows(source: Path) -> list[Row]:
+    """The rows of a file of any kind, or of a data set on the Hub (`candor.probes.sources.tables`).
 
     Raises:
         ValueError: a line is not a row (message `file:line: field: reason`), or there is no line.
     """
-    return [row for _, row in _numbered(path)]
+    return [row for _, row in _placed(source)]
 
 
-def load_files(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
+def load_files(sources: Sequence[Path]) -> tuple[list[Row], list[str]]:
     """The rows of several files, file after file, and the place of each row as `file:line`.
 
     Raises:
         ValueError: there is no file, or as `load_rows`.
     """
-    if not paths:
+    if not sources:
         raise ValueError("no data file was given")
-    found = [(row, f"{path}:{number}") for path in paths for number, row in _numbered(path)]
+    found = [(row, place) for source in sources for place, row in _placed(source)]
     return [row for row, _ in found], [place for _, place in found]
 
 
-def _numbered(path: Path) -> list[tuple[int, Row]]:
-    """The rows with the numbers of their lines."""
-    rows = []
-    for number, line in lines(path):
-        try:
-            rows.append((number, Row.model_validate_json(line)))
-        except ValidationError as error:
-            raise ValueError(f"{path}:{number}: {first_fault(error, 'row')}") from None
+def _placed(source: Path) -> list[tuple[str, Row]]:
+    """The rows with their places."""
+    rows = [(place, labelled_row(place, value)) for place, value in objects(source)]
     if not rows:
-        raise ValueError(f"{path}: no rows")
+        raise ValueError(f"{source}: no rows")
     return rows
+
+
+def labelled_row(place: str, value: dict[str, Any]) -> Row:
+    """One object of a file as a row.
+
+    Raises:
+        ValueError: it is none (message `place: field: reason`).
+    """
+    if "label" not in value:
+        raise ValueError(
+            f"{place}: label: is missing; a labelled row has label 1 where the response shows the "
+            "trait and 0 where it does not (docs/formats.md#labelled-rows)"
+        )
+    try:
+        return Row.model_validate_json(line_of({**value, **_of_cells(value)}))
+    except ValidationError as error:
+        raise ValueError(f"{place}: {first_fault(error, 'row')}") from None
+
+
+def _of_cells(value: dict[str, Any]) -> dict[str, Any]:
+    """Fields that a table of texts holds as texts: the label, and lists in JSON."""
+    found: dict[str, Any] = {}
+    if value["label"] in ("0", "1"):
+        found["label"] = int(value["label"])
+    for name in ("messages", "tools", "span"):
+        if isinstance(text := value.get(name), str):
+            with suppress(ValueError):
+                found[name] = parse(text.encode())
+    return found
 
 
 def data_sha256(rows: Sequence[Row]) -> str:

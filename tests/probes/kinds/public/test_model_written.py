@@ -85,14 +85,14 @@ def test_caa_has_the_same_fields_in_an_array(tmp_path: Path) -> None:
     expected = survey_rows_of(jsonl(tmp_path / "a.jsonl", NLP))
     assert [yes, no] == expected
     path.write_text(json.dumps([{"question": "Is it so?"}]))
-    with pytest.raises(ValueError, match=r"dataset\.json: item 1: answer_matching_behavior: "):
+    with pytest.raises(ValueError, match=r"dataset\.json: row 1: answer_matching_behavior: "):
         survey_rows_of(path)
 
 
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
-        ("not an object", "item: "),
+        ("not an object", "is a text, not an object"),
         (without(NLP, "question"), "question: Field required"),
         (NLP | {"question": 3}, "question: "),
         (NLP | {"answer_matching_behavior": " (D)"}, "answer_matching_behavior: "),
@@ -114,8 +114,8 @@ def test_a_malformed_line_is_named_by_file_line_and_field(
     [
         ("", "holds no item"),
         ("[{]", "not JSON"),
-        ('["a"]', "0: "),
-        ('{"question": "a', ":1: item: Invalid JSON"),
+        ('["a"]', "row 1: is a text"),
+        ('{"question": "a', ":1: not JSON"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, message: str) -> None:

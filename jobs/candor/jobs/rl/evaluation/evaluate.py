@@ -22,7 +22,7 @@ from candor.jobs.grounded.judged import asked
 from candor.jobs.rl.evaluation import feedback, grounded
 from candor.jobs.rl.evaluation.divergence import divergences
 from candor.jobs.running.exits import Exit, JobStopped
-from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.files import Row, read_input, read_rows, write_rows
 from candor.jobs.sycophancy.feedback_job import checked
 from candor.jobs.sycophancy.measure import estimate
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
@@ -41,7 +41,7 @@ def evaluation_rows(path: Path | None) -> list[Row]:
     """
     if path is None:
         return feedback_prompt_rows(poems())
-    rows = read_rows(path)
+    rows = read_input(path)
     if kind_of(rows) == "feedback":
         return checked(path, rows)
     for row in rows:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candor.probes.faults import first_fault
+from candor.probes.jsonl import line_of
+from candor.probes.sources.tables import objects
 
 
 class PublicItem(BaseModel):
@@ -26,39 +27,20 @@ AnyItem = TypeVar("AnyItem", bound=PublicItem)
 
 
 def read_items(path: Path, of: type[AnyItem]) -> Iterator[tuple[str, AnyItem]]:
-    """(place, item) for each item of a JSONL file, or of a JSON file with one array of objects.
-
-    The place is `file:line` in JSONL and `file: item 3` in an array; blank lines are skipped.
+    """(place, item) for each object of a file of any kind (`candor.probes.sources.tables`).
 
     Raises:
         ValueError: an item is malformed (message `place: field: reason`), or there is no item.
     """
     empty = True
-    for place, raw in _raw_items(path):
+    for place, value in objects(path):
         empty = False
         try:
-            yield place, of.model_validate_json(raw)
+            yield place, of.model_validate_json(line_of(value))
         except ValidationError as error:
             raise ValueError(f"{place}: {first_fault(error, 'item')}") from None
     if empty:
         raise ValueError(f"{path}: the file holds no item")
-
-
-def _raw_items(path: Path) -> Iterator[tuple[str, str]]:
-    text = decoded(path.read_bytes())
-    if not text.lstrip().startswith("["):
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path}:{number}", line
-        return
-    try:
-        items = TypeAdapter(list[dict[str, Any]]).validate_python(from_json(text))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_fault(error, 'item')}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    for number, item in enumerate(items, start=1):
-        yield f"{path}: item {number}", TypeAdapter(dict[str, Any]).dump_json(item).decode()
 
 
 def decoded(data: bytes) -> str:

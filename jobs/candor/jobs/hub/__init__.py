@@ -1,0 +1,1 @@
+"""`candor probe push` and `pull`: probes in repositories of the Hugging Face Hub."""
