@@ -26,7 +26,7 @@ SERVICE = (
     ("candor.models",),
     ("candor.batching", "candor.text"),
     ("candor.methods", "candor.variables"),
-    ("candor.item", "candor.logs", "candor.invalid"),
+    ("candor.item", "candor.logs", "candor.invalid", "candor.page"),
     ("candor.flags",),
     ("candor.errors", "candor.version"),
 )
@@ -47,8 +47,9 @@ FLOORS = (
     ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
     ("candor.jobs.sycophancy", "candor.jobs.probe"),
-    ("candor.jobs.grounded",),
+    ("candor.jobs.grounded", "candor.jobs.inspect"),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
+    ("candor.jobs.pages",),
     ("candor.jobs.running", "candor.jobs.compare"),
     ("candor.jobs",),
     *SERVICE,
@@ -181,7 +182,7 @@ def test_an_import_the_right_way_is_not(room: str, source: str) -> None:
 
 
 SERVER_EXTRA = {
-    "cachetools", "cyclopts", "fastapi", "huggingface_hub", "numpy", "orjson",
+    "cachetools", "cyclopts", "fastapi", "huggingface_hub", "jinja2", "markupsafe", "numpy", "orjson",
     "prometheus_client", "pydantic", "pydantic_core", "safetensors", "starlette", "structlog",
     "tokenizers", "torch", "transformers", "uvicorn",
 }  # fmt: skip

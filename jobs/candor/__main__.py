@@ -39,6 +39,8 @@ COMMANDS = [Command(*row) for row in (
      "Score sampled responses."),
     ("bon", "jobs", "candor.jobs.rollouts.bon:bon",
      "Best-of-N curves from scored responses."),
+    ("inspect", "jobs", "candor.jobs.inspect.command:inspect",
+     "Write scored responses as one HTML page, ranked under any lambda."),
     ("pairs", "jobs", "candor.jobs.rollouts.pairs:pairs",
      "Preference pairs for DPO from scored responses."),
     ("rl", "rl", "candor.jobs.rl.flags:rl",

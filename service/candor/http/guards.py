@@ -121,15 +121,43 @@ def _presented_key(authorization: bytes) -> bytes | None:
 
 
 def check_post(headers: Headers) -> None:
-    """Requires a JSON content type and no Origin. A web page cannot send such a request without a
-    preflight."""
-    if values(headers, b"origin"):
-        raise InvalidRequest("requests from web pages are refused; send no Origin header")
+    """Requires a JSON content type and no foreign Origin. Another server's web page cannot send such
+    a request without a preflight, which is not answered."""
+    check_origin(headers)
     kinds = [value.split(b";")[0].strip().lower() for value in values(headers, b"content-type")]
     if kinds != [b"application/json"]:
         raise UnsupportedMediaType("send Content-Type: application/json")
     if any(value.strip().lower() != b"identity" for value in values(headers, b"content-encoding")):
         raise UnsupportedMediaType("compressed bodies are refused; send no Content-Encoding")
+
+
+def check_origin(headers: Headers) -> None:
+    """Requires that a web page which sends a request comes from this server: the inspector.
+
+    A browser writes the page's origin. `check_host` has refused the names that are not this
+    server's where no key protects it, so an Origin that is equal to the Host is this server's own.
+    """
+    origins = values(headers, b"origin")
+    if not origins:
+        return
+    hosts = values(headers, b"host")
+    own = len(origins) == len(hosts) == 1 and _authority(origins[0]) == _authority(hosts[0])
+    if not own:
+        raise InvalidRequest(
+            "requests from web pages of other servers are refused: the Origin header is not this "
+            "server's own address; other programs send no Origin header"
+        )
+
+
+def _authority(text: bytes) -> bytes | None:
+    """Host and port of an origin or of a Host header, without a scheme's own port. None if there is
+    none: the origin of a file is `null`."""
+    scheme, found, rest = text.strip().lower().rpartition(b"://")
+    if not found:
+        return rest.removesuffix(b":80").removesuffix(b":443")
+    if scheme not in (b"http", b"https"):
+        return None
+    return rest.removesuffix(b":80" if scheme == b"http" else b":443")
 
 
 def timeout_s(headers: Headers, default: float) -> float:
