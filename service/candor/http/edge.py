@@ -6,9 +6,9 @@ a POST, and the body (its size and its time). Then the route runs, and the edge 
 line and the metrics. The edge also answers every error that a route raises, so that errors become
 bytes in one place.
 
-Access is denied by default: without the key only `KEYLESS_PATHS` and `PAGE_PATHS` are answered. The check uses the
-same path as the router, never a URL rebuilt from the Host header (the cause of CVE-2026-48746).
-TLS, quotas and floods are left to a proxy.
+Access is denied by default: without the key only `KEYLESS_PATHS` and `PAGE_PATHS` are answered. The
+check uses the same path as the router, never a URL rebuilt from the Host header (the cause of
+CVE-2026-48746). TLS, quotas and floods are left to a proxy.
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ def _presented_key(authorization: bytes) -> bytes | None:
 
 
 def check_post(headers: Headers) -> None:
-    """Requires a JSON content type and no foreign Origin. Another server's web page cannot send such
-    a request without a preflight, which is not answered."""
+    """Requires a JSON content type and no foreign Origin. Another server's web page cannot send
+    such a request without a preflight, which is not answered."""
     check_origin(headers)
     kinds = [value.split(b";")[0].strip().lower() for value in values(headers, b"content-type")]
     if kinds != [b"application/json"]:

@@ -21,7 +21,16 @@ from candor.jobs.compare.pareto import ArmCurve, fall_levels
 from candor.jobs.compare.selection import Array
 from candor.jobs.compare.verdict import NO_PENALTY, by_unit, fall_verdict, mean_interval
 from candor.jobs.compare.words import WordList
-from candor.jobs.rollouts.arms import ABOUT, REAL, NullSources, Weights, arm_weights
+from candor.jobs.rollouts.arms import (
+    ABOUT,
+    LENGTH,
+    PERMUTED,
+    REAL,
+    WORDS,
+    NullSources,
+    Weights,
+    arm_weights,
+)
 from candor.jobs.rollouts.response_flags import ResponseFlag
 from candor.jobs.rollouts.scored import ScoredGroup, candidates, field_of
 from candor.jobs.rollouts.variants import Variant
@@ -150,9 +159,7 @@ def reduction(
         (section, probe), entries = max(curves.items(), key=lambda item: len(item[1]))
         by_arm = arm_curves(entries)
         found["equal_fall"] = {"sweep": section, "probe": probe, "levels": equal_falls(by_arm)}
-        drawn["What each arm keeps, where it has lowered the target equally far"] = _plot(
-            by_arm, aim
-        )
+        drawn[EQUAL_FALL] = _plot(by_arm, aim)
     return found, drawn
 
 
@@ -240,12 +247,8 @@ def equal_falls(curves: Mapping[str, ArmCurve]) -> list[dict[str, Any]]:
     ]
 
 
-LOOKS: dict[str, Look] = {
-    REAL: "now",
-    "permuted penalty": "null",
-    "length": "held",
-    "words": "base",
-}
+EQUAL_FALL = "What each arm keeps, against how far it has lowered the target"
+LOOKS: dict[str, Look] = {REAL: "now", PERMUTED: "null", LENGTH: "held", WORDS: "base"}
 
 
 def _plot(curves: Mapping[str, ArmCurve], aim: Aim) -> Plot:

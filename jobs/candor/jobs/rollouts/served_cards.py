@@ -52,19 +52,13 @@ def served_card(scored: Path, name: str) -> Card:
 
 
 def known_cards(scored: Path, names: Iterable[str]) -> dict[str, Card]:
-    """The cards of the probes `names`, for a page; empty without a manifest, which is said on
-    stderr.
-
-    Raises:
-        UsageError: the manifest belongs to another file, or lacks a card.
-    """
-    if not manifest_path(scored).exists():
-        print(
-            f"candor: {manifest_path(scored)}: is missing, so the page has no kappa and no cards",
-            file=sys.stderr,
-        )
+    """The cards of the probes `names`, for a page. Where they are not known, the page has no kappa
+    and no cards, and stderr says why."""
+    try:
+        return {name: served_card(scored, name) for name in names}
+    except UsageError as error:
+        print(f"candor: the page has no kappa and no cards: {error}", file=sys.stderr)
         return {}
-    return {name: served_card(scored, name) for name in names}
 
 
 def served_nulls(scored: Path, names: Iterable[str]) -> dict[str, list[str]]:

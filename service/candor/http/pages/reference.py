@@ -63,12 +63,7 @@ def _routes(document: Json) -> Iterator[dict[str, Any]]:
                 "description": operation.get("description", ""),
                 "operator": "operator" in operation.get("tags", ()),
                 "parameters": [
-                    {
-                        "name": one["name"],
-                        "in": one["in"],
-                        "description": one.get("description", ""),
-                    }
-                    for one in operation.get("parameters", ())
+                    {"description": "", **one} for one in operation.get("parameters", ())
                 ],
                 "bodies": [
                     {"name": name, "example": _shown(value), "curl": _curl(path, value)}
