@@ -183,8 +183,8 @@ def test_an_import_the_right_way_is_not(room: str, source: str) -> None:
 
 SERVER_EXTRA = {
     "cachetools", "cyclopts", "fastapi", "huggingface_hub", "jinja2", "markupsafe", "numpy",
-    "orjson", "prometheus_client", "pydantic", "pydantic_core", "safetensors", "starlette", "structlog",
-    "tokenizers", "torch", "transformers", "uvicorn",
+    "orjson", "prometheus_client", "pydantic", "pydantic_core", "safetensors", "starlette",
+    "structlog", "tokenizers", "torch", "transformers", "uvicorn",
 }  # fmt: skip
 """What pyproject's `server` extra installs, with what its members cannot be without."""
 

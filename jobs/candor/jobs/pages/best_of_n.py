@@ -35,14 +35,17 @@ def write_bon_page(
         fall: the plots of its part `reduction`, by their captions.
         made: rows of the table at its end.
     """
-    drawn = {"curves": curves(report)} | {f"fall-{n}": plot for n, plot in enumerate(fall.values())}
+    columns = columns_of(report, found)
+    drawn = {"curves": curves(report, columns)} | {
+        f"fall-{n}": plot for n, plot in enumerate(fall.values())
+    }
     html = render(
         TEMPLATES / "bon.html.j2",
         data=found.data | {"plots": drawn},
         page_title=title,
         report=report,
         rules=RULES,
-        columns=_columns(report),
+        columns=columns,
         captions=list(fall),
         found=found,
         provenance=made,
@@ -51,12 +54,12 @@ def write_bon_page(
         file.write(html.encode("utf-8", "replace"))
 
 
-def curves(report: Report) -> Plot:
+def curves(report: Report, columns: Mapping[str, tuple[str, ...]]) -> Plot:
     """R, each S and the reward of the choice along N, a line per rule."""
     return plots.lines(
         {
             title: [_curve(report["chosen_by"][rule], path, *RULES[rule]) for rule in RULES]
-            for title, path in _columns(report).items()
+            for title, path in columns.items()
         },
         x="N",
         ticks=report["n"],
@@ -65,9 +68,12 @@ def curves(report: Report) -> Plot:
     )
 
 
-def _columns(report: Report) -> dict[str, tuple[str, ...]]:
-    """The figures of a choice, by title: their places in an entry of the report."""
-    names = report["chosen_by"]["reward"][0]["scores"]
+def columns_of(report: Report, found: Workbench) -> dict[str, tuple[str, ...]]:
+    """The figures of a choice, by title: their places in an entry of the report. S is shown of the
+    probes that are in the reward, or of all where none is."""
+    served = report["chosen_by"]["reward"][0]["scores"]
+    readings = found.groups[0]["candidates"][0]["probes"]
+    names = [name for name in served if readings[name]["lambda"] > 0] or served
     return {
         "R": ("base_reward",),
         **{f"S of {name}": ("scores", name) for name in names},

@@ -123,13 +123,15 @@ function poolingWeights(logits, pooling) {
 }
 
 /** The one scale of a probe's heat maps, from its card: the neutral point (where a hinge begins, or
- * the median S), and how far the 1st or the 99th percentile of S is from it, whichever is further. */
+ * the median S), and how far the 1st or the 99th percentile of S is from it, whichever is further.
+ * Twice as far for a mean, because single tokens spread more than their means. */
 function heatScale(probe) {
   const marks = probe?.calibration?.percentiles;
   if (!marks) return null;
   const neutral = probe.bound?.reference ?? marks.p50 ?? 0;
   const half = Math.max(Math.abs((marks.p99 ?? 1) - neutral), Math.abs(neutral - (marks.p1 ?? -1)));
-  return { neutral, half: half || 1 };
+  const twice = probe.pooling === "mean" ? 2 : 1;
+  return { neutral, half: twice * half || 1, twice: twice === 2 };
 }
 
 const HEAT_STEPS = 10;

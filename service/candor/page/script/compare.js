@@ -42,8 +42,8 @@ function comparison(host, group, page) {
     why(whyHost, view, group, selected, page);
   };
   host.replaceChildren(headline,
-    el("div", { class: "two" }, el("section", {}, el("h2", {}, "Ranking"), list.table, failures(group)),
-      el("section", {}, el("h2", {}, "Reward against lambda"), knobs.node, plotHost)),
+    el("div", { class: "two" }, el("section", {}, el("h2", {}, "Ranking"), el("div", { class: "ranking-box", tabindex: candidates.length > 12 ? "0" : null, role: "group", "aria-label": "ranking" }, list.table), failures(group)),
+      el("section", { class: "stays" }, el("h2", {}, "Reward against lambda"), knobs.node, plotHost)),
     tokensHost, whyHost);
   if (name !== undefined) {
     plot = lambdaPlot(plotHost, view);
@@ -107,7 +107,8 @@ function tokensOf(host, view, candidate, index, page) {
   const draw = () => {
     const many = all ? view.candidates.map((one, place) => [one, place]) : [[candidate, index]];
     body.replaceChildren(heatLegend(heatScale(view.probes[shown]), view.probes[shown]), ...many.filter(([one]) => one.tokens).map(([one, place]) =>
-      el("div", { class: "one-text" }, all ? el("h3", {}, `#${place + 1}`) : null, heatMap(one, shown, view.probes[shown], `candidate #${place + 1}`))));
+      el("div", { class: "one-text" }, all ? el("h3", {}, `#${place + 1}`) : null, heatMap(one, shown, view.probes[shown], `candidate #${place + 1}`, place === many[0][1]))));
+    body.classList.toggle("many", all);
     for (const button of chooser.querySelectorAll("[data-probe]")) button.setAttribute("aria-pressed", String(button.dataset.probe === shown));
   };
   for (const one of names)

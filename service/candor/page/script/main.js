@@ -75,17 +75,27 @@ async function live(host) {
   const side = el("aside", { class: "side" }), main = el("div", { class: "main-part" });
   host.append(lock, side, main);
   state.live = server;
-  const rescore = async (draft) => {
-    const item = itemOf(draft), ask = (include) => server.score({ items: [item], include, truncation: draft.truncation ?? "error" });
+  const rescore = async (drafts) => {
+    const items = drafts.map(itemOf), ask = (include) => server.score({ items, include, truncation: drafts[0].truncation ?? "error" });
     let answer, notokens;
     try { answer = await ask(["tokens", "text"]); } catch (error) {
       if (error.detail?.type !== "invalid_messages") throw error;
       answer = await ask(["text"]);
       notokens = error.message;
     }
-    const group = groupOfAnswer(draft, answer);
-    group.candidates.forEach((one) => { one.notokens = notokens; });
-    return group;
+    const groups = drafts.map((draft, number) => groupOfAnswer(draft, answer, number));
+    for (const group of groups) group.candidates.forEach((one) => { one.notokens = notokens; });
+    return groups;
+  };
+  /** The examples in one request; the page begins with the first whose choice the penalty changes. */
+  const begin = async () => {
+    status.textContent = "scoring the examples …";
+    state.groups = await rescore(EXAMPLES);
+    state.at = Math.max(0, state.groups.findIndex((group) => choiceFlips(group, state)));
+    form.fillIn(state.groups[state.at]);
+    list();
+    choose(0);
+    status.textContent = "ready";
   };
   const form = editor({ load: (groups, fillIn) => {
     const whole = groups.filter((group) => group.messages || group.prompt !== undefined);
@@ -97,15 +107,14 @@ async function live(host) {
     list();
     choose(0);
   } }, async (draft) => {
-    const group = await rescore(draft);
-    state.groups.push(group);
+    state.groups.push(...await rescore([draft]));
     state.at = state.groups.length - 1;
     list();
     choose(0);
   });
   const prompts = el("div", {});
   side.append(form.form, prompts);
-  const open = (at) => { state.at = at; list(); choose(0); };
+  const open = (at) => { state.at = at; form.fillIn(state.groups[at]); list(); choose(0); };
   const list = () => prompts.replaceChildren(...(state.groups.length > 1 ? [el("h2", {}, "Scored"), promptList(state, open).node] : []));
   const compare = (panel) => {
     const group = state.groups[state.at], box = el("div", {});
@@ -123,7 +132,7 @@ async function live(host) {
       Object.assign(state, { model: models.data[0], probes: probesByName(probes.probes) });
       model.textContent = `${state.model.id} · ${state.model.engine} · ${state.model.dtype} · ${state.model.formula}`;
       lock.hidden = true;
-      if (!state.groups.length) form.submit();
+      if (!state.groups.length) await begin();
     } catch (error) {
       if (error.status === 401) lock.hidden = false;
       else status.textContent = error.message;
@@ -142,8 +151,8 @@ async function live(host) {
 function rawAnswer(group) {
   const { results, ...rest } = group.answer, light = { ...rest, results: results.map((one) => ({ ...one, responses: one.responses.map(({ tokens, text, ...kept }) => kept) })) };
   const warnings = (group.answer.warnings ?? []).map((one) => el("p", { class: "warn" }, `candidate #${one.response + 1}: ${one.message} (${one.type})`));
-  const times = group.answer.timings, usage = group.usage;
-  return el("section", { class: "raw" }, warnings, el("p", { class: "note" }, `${usage.num_tokens} tokens sent, ${usage.num_computed_tokens} computed, ${usage.num_shared_tokens} shared; ${fmt(times.queue_s, 3)} s in the queue, ${fmt(times.forward_s, 3)} s in the model.`),
+  const many = group.answer.results.length > 1 ? " (the whole request)" : "", times = group.answer.timings, usage = group.usage;
+  return el("section", { class: "raw" }, warnings, el("p", { class: "note" }, `${usage.num_tokens} tokens sent${many}, ${usage.num_computed_tokens} computed, ${usage.num_shared_tokens} shared; ${fmt(times.queue_s, 3)} s in the queue, ${fmt(times.forward_s, 3)} s in the model.`),
     el("details", {}, el("summary", {}, "the answer as JSON, without tokens"), el("pre", { tabindex: "0" }, JSON.stringify(light, null, 1))));
 }
 
@@ -155,5 +164,7 @@ if (place && place.dataset.live !== undefined) live(place);
 else if (place && data.groups?.length) report(place, data);
 for (const host of document.querySelectorAll("[data-tokens]")) {
   const one = data.examples[Number(host.dataset.tokens)];
-  host.append(heatMap(one, data.probe.name, data.probe, "the example"));
+  const first = host.dataset.tokens === "0";
+  if (first) host.append(heatLegend(heatScale(data.probe), data.probe));
+  host.append(heatMap(one, data.probe.name, data.probe, "the example", first));
 }

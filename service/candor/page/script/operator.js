@@ -32,11 +32,12 @@ function table(head, rows) {
 function driftPart(drift) {
   if (!drift) return [el("h2", {}, "Drift"), el("p", {}, "This server keeps no drift windows (--drift-window 0).")];
   const active = drift.alarms.filter((alarm) => alarm.active);
-  const head = drift.num_missing > 0 ? `not compared yet: ${count(drift.num_missing, "response")} missing` : active.length ? count(active.length, "alarm") : "no alarm";
+  const waiting = drift.num_missing > 0 ? `Nothing is compared yet: ${count(drift.num_missing, "more response")} must be answered first. ` : "";
+  const head = active.length ? count(active.length, "alarm") : waiting ? "too early" : "no alarm";
   const spread = (found) => (found ? `${fmt(found.mean, 2)} ± ${fmt(found.std, 2)}` : "–");
   const rows = Object.entries(drift.signals).map(([name, signal]) => ({ look: signal.psi > 0.25 ? "alarm" : "", cells: [name, spread(signal.reference), spread(signal.current), signed(signal.shift, 2), fmt(signal.psi, 2), fmt(signal.ks, 2)] }));
   const alarms = drift.alarms.map((alarm) => ({ look: alarm.active ? "alarm" : "", cells: [alarm.probe, alarm.rule, alarm.active === null ? "not compared" : alarm.active ? "ALARM" : "quiet", alarm.reason ?? ""] }));
-  return [el("div", { class: "headline" }, el("p", { class: `figure ${active.length ? "bad" : ""}` }, head), el("p", {}, `${drift.num_reference} reference and ${drift.num_current} current responses of ${drift.window}, reference from ${drift.reference_source}.`)),
+  return [el("div", { class: "headline" }, el("p", { class: `figure ${active.length ? "bad" : ""}` }, head), el("p", {}, `${waiting}${drift.num_reference} reference and ${drift.num_current} current responses of ${drift.window}, reference from ${drift.reference_source}.`)),
     el("h2", {}, "Alarms"), table(["probe", "rule", "state", "reason"], alarms),
     active.length ? el("p", { class: "note" }, "Read the responses with the highest rewards of the last hour in your trainer's log; judged rows are at /v1/labels/rows.") : null,
     el("h2", {}, "Signals"), table(["signal", "reference", "current", "shift (std)", "PSI", "KS"], rows)].filter(Boolean);

@@ -198,7 +198,9 @@ const KINDS = { lines: linesPlot, intervals: intervalsPlot, histogram: histogram
 /** Draws every figure of the page that names a plot. */
 function drawFigures(plots) {
   for (const host of document.querySelectorAll("[data-plot]")) {
-    const spec = plots[host.dataset.plot];
-    if (spec) KINDS[spec.kind](host, spec);
+    const spec = plots[host.dataset.plot], inside = el("div", {});
+    if (!spec) continue;
+    host.prepend(inside);
+    KINDS[spec.kind](inside, spec);
   }
 }

@@ -15,20 +15,21 @@ function rowsView(host, page, open) {
   const out = el("div", { class: "rows-of-bar", "aria-live": "polite" });
   if (!rows.length) { host.replaceChildren(el("p", {}, "No rows yet. Score a conversation, or load a file of scored rows (JSONL of candor score).")); return; }
   const names = Object.keys(rows[0].one.probes);
+  const penalised = names.filter((name) => (page.lambdas[name] ?? rows[0].one.probes[name].lambda) > 0), shown = penalised.length ? penalised : names;
   const signals = [["R", (row) => row.one.base_reward, "base"], ["reward", (row) => row.reward, "now"],
-    ...names.map((name) => [`S ${name}`, (row) => row.one.probes[name]?.score ?? NaN, "held"])];
-  const panels = el("div", { class: "panels" });
-  for (const [title, value, look] of signals) {
+    ...[...shown, ...names.filter((name) => !shown.includes(name))].map((name) => [`S ${name}`, (row) => row.one.probes[name]?.score ?? NaN, "held"])];
+  const panels = el("div", { class: "panels" }), others = el("div", { class: "panels" });
+  signals.forEach(([title, value, look], index) => {
     const box = el("figure", { class: "panel" });
-    panels.append(box);
+    (index < 2 + shown.length ? panels : others).append(box);
     overTime(box, { title, look, rows, value, show: (found, words) => listRows(out, found, words, open) });
-  }
+  });
   const flipped = groups.filter((group) => group.candidates.length && choiceFlips(group, page)).length;
   host.replaceChildren(
     el("div", { class: "headline" }, el("p", { class: "figure" }, `${flipped} of ${groups.length}`), el("p", {}, el("b", {}, "prompts have another choice under the penalty than by R. "), `${count(rows.length, "candidate")} in ${count(groups.length, "prompt")}.`)),
     el("h2", {}, "Over time"),
     el("p", { class: "note" }, `Left to right: the rows in ${groups.some((group) => group.step !== undefined) ? "the order of their steps" : "the order of the file"}, in up to ${SLICES} parts of equal size. Each part is a histogram; press a bar to see its rows.`),
-    panels, out);
+    panels, others.childElementCount ? el("details", { class: "more" }, el("summary", {}, `${count(others.childElementCount, "more probe")}, not in the reward`), others) : "", out);
 }
 
 function choiceFlips(group, page) {
@@ -78,7 +79,7 @@ function listRows(host, found, words, open) {
       el("tbody", {}, found.slice(0, most).map((row) => el("tr", {},
         el("td", { class: "num" }, fmt(row.one.base_reward, 2)), el("td", { class: "num" }, Object.values(row.one.probes).map((reading) => signed(reading.score, 2)).join(" ")),
         el("td", { class: "num" }, fmt(row.reward, 2)), el("td", {}, el("button", { type: "button", class: "pick", on: { click: () => open(row.at) } }, excerpt(row.one.text, 160))))))),
-    found.length > most ? el("p", { class: "note" }, `The first ${most} are listed.`) : null);
+    found.length > most ? el("p", { class: "note" }, `The first ${most} are listed.`) : "");
   host.scrollIntoView({ block: "nearest" });
 }
 

@@ -38,8 +38,8 @@ function probesByName(listed) {
   return Object.fromEntries(listed.map((one) => [one.name, { ...one, ...one.card, method: one.method, lambda: one.lambda }]));
 }
 
-/** A request's item and the server's answer to it, as a group. */
-function groupOfAnswer(draft, answer) {
-  const scores = answer.results[0].responses, usage = answer.usage;
+/** An item of a request and the server's answer to it, as a group. */
+function groupOfAnswer(draft, answer, number) {
+  const scores = answer.results[number].responses, usage = answer.usage;
   return { ...draft, ...scoredCandidates(draft.responses, scores), answer, usage, model: answer.model };
 }

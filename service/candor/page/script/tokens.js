@@ -43,8 +43,8 @@ function heatLegend(scale, probe) {
   return el("div", { class: "heatlegend" },
     el("span", { class: "num" }, fmt(scale.neutral - scale.half, 1)), el("span", { class: "swatches", "aria-hidden": "true" }, swatches),
     el("span", { class: "num" }, fmt(scale.neutral + scale.half, 1)),
-    el("span", { class: "note" }, `token logit. One scale from the probe's card for all texts: neutral at ${fmt(scale.neutral, 2)} (${where}), ` +
-      "ends at the 1st or 99th percentile of S. A token beyond it has a double underline."));
+    el("span", { class: "note" }, `Token logit, on one scale from the probe's card for every text: neutral at ${fmt(scale.neutral, 2)}, ${where}; the ends are ` +
+      `${scale.twice ? "twice as far as " : ""}the 1st or 99th percentile of S. Double underline: beyond the scale.`));
 }
 
 function heatClass(step) {
@@ -52,7 +52,7 @@ function heatClass(step) {
 }
 
 /** The heat map of `candidate` for the probe `name`. Returns its element. */
-function heatMap(candidate, name, probe, label) {
+function heatMap(candidate, name, probe, label, explained = true) {
   const scale = heatScale(probe), logits = candidate.tokens.map((token) => token.probes[name]);
   const weights = poolingWeights(logits, probe.pooling), partial = probe.pooling !== "mean";
   const pieces = piecesOf(candidate), spans = [];
@@ -109,7 +109,7 @@ function heatMap(candidate, name, probe, label) {
   });
   const sum = total(weights.map((weight, index) => weight * logits[index]));
   detail.textContent = "Point at a token, tap it, or use the arrow keys.";
-  return el("div", { class: "heatmap" }, text, detail,
+  return el("div", { class: "heatmap" }, text, detail, !explained ? null :
     el("p", { class: "note" }, HOW[probe.pooling] ?? "", ` The shares add up to ${signed(sum, 4)}; the server's S is ${signed(candidate.probes[name].score, 4)}.`,
       " A token's logit is the probe read at that place, where the model has seen everything before it: it does not say that the word itself flatters."));
 }

@@ -57,7 +57,7 @@ function readText(view, group, index) {
   const alone = view.candidates.length === 1;
   return el("div", {}, pre, el("ul", { class: "key" },
     el("li", {}, el("span", { class: "response" }, "response"), ` ${count(read.num_response_tokens, "token")}, which the probes pool`),
-    alone ? null : el("li", {}, el("span", { class: "shared" }, "shared"), ` ${count(shared, "token")} that all candidates begin with: computed once by the packed engine`),
+    alone ? null : el("li", {}, el("span", { class: "shared" }, "shared"), ` ${count(shared, "token")} that all candidates begin with${view.model.engine === "packed" ? ": computed once" : ""}`),
     el("li", {}, el("span", { class: "cut" }, "cut"), read.dropped ? ` ${count(cut[1] - cut[0], "character")} that the model did not read (truncation: left)` : " nothing: the model read the whole text"),
     el("li", {}, `${count(read.token_ids.length, "token")} in all; R is read at the last one`)));
 }
@@ -105,6 +105,7 @@ function parity(view, group, index, page) {
   if (one.text_read) {
     const program = ["import torch", "from transformers import AutoModelForSequenceClassification", "",
       `ids = ${JSON.stringify(one.text_read.token_ids)}`, `model = AutoModelForSequenceClassification.from_pretrained("MODEL", dtype=torch.float32).eval()`,
+      "model.config.pad_token_id = None  # R is read at the last token, whichever it is",
       "with torch.no_grad():", "    r = model(torch.tensor([ids])).logits[0, 0].item()", `print(r, "served:", ${one.base_reward})`];
     box.append(el("p", { class: "note" }, "R is that of transformers on the same tokens: within 1e-4 for a server in float32. In 16 bits the last digits depend on the batch."), copyable("Python, with your RM as MODEL", program.join("\n")));
   }
