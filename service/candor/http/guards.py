@@ -141,23 +141,25 @@ def check_origin(headers: Headers) -> None:
     if not origins:
         return
     hosts = values(headers, b"host")
-    own = len(origins) == len(hosts) == 1 and _authority(origins[0]) == _authority(hosts[0])
-    if not own:
+    if (
+        len(origins) > 1
+        or len(hosts) != 1
+        or hosts[0].strip().lower() not in _own_hosts(origins[0])
+    ):
         raise InvalidRequest(
             "requests from web pages of other servers are refused: the Origin header is not this "
             "server's own address; other programs send no Origin header"
         )
 
 
-def _authority(text: bytes) -> bytes | None:
-    """Host and port of an origin or of a Host header, without a scheme's own port. None if there is
-    none: the origin of a file is `null`."""
-    scheme, found, rest = text.strip().lower().rpartition(b"://")
-    if not found:
-        return rest.removesuffix(b":80").removesuffix(b":443")
-    if scheme not in (b"http", b"https"):
-        return None
-    return rest.removesuffix(b":80" if scheme == b"http" else b":443")
+def _own_hosts(origin: bytes) -> tuple[bytes, ...]:
+    """The Host headers that a page of this origin sends to its own server: with the scheme's own
+    port or without it. None for an origin that is no server (`null` is that of a file)."""
+    scheme, found, authority = origin.strip().lower().partition(b"://")
+    port = {b"http": b":80", b"https": b":443"}.get(scheme)
+    if not found or port is None or not authority:
+        return ()
+    return authority, authority.removesuffix(port), authority.removesuffix(port) + port
 
 
 def timeout_s(headers: Headers, default: float) -> float:

@@ -45,7 +45,9 @@ def inspect(scored: Path, *, out: Path | None = None) -> Exit:
     if not any(group is not None for group in groups):
         raise UsageError(f"{scored}: no response of any row could be scored")
     names = list(dict.fromkeys(name for group in groups if group for name in group.scores))
-    cards = known_cards(scored, names)
+    cards, reason = known_cards(scored, names)
+    if reason is not None:
+        print(f"candor: the page has no kappa: {reason}", file=sys.stderr)
     found = workbench(rows, cards)
     made = {
         "rows": str(scored),

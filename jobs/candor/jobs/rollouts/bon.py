@@ -144,11 +144,7 @@ def bon(options: BonOptions) -> Exit:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
     write_json(out, report)
-    page = out.with_name(out.name + ".html")
-    cards = known_cards(scored, kept[0][1].scores)
-    found = workbench([row for row, _ in kept], cards)
-    title = f"Best of {max(ns)}: {scored.name}"
-    write_bon_page(page, title, report, fall, found, _provenance(options, kept[0][0]))
+    page = _write_page(options, report, fall, kept, max(ns))
     write_manifest(
         out,
         command="bon",
@@ -270,6 +266,22 @@ def _parse_aim(options: BonOptions) -> Aim | None:
         keep=None if options.keep is None else parse_response_flag(options.keep, "--keep"),
         unit=tuple(options.unit.split(",")) if options.unit else (),
     )
+
+
+def _write_page(
+    options: BonOptions,
+    report: dict[str, Any],
+    fall: Mapping[str, Plot],
+    kept: Sequence[tuple[Row, ScoredGroup]],
+    n: int,
+) -> Path:
+    """The report as a page beside it."""
+    page = options.out.with_name(options.out.name + ".html")
+    cards, _ = known_cards(options.scored, kept[0][1].scores)
+    found = workbench([row for row, _ in kept], cards)
+    title = f"Best of {n}: {options.scored.name}"
+    write_bon_page(page, title, report, fall, found, _provenance(options, kept[0][0]))
+    return page
 
 
 def _provenance(options: BonOptions, row: Row) -> dict[str, str]:

@@ -2,7 +2,7 @@
 // TRL's prompt-completion and preference rows, or plain text.
 
 function groupOfRow(row, key) {
-  if (Array.isArray(row)) return { key, messages: asMessages(row, key), responses: [] };
+  if (Array.isArray(row)) return groupOfRow({ messages: row }, key);
   if (row.items) return groupOfRow(row.items[0], key);
   const texts = responsesOf(row), context = contextOfRow(row);
   const group = { key: row.key ?? key, ...context, tools: row.tools, templated: row.templated, responses: texts, step: row.meta?.step ?? row.step };
