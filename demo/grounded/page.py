@@ -17,7 +17,7 @@ from candor.page.groups import group_of_row, model_of, probe_of
 from candor.page.plots import Look, Plot
 from candor.page.render import render
 from candor.probes.card import Card
-from demo.grounded.summary import HEADS, LABELS, MEASURES, NS, RANDOM, Measured
+from demo.grounded.summary import HEADS, LABELS, MEASURES, NS, RANDOM, ChoiceArm, Measured
 
 LOOKS: dict[str, Look] = {RANDOM: "other", NO_PENALTY: "base", REAL: "now"}
 """Looks of the arms that are not null arms."""
@@ -105,13 +105,13 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
 def plot(measured: Measured) -> Plot:
     """The three measures along N, side by side on one scale; a line per arm."""
 
-    def arm_line(arm: Any, measure: str) -> dict[str, Any]:
+    def arm_line(arm: ChoiceArm, measure: str) -> dict[str, Any]:
         points = [arm.at(measure, column) for column in range(len(NS))]
         mean, low, high = zip(*points, strict=True)
-        name, sides = LABELS.get(arm.name, arm.name), (low, high)
-        if arm.name not in LOOKS:
-            sides = (None, None)
-        return plots.line(name, LOOKS.get(arm.name, "null"), NS, mean, *sides)
+        name, look = LABELS.get(arm.name, arm.name), LOOKS.get(arm.name)
+        if look is None:
+            return plots.line(name, "null", NS, mean)
+        return plots.line(name, look, NS, mean, low, high)
 
     return plots.lines(
         {HEADS[measure]: [arm_line(arm, measure) for arm in measured.arms] for measure in MEASURES},

@@ -154,7 +154,7 @@ def check_origin(headers: Headers) -> None:
 
 def _own_hosts(origin: bytes) -> tuple[bytes, ...]:
     """The Host headers that a page of this origin sends to its own server: with the scheme's own
-    port or without it. None for an origin that is no server (`null` is that of a file)."""
+    port or without it. None of them for an origin that is no server (`null` is that of a file)."""
     scheme, found, authority = origin.strip().lower().partition(b"://")
     port = {b"http": b":80", b"https": b":443"}.get(scheme)
     if not found or port is None or not authority:

@@ -47,7 +47,8 @@ def workbench(rows: Sequence[Row], cards: Mapping[str, Card]) -> Workbench:
         cards: of the probes whose cards are known, by name. Without its card, a probe has no kappa
             and no scale.
     """
-    kept, total = [], 0
+    kept: list[Row] = []
+    total = 0
     for row in rows:
         total += len(row["scores"])
         if kept and total > MAX_CANDIDATES:
