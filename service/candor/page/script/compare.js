@@ -91,7 +91,7 @@ function failures(group) {
 
 /** The heat maps of the selected candidate, one per probe; or why there are none. */
 function tokensOf(host, view, candidate, index, page) {
-  const label = `candidate #${index + 1}`, name = view.name(), probe = view.probes[name];
+  const name = view.name(), probe = view.probes[name];
   const parts = [el("h2", {}, `Tokens of #${index + 1}`)];
   if (!candidate.tokens || !probe || !heatScale(probe)) {
     parts.push(el("div", { class: "whole" }, candidate.text || "(empty)"));
@@ -118,5 +118,4 @@ function tokensOf(host, view, candidate, index, page) {
   chooser.append(el("label", { class: "check" }, box, " all candidates"));
   draw();
   host.replaceChildren(...parts, chooser, body);
-  void label;
 }

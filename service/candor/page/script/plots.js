@@ -1,7 +1,7 @@
 // The plots of every page: lines, intervals, histograms, points. They are drawn at the width of
 // their figure, so that text keeps its size on a phone, and every figure has its numbers as a table.
 
-const PAD = { left: 52, right: 14, top: 12, bottom: 40 };
+const PAD = { left: 52, right: 14, top: 24, bottom: 40 };
 
 /** Round numbers from `low` to `high`, both inside. */
 function ticks(low, high, most = 6) {
@@ -100,7 +100,7 @@ function drawLines(spec, panel, shared, width) {
   const [left, right] = spec.x.log ? [Math.min(...xs), Math.max(...xs)] : extent(xs, 0.02);
   const x = { from: left, to: right, label: spec.x.label, log: spec.x.log, ticks: spec.x.ticks };
   const { svg, at, inner } = frame(width, 260, x, y, `${panel.title ?? ""} ${spec.y?.label ?? ""} by ${spec.x.label}`);
-  if (panel.title) svg.append(svgEl("text", { class: "title", x: inner.left + 4, y: inner.top + 2 }, panel.title));
+  if (panel.title) svg.append(svgEl("text", { class: "title", x: inner.left, y: inner.top - 10 }, panel.title));
   for (const rule of spec.rules ?? []) {
     const d = rule.x === undefined ? `M${inner.left} ${at.y(rule.y)}H${inner.right}` : `M${at.x(rule.x)} ${inner.top}V${inner.bottom}`;
     svg.append(svgEl("path", { class: "rule", d }, svgEl("title", {}, rule.label ?? "")));
@@ -162,7 +162,7 @@ function histogramPlot(host, spec) {
       const most = Math.max(1, ...panel.series.flatMap((one) => one.counts));
       const { svg, at, inner } = frame(width, 170, { from: spec.edges[0], to: spec.edges.at(-1), label: spec.x.label },
         { from: 0, to: most * 1.05, label: "rows" }, panel.title);
-      svg.append(svgEl("text", { class: "title", x: inner.left + 4, y: inner.top + 2 }, panel.title));
+      svg.append(svgEl("text", { class: "title", x: inner.left, y: inner.top - 10 }, panel.title));
       panel.series.forEach((one) => one.counts.forEach((number, index) => {
         if (!number) return;
         const left = at.x(spec.edges[index]), right = at.x(spec.edges[index + 1]);
@@ -182,12 +182,11 @@ function pointsPlot(host, spec) {
   host.append(box);
   atWidth(box, (width) => {
     const side = Math.min(width, 360);
-    const { svg, at, inner } = frame(side, side, { from: -0.03, to: 1.03, label: spec.x.label }, { from: -0.03, to: 1.03, label: spec.y.label }, spec.y.label);
+    const { svg, at } = frame(side, side, { from: -0.03, to: 1.03, label: spec.x.label }, { from: -0.03, to: 1.03, label: spec.y.label }, spec.y.label);
     svg.append(svgEl("path", { class: "rule", d: `M${at.x(0)} ${at.y(0)}L${at.x(1)} ${at.y(1)}` }));
     for (const one of spec.points)
       svg.append(svgEl("circle", { class: "bubble now", cx: at.x(one.x), cy: at.y(one.y), r: 2 + Math.sqrt(one.weight) * 0.9 },
         svgEl("title", {}, `${short(one.x)}, ${short(one.y)}: ${count(one.weight, "row")}`)));
-    void inner;
     box.replaceChildren(svg);
   });
   host.append(numbers([spec.x.label, spec.y.label, "rows"], spec.points.map((one) => [one.x, one.y, one.weight])));

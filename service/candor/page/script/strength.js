@@ -23,7 +23,7 @@ function mostLambda(view, name) {
 function strength(view, name) {
   const unit = lambdaPerKappa(view.probes[name]), most = mostLambda(view, name), id = `strength-${name.replace(/[^\w-]/g, "_")}`;
   const served = [...new Set(view.candidates.map((one) => one.probes[name].lambda))];
-  const slider = el("input", { type: "range", id, min: 0, max: most, step: "any", list: null });
+  const slider = el("input", { type: "range", id, min: 0, max: most, step: "any" });
   const number = el("input", { type: "number", min: 0, step: "any", "aria-label": `lambda of ${name}`, class: "num" });
   const kappa = el("span", { class: "num kappa" });
   const set = (lambda) => view.set(lambda, name);
