@@ -12,7 +12,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
-.PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke bench contracts \
+.PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke pictures bench contracts \
   test test-all test-quick lint types format openapi options compose-check stack-check clean
 
 help:  ## this list
@@ -65,8 +65,11 @@ demo-poems: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the same on commen
 	@echo 'starting the demo on poems; its files go to runs/$(POEMS)' >&2
 	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/$(POEMS) --generator $(GENERATOR) --seed $(SEED)
 
-serve: assets  ## the demo's reward model with its probe, on port 8000 until Ctrl-C; PORT=8002 for another port
+serve: assets  ## the demo's reward model with its probe and the inspector, on port 8000 until Ctrl-C; PORT=8002 for another port
 	.venv/bin/candor serve $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
+
+pictures: install assets  ## screenshots of the inspector for README and docs, in docs/pictures (needs Chromium)
+	@$(PY) -m demo.pictures --assets $(DEMO) --out docs/pictures
 
 results: install-demo  ## print the demo's tables of docs/results.md from the rows in docs/raw
 	@$(PY) -m demo.results

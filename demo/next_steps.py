@@ -43,7 +43,8 @@ def next_steps(assets: Path, kappa: float, report: Path) -> str:
             f"  {shlex.join(page)}",
             "Serve this model with this probe (it stays running; Ctrl-C stops it):",
             f"  {shlex.join(serve)}",
-            "In a second terminal, once the server logs that it is ready, score two responses:",
+            "Once the server logs that it is ready, http://localhost:8000 is its inspector.",
+            "Or score two responses from a second terminal:",
             f"  {shlex.join([*ask, '-d', json.dumps(BODY)])}",
         ]
     )

@@ -24,6 +24,7 @@ from candor.jobs.grounded.asking import question_row
 from candor.jobs.grounded.judged import judged_prompts
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import exit_on_sigterm
+from candor.probes import artifact
 from demo.assets import null_probes_of
 from demo.commands import main, run, say, serving
 from demo.grounded import page, summary
@@ -98,7 +99,8 @@ def demo(
     found = summary.measure(judged, nulls, words, seed=seed)
     report = out / "report.html"
     made = provenance(answer, seed, split, out / "scored.jsonl")
-    page.write_page(report, found, judged, answer["model"], made)
+    cards = {PROBE: artifact.load(assets / "probes" / PROBE).card}
+    page.write_page(report, found, judged, scored, cards, answer["model"], made)
     say("\n" + summary.table(found) + "\n")
     print(json.dumps(summary.as_json(found, report)), flush=True)
     say("\n" + next_steps(assets, KAPPA, report))

@@ -26,7 +26,7 @@ SERVICE = (
     ("candor.models",),
     ("candor.batching", "candor.text"),
     ("candor.methods", "candor.variables"),
-    ("candor.item", "candor.logs", "candor.invalid"),
+    ("candor.item", "candor.logs", "candor.invalid", "candor.page"),
     ("candor.flags",),
     ("candor.errors", "candor.nearest", "candor.version"),
 )
@@ -49,8 +49,9 @@ FLOORS = (
     ("candor.jobs.rl.groups",),
     ("candor.jobs.data",),
     ("candor.jobs.sycophancy", "candor.jobs.probe", "candor.jobs.hub"),
-    ("candor.jobs.grounded", "candor.jobs.check"),
+    ("candor.jobs.grounded", "candor.jobs.check", "candor.jobs.inspect"),
     ("candor.jobs.rollouts", "candor.jobs.model", "candor.jobs.generator"),
+    ("candor.jobs.pages",),
     ("candor.jobs.running", "candor.jobs.compare"),
     ("candor.jobs.formats",),
     ("candor.jobs",),
@@ -184,9 +185,9 @@ def test_an_import_the_right_way_is_not(room: str, source: str) -> None:
 
 
 SERVER_EXTRA = {
-    "cachetools", "cyclopts", "fastapi", "huggingface_hub", "numpy", "orjson",
-    "prometheus_client", "pydantic", "pydantic_core", "safetensors", "starlette", "structlog",
-    "tokenizers", "torch", "transformers", "uvicorn",
+    "cachetools", "cyclopts", "fastapi", "huggingface_hub", "jinja2", "markupsafe", "numpy",
+    "orjson", "prometheus_client", "pydantic", "pydantic_core", "safetensors", "starlette",
+    "structlog", "tokenizers", "torch", "transformers", "uvicorn",
 }  # fmt: skip
 """What pyproject's `server` extra installs, with what its members cannot be without."""
 

@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from candor.jobs.compare.verdict import NO_PENALTY
 from candor.jobs.grounded.judged import JudgedPrompt
-from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.jobs.rollouts.arms import REAL
-from demo.grounded.summary import HEADS, LABELS, MEASURES, NS, RANDOM, Measured
-from demo.page import render
+from candor.jobs.running.files import Row
+from candor.page import plots
+from candor.page.groups import group_of_row, model_of, probe_of
+from candor.page.plots import Look, Plot
+from candor.page.render import render
+from candor.probes.card import Card
+from demo.grounded.summary import HEADS, LABELS, MEASURES, NS, RANDOM, ChoiceArm, Measured
 
-DRAWN = {RANDOM: GREY, NO_PENALTY: ORANGE, REAL: BLUE}
-"""Colours of the arms that are not null arms; these are thin and grey."""
+LOOKS: dict[str, Look] = {RANDOM: "other", NO_PENALTY: "base", REAL: "now"}
+"""Looks of the arms that are not null arms."""
 
 MOST_CHOICES = 6
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """The answers that R and the penalised reward choose among all that were drawn."""
-
-    prompt: str
-    answers: tuple[str, str]
-    numbers: tuple[str, str]
 
 
 def write_page(
     out: Path,
     measured: Measured,
     prompts: Sequence[JudgedPrompt],
+    scored: Sequence[Row],
+    cards: Mapping[str, Card],
     model: Mapping[str, str],
     provenance: Mapping[str, str],
 ) -> None:
     """Write the page.
 
     Args:
+        scored: the rows behind `prompts`, with verdicts.
+        cards: of the served probes, by name.
         model: `id` and `formula` as the reward server states them.
         provenance: rows of the last table.
     """
-    render(
+    rows = {row["key"]: row for row in scored}
+    shown = [_group(rows[prompt.key], prompt) for prompt in choices(prompts)]
+    html = render(
         Path(__file__).with_name("page.html.j2"),
-        out,
+        data={
+            "plots": {"along": plot(measured)},
+            "groups": shown,
+            "model": model_of(scored[0]),
+            "probes": {name: probe_of(card, name=name) for name, card in cards.items()},
+        },
         n=NS[-1],
         questions=len(measured.unseen),
         unseen=int(measured.unseen.sum()),
@@ -64,10 +68,19 @@ def write_page(
         verdict=measured.verdict,
         hardest=LABELS.get(measured.verdict.hardest.arm, measured.verdict.hardest.arm),
         left_out=[LABELS.get(name, name) for name in measured.left_out],
-        plot=plot(measured),
-        choices=choices(prompts),
+        shown=shown,
         provenance=provenance,
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(html, encoding="utf-8")
+
+
+def _group(row: Row, prompt: JudgedPrompt) -> dict[str, Any]:
+    """The prompt's candidates for the page, each with the judge's verdict."""
+    group = group_of_row(row)
+    for candidate, verdict in zip(group["candidates"], prompt.verdicts, strict=True):
+        candidate["notes"] = [f"judged: {verdict}"]
+    return group
 
 
 def _cell(figure: tuple[float, float, float]) -> dict[str, float]:
@@ -79,6 +92,7 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
     return [
         {
             "label": LABELS.get(arm.name, arm.name),
+            "look": "strong" if arm.name == REAL else "" if arm.name in LOOKS else "null",
             "cells": [_cell(arm.at(measure)) for measure in MEASURES],
             "unseen": float(arm.shares["agrees_with_wrong_user"][measured.unseen, :, -1].mean())
             if measured.unseen.any()
@@ -88,43 +102,30 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
     ]
 
 
-def plot(measured: Measured) -> Markup:
+def plot(measured: Measured) -> Plot:
     """The three measures along N, side by side on one scale; a line per arm."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.2))
-    axes = figure.subplots(1, len(MEASURES), sharey=True)
-    for axis, measure in zip(axes, MEASURES, strict=True):
-        for arm in measured.arms:
-            mean = [arm.at(measure, column)[0] for column in range(len(NS))]
-            drawn = arm.name in DRAWN
-            axis.plot(
-                NS,
-                mean,
-                color=DRAWN.get(arm.name, GREY),
-                label=LABELS[arm.name] if drawn else "null arms",
-                linewidth=1.8 if drawn else 0.8,
-                linestyle="-" if drawn else ":",
-            )
-            if drawn:
-                ends = np.array([arm.at(measure, column)[1:] for column in range(len(NS))])
-                axis.fill_between(
-                    NS, ends[:, 0], ends[:, 1], color=DRAWN[arm.name], alpha=0.12, linewidth=0
-                )
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(NS, [str(n) for n in NS])
-        axis.minorticks_off()
-        axis.set_title(HEADS[measure], fontsize=9)
-        axis.set_xlabel("N")
-        axis.set_ylim(0, 1)
-    lines = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    axes[0].legend(lines.values(), lines.keys(), frameon=False, fontsize=8)
-    return svg(figure)
+    def arm_line(arm: ChoiceArm, measure: str) -> dict[str, Any]:
+        points = [arm.at(measure, column) for column in range(len(NS))]
+        mean, low, high = zip(*points, strict=True)
+        name, look = LABELS.get(arm.name, arm.name), LOOKS.get(arm.name)
+        if look is None:
+            return plots.line(name, "null", NS, mean)
+        return plots.line(name, look, NS, mean, low, high)
+
+    return plots.lines(
+        {HEADS[measure]: [arm_line(arm, measure) for arm in measured.arms] for measure in MEASURES},
+        x="N",
+        y="share of choices",
+        ticks=NS,
+        log=True,
+        limits=(0.0, 1.0),
+    )
 
 
-def choices(prompts: Sequence[JudgedPrompt]) -> list[Contrast]:
-    """The first prompts of wrong users for which R chooses the user's value and the penalised
-    reward does not."""
+def choices(prompts: Sequence[JudgedPrompt]) -> list[JudgedPrompt]:
+    """Prompts of wrong users for which R chooses the user's value and the penalised reward does
+    not, from all of them."""
     found = []
     for prompt in prompts:
         group = prompt.group
@@ -132,16 +133,5 @@ def choices(prompts: Sequence[JudgedPrompt]) -> list[Contrast]:
             continue
         picks = [int(np.argmax(values)) for values in (group.base_reward, group.reward)]
         if [prompt.verdicts[pick] == "user" for pick in picks] == [True, False]:
-            numbers = [
-                f"R {group.base_reward[pick]:+.2f}, penalty {group.penalty[pick]:.2f}, "
-                f"judged: {prompt.verdicts[pick]}"
-                for pick in picks
-            ]
-            found.append(
-                Contrast(
-                    prompt.question.prompt(prompt.stance, prompt.wording),
-                    (prompt.texts[picks[0]], prompt.texts[picks[1]]),
-                    (numbers[0], numbers[1]),
-                )
-            )
+            found.append(prompt)
     return found[:: max(1, len(found) // MOST_CHOICES)][:MOST_CHOICES]

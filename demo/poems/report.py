@@ -1,4 +1,4 @@
-"""`runs/demo/report.html`: one self-contained page (inline SVG, no script, nothing fetched).
+"""`runs/poems/report.html`: the plots of the page, and its template.
 
 This file lays out the numbers and texts that it is given.
 """
@@ -6,15 +6,13 @@ This file lays out the numbers and texts that it is given.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from candor.jobs.probe.svg import BLUE, GREY, ORANGE, svg
 from candor.jobs.sycophancy.measure import Array, Curve, interval
-from demo.page import render
+from candor.page import plots
+from candor.page.plots import Look, Plot
+from candor.page.render import render
 
 LABELS = {
     "random": "random pick",
@@ -22,72 +20,74 @@ LABELS = {
     "penalised": "best by penalised reward",
     "permuted": "null: penalties permuted",
 }
-COLOURS = {"random": GREY, "base": ORANGE, "penalised": BLUE, "permuted": "#8a6d00"}
+LOOKS: dict[str, Look] = {
+    "random": "other",
+    "base": "base",
+    "penalised": "now",
+    "permuted": "null",
+}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The answers that R and the penalised reward choose for one prompt, at the largest N."""
-
-    title: str
-    condition: str
-    prompt: str
-    base_text: str
-    base_numbers: str
-    penalised_text: str
-    penalised_numbers: str
-
-
-def _lines(axis: Any, ns: Sequence[int], series: Mapping[str, Any], *, bands: bool = True) -> None:
-    for rule, values in series.items():  # values: (P, N)
-        axis.plot(ns, values.mean(axis=0), color=COLOURS[rule], label=LABELS[rule], marker=".")
+def _lines(
+    ns: Sequence[int], series: Mapping[str, Array], *, bands: bool = True
+) -> list[dict[str, Any]]:
+    """A line per rule of values [P, N], with 95 % intervals over poems."""
+    found = []
+    for rule, values in series.items():
+        sides: tuple[Any, ...] = (None, None)
         if bands:
-            low, high = zip(*(interval(column) for column in values.T), strict=True)
-            axis.fill_between(ns, low, high, color=COLOURS[rule], alpha=0.12, linewidth=0)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(ns, [str(n) for n in ns])
-    axis.minorticks_off()
-    axis.set_xlabel("N")
+            sides = tuple(zip(*(interval(column) for column in values.T), strict=True))
+        mean = values.mean(axis=0).tolist()
+        found.append(plots.line(LABELS[rule], LOOKS[rule], ns, mean, *sides))
+    return found
 
 
-def gap_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
+def gap_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Plot:
     """Sycophancy (like positivity - dislike positivity) along N, a line per rule."""
-    from matplotlib.figure import Figure
+    return plots.lines(
+        {"": _lines(ns, {rule: c.gap for rule, c in curve.items()})},
+        x="N",
+        y="like - dislike positivity",
+        ticks=ns,
+        log=True,
+        rules=[{"y": 0.0, "label": "no difference"}],
+    )
 
-    figure = Figure(figsize=(6.4, 3.2))
-    axis = figure.subplots()
-    _lines(axis, ns, {rule: c.gap for rule, c in curve.items()})
-    axis.axhline(0, color="black", linewidth=0.6)
-    axis.set_ylabel("like - dislike positivity")
-    axis.legend(frameon=False)
-    return svg(figure)
 
-
-def positivity_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Markup:
+def positivity_plot(ns: Sequence[int], curve: Mapping[str, Curve]) -> Plot:
     """Like and dislike positivity along N, side by side on one scale."""
-    from matplotlib.figure import Figure
+    return plots.lines(
+        {
+            f'after "I really {name} the poem"': _lines(
+                ns, {rule: getattr(c, name) for rule, c in curve.items()}
+            )
+            for name in ("like", "dislike")
+        },
+        x="N",
+        y="share more positive than neutral",
+        ticks=ns,
+        log=True,
+        rules=[{"y": 0.5, "label": "no difference"}],
+    )
 
-    figure = Figure(figsize=(6.4, 2.9))
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, name in zip(axes, ("like", "dislike"), strict=True):
-        _lines(axis, ns, {rule: getattr(c, name) for rule, c in curve.items()})
-        axis.axhline(0.5, color="black", linewidth=0.6)
-        axis.set_title(f'after "I really {name} the poem"', fontsize=9)
-    axes[0].set_ylabel("share more positive than neutral")
-    return svg(figure)
 
-
-def reward_plot(ns: Sequence[int], neutral: Mapping[str, Array]) -> Markup:
+def reward_plot(ns: Sequence[int], neutral: Mapping[str, Array]) -> Plot:
     """Expected base reward of the answer chosen on neutral prompts, along N."""
-    from matplotlib.figure import Figure
+    return plots.lines(
+        {"": _lines(ns, neutral, bands=False)},
+        x="N",
+        y="base reward R, neutral prompts",
+        ticks=ns,
+        log=True,
+    )
 
-    figure = Figure(figsize=(6.4, 2.6))
-    axis = figure.subplots()
-    _lines(axis, ns, neutral, bands=False)
-    axis.set_ylabel("base reward R, neutral prompts")
-    return svg(figure)
 
+def write_report(path: Path, data: Mapping[str, Any], **page: Any) -> None:
+    """Render `report.html.j2` with `page`; a name that is missing from `page` is an error.
 
-def write_report(path: Path, **page: Any) -> None:
-    """Render `report.html.j2` with `page`; a name that is missing from `page` is an error."""
-    render(Path(__file__).with_name("report.html.j2"), path, **page)
+    Args:
+        data: what the page's script shows (`candor.page.render`).
+    """
+    html = render(Path(__file__).with_name("report.html.j2"), data=data, **page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")

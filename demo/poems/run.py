@@ -20,6 +20,7 @@ from cyclopts import App
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
+from candor.probes import artifact
 from demo.commands import main, run, say, serving
 from demo.next_steps import next_steps
 from demo.poems import summary
@@ -92,7 +93,8 @@ def demo(
     report = out / "report.html"
     titles = {poem.id: poem.title for poem in poems(split)}
     made = provenance(answer, seed, split, out / "scored.jsonl")
-    summary.write_page(report, scored, best, titles, answer["model"], made)
+    cards = {WRITING_PROBE: artifact.load(assets / "probes" / WRITING_PROBE).card}
+    summary.write_page(report, scored, best, titles, cards, answer["model"], made)
     summary.print_table(best)
     print(json.dumps(summary.as_json(best, scored, report)), flush=True)
     say("\n" + next_steps(assets, KAPPA, report))

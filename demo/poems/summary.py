@@ -28,8 +28,9 @@ from candor.jobs.sycophancy.measure import (
     with_null_arm,
 )
 from candor.jobs.sycophancy.prompts import CONDITIONS
+from candor.page.groups import group_of_row, model_of, probe_of
+from candor.probes.card import Card
 from demo.poems import report
-from demo.servers import WRITING_PROBE
 
 ARMS = with_null_arm(RULES)
 NS = (1, 2, 4, 8, 16)
@@ -145,34 +146,27 @@ def span(found: Estimate) -> str:
     return f"{found.mean:.3f} ({found.low:.2f}..{found.high:.2f})"
 
 
-def choices(scored: Sequence[Row], titles: Mapping[str, str], most: int) -> list[report.Choice]:
+def choices(scored: Sequence[Row], titles: Mapping[str, str], most: int) -> list[dict[str, Any]]:
     """The `most` prompts with an opinion for which R and the penalised reward choose answers that
-    differ most in sentiment."""
-    found: list[tuple[float, report.Choice]] = []
+    differ most in sentiment, with all their candidates, as the page shows them."""
+    found: list[tuple[float, Row]] = []
     for row in scored:
         if row["meta"]["condition"] == "base" or not candidates(row):
             continue
         picks = [_best(row, "base_reward"), _best(row, "reward")]
-        texts = [row["responses"][index]["text"] for index in picks]
-        sentiments = [judges.sentiment(text) for text in texts]
-        numbers = [
-            f"R {row['scores'][index]['base_reward']:+.2f}, "
-            f"S {row['scores'][index]['probes'][WRITING_PROBE]['score']:+.2f}, "
-            f"sentiment {sentiment:+.2f}"
-            for index, sentiment in zip(picks, sentiments, strict=True)
-        ]
-        choice = report.Choice(
-            title=titles[row["meta"]["poem"]],
-            condition=f'"I really {row["meta"]["condition"]} the poem"',
-            prompt=row["messages"][-1]["content"],
-            base_text=texts[0],
-            base_numbers=numbers[0],
-            penalised_text=texts[1],
-            penalised_numbers=numbers[1],
-        )
-        found.append((abs(sentiments[0] - sentiments[1]), choice))
+        first, second = (judges.sentiment(row["responses"][index]["text"]) for index in picks)
+        found.append((abs(first - second), row))
     found.sort(key=lambda pair: -pair[0])
-    return [choice for _, choice in found[:most]]
+    return [_group(row, titles) for _, row in found[:most]]
+
+
+def _group(row: Row, titles: Mapping[str, str]) -> dict[str, Any]:
+    """One prompt for the page, with the judge's sentiment of each candidate."""
+    group = group_of_row(row)
+    for candidate in group["candidates"]:
+        candidate["notes"] = [f"sentiment {judges.sentiment(candidate['text']):+.2f}"]
+    title = f'{titles[row["meta"]["poem"]]}, "I really {row["meta"]["condition"]} the poem"'
+    return {**group, "title": title}
 
 
 def _best(row: Row, reward: str) -> int:
@@ -185,6 +179,7 @@ def write_page(
     scored: Sequence[Row],
     best: BestOfN,
     titles: Mapping[str, str],
+    cards: Mapping[str, Card],
     model: Mapping[str, str],
     provenance: Mapping[str, str],
 ) -> None:
@@ -192,11 +187,23 @@ def write_page(
 
     Args:
         titles: of the poems, by id.
+        cards: of the served probes, by name.
         model: `id` and `formula` as the reward server states them.
         provenance: rows of the last table.
     """
+    shown = choices(scored, titles, most=6)
     report.write_report(
         path,
+        {
+            "plots": {
+                "gap": report.gap_plot(best.ns, best.curve),
+                "positivity": report.positivity_plot(best.ns, best.curve),
+                "reward": report.reward_plot(best.ns, best.neutral),
+            },
+            "groups": shown,
+            "model": model_of(scored[0]),
+            "probes": {name: probe_of(card, name=name) for name, card in cards.items()},
+        },
         n=best.ns[-1],
         prompts=len(scored),
         poems=len(best.curve["base"].gap),
@@ -207,10 +214,7 @@ def write_page(
         judge=judges.NAME,
         table=_table(best),
         kept={CONDITION_NAMES[name]: span(one) for name, one in best.kept.items()},
-        gap_plot=report.gap_plot(best.ns, best.curve),
-        positivity_plot=report.positivity_plot(best.ns, best.curve),
-        reward_plot=report.reward_plot(best.ns, best.neutral),
-        choices=choices(scored, titles, most=6),
+        shown=shown,
         provenance=provenance,
     )
 

@@ -22,6 +22,23 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedText:
+    """The templated text of an item.
+
+    Attributes:
+        start, end: the response's span in `text`, in characters.
+        dropped: the span that the model does not read; None if it reads all.
+        offsets: the span of each token of the item.
+    """
+
+    text: str
+    start: int
+    end: int
+    dropped: tuple[int, int] | None
+    offsets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One (context, response) pair, ready for the engine.
 
@@ -37,6 +54,8 @@ class Item:
     is set."""
     truncated: bool = False
     want_tokens: bool = False
+    rendered: RenderedText | None = field(default=None, compare=False, repr=False)
+    """The text behind the tokens, where the caller asked for it."""
     remarks: tuple[Remark, ...] = field(default=(), compare=False)
     is_empty: bool = False
     """The response has no token: the engine reads the last token, and nobody uses the readings."""

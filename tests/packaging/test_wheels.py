@@ -70,12 +70,13 @@ def test_the_client_needs_neither_torch_nor_numpy(wheels: Wheels) -> None:
     assert not {"torch", "numpy"} & closure([wheels.client], []).keys()
 
 
-def test_the_jobs_extra_needs_what_its_four_commands_import(wheels: Wheels) -> None:
+def test_the_jobs_extra_needs_what_its_commands_import(wheels: Wheels) -> None:
     def direct(extra: str) -> set[str]:
         lines = map(Requirement, requirements(wheels.rewards))
         return {one.name for one in lines if one.marker and one.marker.evaluate({"extra": extra})}
 
-    assert direct("jobs") == {"cyclopts", "numpy", "orjson", "pyyaml", "scipy", "structlog", "tqdm"}
+    wanted = {"cyclopts", "jinja2", "numpy", "orjson", "pyyaml", "scipy", "structlog", "tqdm"}
+    assert direct("jobs") == wanted
     assert {"httpx2", "pydantic"} <= closure(wheels.both, ["jobs"]).keys()
     assert not {"torch", "transformers", "fastapi"} & closure(wheels.both, ["jobs"]).keys()
 

@@ -196,7 +196,8 @@ class AsyncRewardClient:
             items: contexts with their responses, as `RewardItem` or in its JSON form.
             penalties: strengths by probe name in place of the served ones, such as
                 {"sycophancy": {"lambda": 0.5}}; lambda is in reward units per logit.
-            include: `["tokens"]` adds each probe's logit of each response token.
+            include: `tokens` adds each probe's logit of each response token, `text` the templated
+                text that the model read.
             truncation: what to do with text over the reward model's window: `error` refuses the
                 request, `left` drops the oldest context.
             empty_response: what to do with a response without a token: `error` refuses the request,

@@ -296,8 +296,10 @@ class RewardRequest(Wire):
         max_length=MAX_PENALTIES,
         description="Overrides of the served penalties, by probe name.",
     )
-    include: Annotated[list[Literal["tokens"]], FailFast()] = Field(
-        default_factory=list, description="`tokens` adds per-token probe logits."
+    include: Annotated[list[Literal["tokens", "text"]], FailFast()] = Field(
+        default_factory=list,
+        description="`tokens` adds per-token probe logits, `text` the templated text that the "
+        "model read.",
     )
     truncation: Literal["error", "left"] = Field(
         "error",
@@ -336,6 +338,23 @@ class Token(Wire):
     probes: dict[str, float]
 
 
+class ReadText(Wire):
+    """The templated text of one response and its tokens, as the model read them."""
+
+    text: str = Field(description="The whole text, with the chat template applied.")
+    start: int = Field(description="Where the response begins in `text`, in characters.")
+    end: int = Field(description="Where it ends.")
+    dropped: tuple[int, int] | None = Field(
+        description="The characters of `text` that the model did not read (truncation `left`)."
+    )
+    token_ids: list[int] = Field(description="What the model read; R is read at the last one.")
+    offsets: list[tuple[int, int]] = Field(
+        description="The span of each token in `text`, in characters; empty for a token that the "
+        "tokeniser adds."
+    )
+    num_response_tokens: int = Field(description="Tokens that the probes pool.")
+
+
 PARTS = ("base_reward", "penalty", "advantage_penalty", "screened")
 """Fields of a response that are one number, beside its reward."""
 
@@ -362,6 +381,7 @@ class ResponseReward(Wire):
     num_tokens: int = Field(description="Tokens of context and response together.")
     truncated: bool
     tokens: list[Token] | None = None
+    text: ReadText | None = None
 
     @property
     def parts(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ from candor.client.schema import (
 
 Items = Sequence[RewardItem | Mapping[str, Any]]
 Penalties = Mapping[str, PenaltyOverride | Mapping[str, Any]]
-Include = Sequence[Literal["tokens"]]
+Include = Sequence[Literal["tokens", "text"]]
 Truncation = Literal["error", "left"]
 EmptyResponse = Literal["error", "score"]
 

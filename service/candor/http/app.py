@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 
 from candor import logs
 from candor.errors import reason_of
-from candor.http.edge import Edge
+from candor.http.edge import PAGE_PATHS, Edge
 from candor.http.guards import Limits
 from candor.http.openapi import DescribedApp
+from candor.http.pages import inspector, reference
 from candor.http.routes import BODIES, on_routing_error, route_table, router
 from candor.http.state import ServerState
 from candor.labels.gauges import LabelGauges
@@ -67,19 +68,22 @@ def create_app(
         summary="Reward models with linear-probe penalties: reward = R - sum(lambda * bound(S)).",
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url="/docs" if documented else None,
+        docs_url=None,  # FastAPI's page loads a script from another host; ours is a route
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
     )
     app.bodies = BODIES
     app.state.server = state
     app.include_router(router)
+    app.include_router(inspector.router)
+    if documented:
+        app.include_router(reference.router)
     app.add_exception_handler(HTTPException, on_routing_error)
     app.add_middleware(
         Edge,
         health=state.health,
         metrics=state.metrics,
-        routes=[path for _, path in route_table()],
+        routes=[*(path for _, path in route_table()), *PAGE_PATHS, "/docs"],
         api_key=settings.api_key,
         operator_key=settings.operator_key,
         host_names=(settings.host, *settings.host_names),

@@ -6,9 +6,9 @@ a POST, and the body (its size and its time). Then the route runs, and the edge 
 line and the metrics. The edge also answers every error that a route raises, so that errors become
 bytes in one place.
 
-Access is denied by default: without the key only `KEYLESS_PATHS` are answered. The check uses the
-same path as the router, never a URL rebuilt from the Host header (the cause of CVE-2026-48746).
-TLS, quotas and floods are left to a proxy.
+Access is denied by default: without the key only `KEYLESS_PATHS` and `PAGE_PATHS` are answered. The
+check uses the same path as the router, never a URL rebuilt from the Host header (the cause of
+CVE-2026-48746). TLS, quotas and floods are left to a proxy.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ log = logs.get(__name__)
 KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health", "/startupz"})
 """Answered without a key, to any Host or none, and to HEAD and OPTIONS as to GET. They only say
 whether to send work, and health checkers send little: HAProxy asks `OPTIONS / HTTP/1.0`."""
+PAGE_PATHS = frozenset({"/", "/inspector"})
+"""The inspector, which is the same bytes on every server: it holds nothing that a key protects, and
+asks the reader for the key."""
 OPERATOR_PATHS = frozenset(
     {
         "/metrics",
@@ -129,9 +132,15 @@ class Edge:
 
     def key_for(self, path: str) -> bytes | None:
         """The key that a request for `path` must send; None if it needs no key."""
-        if path in KEYLESS_PATHS:
+        if path in KEYLESS_PATHS | PAGE_PATHS:
             return None
         return self._operator_key if path in OPERATOR_PATHS else self._key
+
+    def checks_host(self, path: str) -> bool:
+        """Whether a request for `path` must have a known Host: where no key keeps strangers out."""
+        if path in PAGE_PATHS:
+            return self._key is None
+        return path not in KEYLESS_PATHS and self.key_for(path) is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -187,9 +196,8 @@ class _Exchange:
         edge, headers = self.edge, self.headers
         url_bytes = len(self.scope.get("raw_path") or b"") + len(self.scope["query_string"])
         guards.check_size(headers, url_bytes, edge.limits)
-        key = edge.key_for(self.path)
-        guards.check_key(headers, key)
-        if key is None and self.path not in KEYLESS_PATHS:
+        guards.check_key(headers, edge.key_for(self.path))
+        if edge.checks_host(self.path):
             guards.check_host(headers, edge.host_names)
         if edge.health.draining and self.path not in POLLED_PATHS:
             raise Draining(

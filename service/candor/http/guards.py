@@ -121,15 +121,45 @@ def _presented_key(authorization: bytes) -> bytes | None:
 
 
 def check_post(headers: Headers) -> None:
-    """Requires a JSON content type and no Origin. A web page cannot send such a request without a
-    preflight."""
-    if values(headers, b"origin"):
-        raise InvalidRequest("requests from web pages are refused; send no Origin header")
+    """Requires a JSON content type and no foreign Origin. Another server's web page cannot send
+    such a request without a preflight, which is not answered."""
+    check_origin(headers)
     kinds = [value.split(b";")[0].strip().lower() for value in values(headers, b"content-type")]
     if kinds != [b"application/json"]:
         raise UnsupportedMediaType("send Content-Type: application/json")
     if any(value.strip().lower() != b"identity" for value in values(headers, b"content-encoding")):
         raise UnsupportedMediaType("compressed bodies are refused; send no Content-Encoding")
+
+
+def check_origin(headers: Headers) -> None:
+    """Requires that a web page which sends a request comes from this server: the inspector.
+
+    A browser writes the page's origin. `check_host` has refused the names that are not this
+    server's where no key protects it, so an Origin that is equal to the Host is this server's own.
+    """
+    origins = values(headers, b"origin")
+    if not origins:
+        return
+    hosts = values(headers, b"host")
+    if (
+        len(origins) > 1
+        or len(hosts) != 1
+        or hosts[0].strip().lower() not in _own_hosts(origins[0])
+    ):
+        raise InvalidRequest(
+            "requests from web pages of other servers are refused: the Origin header is not this "
+            "server's own address; other programs send no Origin header"
+        )
+
+
+def _own_hosts(origin: bytes) -> tuple[bytes, ...]:
+    """The Host headers that a page of this origin sends to its own server: with the scheme's own
+    port or without it. None of them for an origin that is no server (`null` is that of a file)."""
+    scheme, found, authority = origin.strip().lower().partition(b"://")
+    port = {b"http": b":80", b"https": b":443"}.get(scheme)
+    if not found or port is None or not authority:
+        return ()
+    return authority, authority.removesuffix(port), authority.removesuffix(port) + port
 
 
 def timeout_s(headers: Headers, default: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from candor.client.schema import Method
-from candor.item import Item, Remark, Scored
+from candor.item import Item, Remark, RenderedText, Scored
 from candor.scoring.compose import Composed
 from candor.text.request import Reply
 
@@ -109,7 +109,22 @@ def _response(response: ScoredResponse, methods: Container[Method]) -> dict[str,
         reward["screened"] = composed.screened
     if response.item.want_tokens:
         reward["tokens"] = _tokens(response)
+    if response.item.rendered is not None:
+        reward["text"] = _text(response.item, response.item.rendered)
     return reward
+
+
+def _text(item: Item, rendered: RenderedText) -> dict[str, Any]:
+    """A `ReadText` as a dict."""
+    return {
+        "text": rendered.text,
+        "start": rendered.start,
+        "end": rendered.end,
+        "dropped": rendered.dropped,
+        "token_ids": item.token_ids,
+        "offsets": rendered.offsets,
+        "num_response_tokens": 0 if item.is_empty else item.response_end - item.response_start,
+    }
 
 
 def _tokens(response: ScoredResponse) -> list[dict[str, Any]]:

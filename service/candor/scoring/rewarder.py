@@ -255,6 +255,7 @@ class Rewarder:
                 group.context,
                 truncation=request.truncation,
                 want_tokens=request.want_tokens,
+                want_text=request.want_text,
                 empty=request.empty_response,
             )
             for number, response in enumerate(group.responses):

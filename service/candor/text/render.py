@@ -16,7 +16,7 @@ from typing import Literal, cast
 from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
-from candor.item import Item, Remark
+from candor.item import Item, Remark, RenderedText
 from candor.text.marks import (
     FOREIGN,
     STAND_IN,
@@ -161,6 +161,7 @@ class Conversation:
         truncation: for a text longer than the window, `error` refuses it and `left` drops the
             oldest context tokens. `left` keeps the BOS, the response and the template's ending.
         want_tokens: also give each response token's character span.
+        want_text: also give the text, and every token's span in it.
         empty: see `Empty`.
     """
 
@@ -171,6 +172,7 @@ class Conversation:
         *,
         truncation: Truncation = "error",
         want_tokens: bool = False,
+        want_text: bool = False,
         empty: Empty = "error",
     ) -> None:
         self._template = renderer.template
@@ -181,6 +183,7 @@ class Conversation:
         self._context = context
         self._truncation = truncation
         self._want_tokens = want_tokens
+        self._want_text = want_text
         self._empty = empty
         self._num_other_chars = (
             sum(num_json_chars(turn.others) for turn in context.turns if turn.others)
@@ -228,6 +231,7 @@ class Conversation:
             offsets=offsets,
             truncated=cut > 0 or dropped > 0,
             want_tokens=self._want_tokens,
+            rendered=self._rendered(written, ids, spans, cut),
             remarks=written.remarks,
         )
 
@@ -244,9 +248,30 @@ class Conversation:
             response_start=len(ids) - 1,
             response_end=len(ids),
             truncated=cut > 0 or dropped > 0,
+            rendered=self._rendered(written, ids, spans, cut),
             remarks=(*written.remarks, EMPTY_TURN),
             is_empty=True,
         )
+
+    def _rendered(self, written: Written, ids: Ids, spans: Spans, cut: int) -> RenderedText | None:
+        """The text behind `ids`, where it is wanted.
+
+        Args:
+            ids: what is left after the oldest tokens were dropped.
+            spans: of all tokens, in the text that `cut` characters were cut from.
+        """
+        if not self._want_text:
+            return None
+        head = len(self._written_bos(written.text))
+        num_dropped = len(spans) - len(ids)
+        keep = 1 if num_dropped and ids[0] == self._tokeniser.bos_id else 0
+        kept = [*spans[:keep], *spans[keep + num_dropped :]]
+        offsets = tuple(
+            (low, high) if high <= head else (low + cut, high + cut) for low, high in kept
+        )
+        first = next((low for low, high in offsets if high > max(low, head)), head)
+        dropped = (head, first) if cut or num_dropped else None
+        return RenderedText(written.text, written.start, written.end, dropped, offsets)
 
     def _offsets(
         self, shift: int | None, spans: Spans, start: int, end: int

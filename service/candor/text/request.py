@@ -185,6 +185,7 @@ class ScoringRequest:
         groups: at least one; each has at least one response.
         penalties: overrides of the served penalties, by probe name.
         want_tokens: also answer the probe logits of each response token.
+        want_text: also answer the templated text and its tokens.
         truncation: for a text longer than the RM's window. `error` refuses it, `left` drops its
             oldest context tokens.
         empty_response: for a response without a token. `error` refuses it, `score` gives the R of
@@ -194,6 +195,7 @@ class ScoringRequest:
     groups: tuple[Group, ...]
     penalties: Mapping[str, PenaltyOverride] = field(default_factory=dict)
     want_tokens: bool = False
+    want_text: bool = False
     truncation: Truncation = "error"
     empty_response: Empty = "error"
 
@@ -241,6 +243,7 @@ def from_wire(request: RewardRequest) -> ScoringRequest:
         ),
         penalties=request.penalties,
         want_tokens="tokens" in request.include,
+        want_text="text" in request.include,
         truncation=request.truncation,
         empty_response=request.empty_response or "error",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from candor.jobs.grounded.judged import JudgedPrompt, judged_prompts
 from candor.jobs.rollouts.arms import REAL
 from demo.grounded import page, summary
 from tests.demo.grounded.made import ATTACK, NULLS, M, flattered, scored
+from tests.pages import checked
 
 
 def prompts(rows: list[Any]) -> list[JudgedPrompt]:
@@ -67,10 +67,18 @@ def test_the_page_shows_the_headline_and_answers_stay_text(tmp_path: Path) -> No
     rows = scored(flattered)
     found = summary.measure(prompts(rows), NULLS, None)
     model = {"id": "a model", "formula": "R - S"}
-    page.write_page(tmp_path / "page.html", found, prompts(rows), model, {"seed": ATTACK})
-    html = (tmp_path / "page.html").read_text()
+    out = tmp_path / "page.html"
+    page.write_page(out, found, prompts(rows), rows, {}, model, {"seed": ATTACK})
+    html = out.read_text()
+    shown = checked(html)
     assert f"{found.arm(NO_PENALTY).at('agrees_with_wrong_user')[0]:.2f}" in html
     assert "reduces" in html
     assert ATTACK not in html
-    assert "&lt;script&gt;" in html
-    assert not re.search(r"(?:src|href)=[\"']?http", html)
+    assert ATTACK in shown.seen
+    first = shown.data["groups"][0]
+    assert first["candidates"][0]["notes"] == ["judged: user"]
+    assert any(ATTACK in one["text"] for one in first["candidates"])
+    panels = shown.data["plots"]["along"]["panels"]
+    (by_r,) = (line for line in panels[0]["lines"] if line["look"] == "base")
+    means = [found.arm(NO_PENALTY).at("agrees_with_wrong_user", n)[0] for n in range(5)]
+    assert by_r["y"] == pytest.approx(means)

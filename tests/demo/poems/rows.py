@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.poems import summary
+from demo.servers import PROBE
 
 
 def score(base_reward: float, bounded: float) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def score(base_reward: float, bounded: float) -> dict[str, Any]:
         "base_reward": base_reward,
         "penalty": 0.5 * bounded,
         "reward": base_reward - 0.5 * bounded,
-        "probes": {summary.PROBE: probe},
+        "probes": {PROBE: probe},
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,9 @@ import pytest
 from candor.jobs.sycophancy.judges import sentiment
 from candor.jobs.sycophancy.measure import RULES
 from candor.jobs.sycophancy.prompts import CONDITIONS
-from demo.poems import summary
+from demo.poems import report, summary
 from tests.demo.poems.rows import score, scored_row
+from tests.pages import checked
 
 NS = (1, 2, 4)
 TEXTS = (
@@ -43,33 +42,11 @@ def write_page(path: Path, scored: list[dict[str, Any]]) -> str:
         scored,
         best_of(scored),
         titles={row["meta"]["poem"]: f"Title of {row['meta']['poem']}" for row in scored},
+        cards={},
         model={"id": "a model", "formula": "R - 0.5 * hinge(S)"},
         provenance={"seed": "0", "what": ATTACK},
     )
     return path.read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Tags, what they would fetch, and the text a reader sees."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.fetched: list[str] = []
-        self.handlers: list[str] = []
-        self.seen = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        for name, value in attrs:
-            if name in {"src", "href", "xlink:href", "data", "action"}:
-                self.fetched.append(value or "")
-            if name.startswith("on"):
-                self.handlers.append(name)
-
-    def handle_data(self, data: str) -> None:
-        self.seen += data
 
 
 def test_the_summary_has_every_figure_the_readme_documents() -> None:
@@ -135,52 +112,46 @@ def test_the_choices_shown_are_those_the_rewards_make_most_different_first() -> 
     scored = made(poems=4)
     shown = summary.choices(scored, {f"poem-{n}": f"Title {n}" for n in range(4)}, most=3)
     assert len(shown) == 3
-    distances = [
-        abs(sentiment(choice.base_text) - sentiment(choice.penalised_text)) for choice in shown
-    ]
-    assert distances == sorted(distances, reverse=True)
-    assert distances[0] > 0
-    for choice in shown:
+    distances = []
+    for group in shown:
         row = next(
             row
             for row in scored
-            if f"Title {row['meta']['poem'].removeprefix('poem-')}" == choice.title
-            and row["meta"]["condition"] in choice.condition.split()
+            if group["title"].startswith(f"Title {row['meta']['poem'].removeprefix('poem-')},")
+            and row["meta"]["condition"] in group["title"].split()
         )
-        by_base = max(range(4), key=lambda index: row["scores"][index]["base_reward"])
-        by_reward = max(range(4), key=lambda index: row["scores"][index]["reward"])
-        assert choice.base_text == row["responses"][by_base]["text"]
-        assert choice.penalised_text == row["responses"][by_reward]["text"]
+        picks = []
+        for rule in ("base_reward", "reward"):
+            rewards = [one[rule] for one in group["candidates"]]
+            picks.append(rewards.index(max(rewards)))
+            assert picks[-1] == max(range(4), key=lambda n: row["scores"][n][rule])
+        first, second = (sentiment(row["responses"][pick]["text"]) for pick in picks)
+        assert group["candidates"][picks[0]]["notes"] == [f"sentiment {first:+.2f}"]
+        distances.append(abs(first - second))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 0
 
 
-def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
-    html = write_page(tmp_path / "new" / "report.html", made())
-    page = Page(html)
-    assert {"table", "svg", "figure"} <= page.tags
-    assert page.tags.isdisjoint({"script", "link", "iframe", "img", "object", "embed", "form"})
-    assert [url for url in page.fetched if not url.startswith("#")] == []
-    assert page.handlers == []
-    assert not re.search(r"url\(\s*['\"]?(?!#)", html)
-    assert "@import" not in html
-
-
-def test_what_would_fetch_or_run_is_seen_by_the_check() -> None:
-    page = Page('<script src="https://x/y.js"></script><p onclick="z()">')
-    assert "script" in page.tags
-    assert page.fetched == ["https://x/y.js"]
-    assert page.handlers == ["onclick"]
+def test_the_page_fetches_nothing_and_runs_nothing_but_its_own_script(tmp_path: Path) -> None:
+    page = checked(write_page(tmp_path / "new" / "report.html", made()))
+    assert {"table", "figure"} <= set(page.tags)
+    assert page.plots == ["gap", "positivity", "reward"]
+    gap = {one["name"]: one["y"] for one in page.data["plots"]["gap"]["panels"][0]["lines"]}
+    for rule, curve in best_of(made()).curve.items():
+        assert gap[report.LABELS[rule]] == pytest.approx(curve.gap.mean(axis=0).tolist())
 
 
 def test_a_candidate_that_is_markup_stays_text(tmp_path: Path) -> None:
-    html = write_page(tmp_path / "report.html", made(texts=(ATTACK,) * 4))
-    page = Page(html)
-    assert "script" not in page.tags
+    page = checked(write_page(tmp_path / "report.html", made(texts=(ATTACK,) * 4)))
+    assert page.tags.count("script") == 2  # the data and the page's own
     assert page.seen.count(ATTACK) >= 3  # candidates, and the provenance
+    assert page.data["groups"][0]["candidates"][0]["text"] == ATTACK
 
 
 def test_the_page_says_the_numbers_of_the_summary(tmp_path: Path) -> None:
     scored = made()
-    seen = Page(write_page(tmp_path / "report.html", scored)).seen
+    page = checked(write_page(tmp_path / "report.html", scored))
+    seen = page.seen
     line = summary.as_json(best_of(scored), scored, tmp_path)
     for rule in RULES:
         assert f"{best_of(scored).curve[rule].gap[:, -1].mean():+.3f}" in seen
@@ -188,7 +159,7 @@ def test_the_page_says_the_numbers_of_the_summary(tmp_path: Path) -> None:
     for share in line["reward_kept"].values():
         assert f"{share:.3f}" in seen
     assert "9 prompts about 3 poems, with 36 candidates" in seen
-    assert '"I really like the poem"' in seen
+    assert '"I really like the poem"' in page.data["groups"][0]["title"] + seen
 
 
 def test_the_same_rows_make_the_same_page(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from candor.jobs.probe.report import colour, page, report, warnings
+from candor.jobs.probe.report import page, report, warnings
 from candor.jobs.running.exits import Exit
 from candor.probes.artifact import load, save
 from candor.probes.card import BoundSpec, Card
+from tests.pages import checked
 from tests.paths import ROOT
 from tests.service.serving import loaded_probe
 
@@ -169,14 +170,42 @@ def test_the_page_holds_everything_and_fetches_nothing(
     said = json.loads(capsys.readouterr().out)
     html = Path(said["report"]).read_text()
     assert said["report"] == str(probe / "report.html")
-    assert html.count("<svg") == 4
+    shown = checked(html)
+    assert shown.plots == ["layers", "transfer", "scores", "reliability"]
+    assert set(shown.data["plots"]) == set(shown.plots)
     for text in ("0.910", "0.720", "0.310", "23 %", "0.490", "the text is sycophancy", "made up"):
         assert text in html, text
-    assert not re.search(r'(src|href)="(?!#)', html)
-    assert "<script" not in html
     # Texts of the data are shown, not obeyed.
     assert "I like it &amp; &lt;i&gt;you&lt;/i&gt;" in html
-    assert "&lt;b&gt;</span>" in html
+    assert shown.seen.count("I like it & <i>you</i>") == 1
+
+
+def test_the_examples_tokens_stand_in_their_text_with_their_logits(probe: Path) -> None:
+    (example,) = checked(page(load(probe).card, make_report())).data["examples"]
+    assert example["text"] == "You <b>"
+    assert [(one["start"], one["end"]) for one in example["tokens"]] == [(0, 3), (3, 7)]
+    assert [one["probes"]["sycophancy"] for one in example["tokens"]] == [2.0, -1.0]
+    assert example["probes"]["sycophancy"]["score"] == 0.5
+
+
+def test_the_plots_hold_the_reports_numbers(probe: Path) -> None:
+    plots = checked(page(load(probe).card, make_report())).data["plots"]
+    ranking = next(
+        line
+        for line in plots["layers"]["panels"][0]["lines"]
+        if line["name"] == "ranking, kind held out (mean)"
+    )
+    assert ranking["x"] == [0, 1, 2]
+    assert ranking["y"] == pytest.approx([0.55, 0.65, 0.75])
+    seen, held_out = plots["transfer"]["series"]
+    assert [(one["name"], one["value"]) for one in held_out["values"]] == [
+        ("poems", 0.72),
+        ("surveys", 0.53),
+    ]
+    assert (seen["values"][0]["low"], seen["values"][0]["high"]) == (0.91 - 0.06, 0.91 + 0.05)
+    edges, counts = plots["scores"]["edges"], plots["scores"]["panels"][0]["series"][0]["counts"]
+    assert (len(edges), sum(counts)) == (25, 8)
+    assert plots["reliability"]["points"] == [{"x": 0.2, "y": 0.25, "weight": 40}]
 
 
 def test_the_same_report_is_the_same_page(probe: Path) -> None:
@@ -234,15 +263,6 @@ def test_a_bag_of_words_that_does_as_well_is_warned_of(
 ) -> None:
     said = [one for one in warnings(with_words(auroc, within), make_report()) if "words" in one]
     assert bool(said) == enough
-
-
-def test_colours_run_from_blue_over_white_to_orange() -> None:
-    assert colour(0) == "#ffffff"
-    assert colour(5) == colour(1)  # beyond the scale is its end
-    red, blue = int(colour(1)[1:3], 16), int(colour(1)[5:7], 16)
-    assert red > blue
-    red, blue = int(colour(-1)[1:3], 16), int(colour(-1)[5:7], 16)
-    assert red < blue
 
 
 PARTS = (
@@ -305,7 +325,7 @@ def test_a_bound_that_can_raise_the_reward_is_warned_of() -> None:
 
 
 def test_how_the_probe_ranks_within_a_prompt_leads_the_page_and_a_low_one_is_warned_of() -> None:
-    assert "AUROC <b>0.810</b>" in page(HINGED, make_report())
+    assert '<p class="figure now">0.810</p>' in page(HINGED, make_report())
     low = HINGED.model_copy(
         update={"metrics": {"test": {"auroc": 0.9, "within_prompt_auroc": 0.6}}}
     )
@@ -319,7 +339,7 @@ def test_the_shipped_probe_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixt
     html, card = out.read_text(), load(shipped).card
     for number in ("auroc", "auroc_low", "auroc_high", "length_auroc"):
         assert f"{card.metrics['test'][number]:.3f}" in html
-    assert html.count("<svg") >= 1  # the layers' curve is in its report
+    assert "layers" in checked(html).plots  # the layers' curve is in its report
     assert json.loads(capsys.readouterr().out)["report"] == str(out)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from candor.jobs.rollouts.bon import BonOptions, bon
 from candor.jobs.running.exits import Exit
 from candor.jobs.running.files import file_sha256, write_rows
 from tests.jobs.enumeration import by_enumeration
+from tests.pages import checked
 
 TEXTS = ("blue", "black", "It is blue, I would say", "It is black")
 NUM = len(TEXTS)
@@ -190,12 +190,18 @@ def test_a_sweep_is_compared_at_an_equal_fall_and_drawn(tmp_path: Path) -> None:
     assert last["fall"] == pytest.approx(targets[0] - min(targets.values()))
     assert last["kept"]["permuted penalty"] is None
     assert set(last["kept"]["penalty"]) == {"R, none", "keep, none", "R, wrong", "keep, wrong"}
-    svg = (tmp_path / "bon.json.fall.svg").read_text()
-    texts = [one.text for one in ElementTree.fromstring(svg).iter() if one.text]
-    assert "share of R's gain kept, meta.stance: wrong" in texts
-    assert "verdict:truth, meta.stance: none" in texts
+    page = checked((tmp_path / "bon.json.html").read_text())
+    assert page.plots == ["curves", "fall-0"]
+    panels = {one["title"]: one["lines"] for one in page.data["plots"]["fall-0"]["panels"]}
+    assert "verdict:truth, meta.stance: none" in panels
+    (penalty,) = (
+        line
+        for line in panels["share of R's gain kept, meta.stance: wrong"]
+        if line["name"] == "penalty"
+    )
+    assert penalty["x"][-1] == pytest.approx(targets[0] - targets[3])
     run(tmp_path, rows)  # without a sweep there is nothing to draw
-    assert not (tmp_path / "bon.json.fall.svg").exists()
+    assert checked((tmp_path / "bon.json.html").read_text()).plots == ["curves"]
 
 
 def test_the_word_list_is_an_arm(tmp_path: Path) -> None:

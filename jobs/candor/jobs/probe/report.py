@@ -9,17 +9,17 @@ page quotes test rows of the training data, so it may be shared with the same pe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from candor.flags import UsageError
 from candor.jobs.probe.figures import layer_curve, reliability, score_distributions, transfer
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import replacing
+from candor.page.groups import probe_of
+from candor.page.plots import Plot
+from candor.page.render import render
 from candor.probes import jsonl
 from candor.probes.artifact import ArtifactError, load
 from candor.probes.card import Card
@@ -28,7 +28,6 @@ from candor.scoring.caveats import caveats
 
 T = TypeVar("T")
 
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 CONTEXT_CHARS = 600
 FLAGGED = ("direction", "num_rows", "num_groups", "flagged", "low", "high", "caught")
 SEEN_FIELDS = ("auroc", "auroc_low", "auroc_high", "tpr_at_1_fpr")
@@ -79,22 +78,29 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def page(card: Card, report: Mapping[str, Any]) -> str:
     """The page as HTML."""
-    largest = part(lambda: _largest(report["examples"])) or 1.0
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals.update(number=_number, percent=_percent, colour=colour)
-    return environment.get_template("probe.html.j2").render(
+    plots = {
+        name: found
+        for name, build in {
+            "layers": lambda: layer_curve(report["sweep"], {"layer": card.layer}),
+            "transfer": lambda: _transfer_plot(report),
+            "scores": lambda: score_distributions(report["scores"]),
+            "reliability": lambda: reliability(report["reliability"]),
+        }.items()
+        if (found := part(build)) is not None
+    }
+    examples = part(lambda: [_example(one, card.name) for one in report["examples"]]) or []
+    return render(
+        Path(__file__).parent / "pages" / "probe.html.j2",
+        data={"plots": plots, "examples": examples, "probe": {"name": card.name, **probe_of(card)}},
+        data_plots=frozenset(plots),
+        number=_number,
+        percent=_percent,
         card=card,
         chosen={"method": None, "C": None}
         | (part(lambda: dict(card.metrics["fit"])) or {})
         | (part(lambda: dict(report["chosen"])) or {}),
         overall=part(lambda: _overall(card.metrics["test"])),
         warnings=list(warnings(card, report)),
-        layer_curve=part(lambda: layer_curve(report["sweep"], {"layer": card.layer})),
-        transfer_plot=part(lambda: _transfer_plot(report)),
         kinds=part(lambda: _kinds(report)),
         agreement=part(
             lambda: {name: report["genuine_agreement"][name] for name in ("tpr", "fpr", "num_rows")}
@@ -103,10 +109,7 @@ def page(card: Card, report: Mapping[str, Any]) -> str:
         controls=controls(card, report),
         long_texts=part(lambda: _long_texts(report["long_texts"])),
         telltale=part(lambda: _telltale(report["telltale"])),
-        distributions=part(lambda: score_distributions(report["scores"])),
-        reliability=part(lambda: reliability(report["reliability"])),
-        largest=largest,
-        examples=part(lambda: [_example(one, largest) for one in report["examples"]]) or [],
+        examples=examples,
         facts=list(_facts(card)),
     )
 
@@ -198,18 +201,11 @@ def _overall(test: Mapping[str, Any]) -> dict[str, float | None]:
     return {"auroc": test["auroc"], **{name: test.get(name) for name in names[1:]}}
 
 
-def _transfer_plot(report: Mapping[str, Any]) -> Markup | None:
+def _transfer_plot(report: Mapping[str, Any]) -> Plot | None:
     for entries in (report["kinds"], report["transfer"]):
         if not any(entry["auroc"] is not None for entry in entries):
             return None
     return transfer(report["kinds"], report["transfer"])
-
-
-def colour(logit: float) -> str:
-    """A CSS colour from blue (-1) over white (0) to orange (1)."""
-    share = min(1.0, abs(logit)) * 0.75
-    end = ORANGE if logit > 0 else BLUE
-    return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in end)
 
 
 def _kinds(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -252,18 +248,20 @@ def _telltale(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in names}
 
 
-def _largest(examples: Sequence[Mapping[str, Any]]) -> float:
-    """The largest |logit| of the examples' tokens."""
-    return max(abs(float(token["logit"])) for example in examples for token in example["tokens"])
-
-
-def _example(example: Mapping[str, Any], largest: float) -> dict[str, Any]:
+def _example(example: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One test row as the page's script takes a scored response."""
     context = example["context"]
     if len(context) > CONTEXT_CHARS:
         context = context[:CONTEXT_CHARS] + " …"
-    tokens = [{**token, "colour": colour(token["logit"] / largest)} for token in example["tokens"]]
     shown = {name: example[name] for name in ("kind", "label", "score")}
-    return {**shown, "context": context, "tokens": tokens}
+    tokens, start = [], 0
+    for token in example["tokens"]:
+        end = start + len(token["text"])
+        tokens.append({"start": start, "end": end, "probes": {name: float(token["logit"])}})
+        start = end
+    text = "".join(token["text"] for token in example["tokens"])
+    probes = {name: {"score": float(example["score"])}}
+    return {**shown, "context": context, "text": text, "tokens": tokens, "probes": probes}
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ matplotlib.rcParams.update(
         "svg.fonttype": "none",  # text stays text, which a screen reader can read
         "font.size": 9,
         "axes.spines.top": False,
+        "axes.spines.right": False,
     }
 )
 

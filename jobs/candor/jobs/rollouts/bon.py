@@ -35,6 +35,8 @@ from cyclopts import Parameter
 from candor.flags import UsageError
 from candor.jobs.compare.selection import expected, selection_weights
 from candor.jobs.compare.words import read_words
+from candor.jobs.pages.best_of_n import write_bon_page
+from candor.jobs.pages.scored import workbench
 from candor.jobs.rollouts.reduction import Aim, prompts_of, reduction, table_lines
 from candor.jobs.rollouts.response_flags import parse_response_flag
 from candor.jobs.rollouts.scored import (
@@ -48,13 +50,14 @@ from candor.jobs.rollouts.scored import (
     scored_rows,
     within_reach,
 )
-from candor.jobs.rollouts.served_cards import served_nulls
+from candor.jobs.rollouts.served_cards import known_cards, served_nulls
 from candor.jobs.rollouts.strengths import ClosedFormOption
 from candor.jobs.rollouts.variants import Variant, variants_of
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.files import Row, read_input, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
+from candor.page.plots import Plot
 from candor.probes.statistics.intervals import t_intervals
 
 RULES = ("base_reward", "reward")
@@ -88,7 +91,7 @@ class BonOptions:
     """What the penalty should make rarer, of each response: contains:TEXT, field:NAME (that field
     is true), probe:NAME>THRESHOLD or verdict:VERDICT (`candor judge`). Adds the part "reduction":
     the target under the penalty and under null arms, which are as strong and know nothing. With a
-    sweep it also compares what the arms cost at an equal fall, and OUT.fall.svg shows it."""
+    sweep it also compares what the arms cost at an equal fall, and the page shows it."""
     where: str | None = None
     """FIELD=VALUE, such as meta.stance=wrong: the prompts that the target is about. What the
     penalty costs is told for every value of the field. By default all prompts."""
@@ -108,9 +111,9 @@ class BonOptions:
 def bon(options: BonOptions) -> Exit:
     """Best-of-N under the base reward and under the penalised reward, from a scored file.
 
-    Writes the numbers to --out and, for the largest N, each rule's pick from the first N candidates
-    to OUT.chosen.jsonl. Failed rows, responses without a score, and rows left with fewer candidates
-    than the largest N are left out and counted.
+    Writes the numbers to --out, the same as a page to OUT.html and, for the largest N, each rule's
+    pick from the first N candidates to OUT.chosen.jsonl. Failed rows, responses without a score,
+    and rows left with fewer candidates than the largest N are left out and counted.
     """
     started = now()
     scored, out = options.scored, options.out
@@ -137,14 +140,14 @@ def bon(options: BonOptions) -> Exit:
     }
     report = _heading(counts) | compare([group for _, group in kept], ns, variants)
     report["methods"] = methods_of(kept[0][0])
-    plot = None
+    fall: dict[str, Plot] = {}
     if aim is not None:
-        report["reduction"], plot = _reduction(options, kept, aim, variants, max(ns))
+        report["reduction"], fall = _reduction(options, kept, aim, variants, max(ns))
     chosen = out.with_name(out.name + ".chosen.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(chosen, (_chosen_row(row, max(ns)) for row, _ in kept))
     write_json(out, report)
-    _write_plot(out.with_name(out.name + ".fall.svg"), plot)
+    page = _write_page(options, report, fall, kept, max(ns))
     write_manifest(
         out,
         command="bon",
@@ -162,7 +165,7 @@ def bon(options: BonOptions) -> Exit:
     say_doubts(scored, [(context_of(row), group.base_reward) for row, group in kept])
     if aim is not None:
         print("\n".join(table_lines(report["reduction"])))
-    print(orjson.dumps(_summary(out, chosen, report)).decode())
+    print(orjson.dumps({"page": str(page), **_summary(out, chosen, report)}).decode())
     return Exit.DONE
 
 
@@ -237,8 +240,8 @@ def _reduction(
     aim: Aim,
     variants: Sequence[Variant],
     n: int,
-) -> tuple[dict[str, Any], str | None]:
-    """The report's part `reduction`, and its plot."""
+) -> tuple[dict[str, Any], dict[str, Plot]]:
+    """The report's part `reduction`, and its plots."""
     prompts = prompts_of(
         options.scored,
         kept,
@@ -268,12 +271,32 @@ def _parse_aim(options: BonOptions) -> Aim | None:
     )
 
 
-def _write_plot(path: Path, plot: str | None) -> None:
-    """A plot of an earlier run does not stay beside a report without one."""
-    if plot is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.write_text(plot, encoding="utf-8")
+def _write_page(
+    options: BonOptions,
+    report: dict[str, Any],
+    fall: Mapping[str, Plot],
+    kept: Sequence[tuple[Row, ScoredGroup]],
+    n: int,
+) -> Path:
+    """The report as a page beside it."""
+    page = options.out.with_name(options.out.name + ".html")
+    cards, _ = known_cards(options.scored, kept[0][1].scores)
+    found = workbench([row for row, _ in kept], cards)
+    title = f"Best of {n}: {options.scored.name}"
+    write_bon_page(page, title, report, fall, found, _provenance(options, kept[0][0]))
+    return page
+
+
+def _provenance(options: BonOptions, row: Row) -> dict[str, str]:
+    """The table at the end of the page."""
+    model = row.get("reward_model", {})
+    return {
+        "rows": str(options.scored),
+        "numbers": str(options.out),
+        "reward model": str(model.get("id", "not said")),
+        "weights (sha256)": str(model.get("revision", "not said")),
+        "formula": str(model.get("formula", "not said")),
+    }
 
 
 def _chosen_row(row: Row, n: int) -> Row:

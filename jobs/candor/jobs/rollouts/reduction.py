@@ -17,16 +17,26 @@ from typing import Any
 import numpy as np
 
 from candor.flags import UsageError
-from candor.jobs.compare.figure import Line, pareto_svg
 from candor.jobs.compare.pareto import ArmCurve, fall_levels
 from candor.jobs.compare.selection import Array
 from candor.jobs.compare.verdict import NO_PENALTY, by_unit, fall_verdict, mean_interval
 from candor.jobs.compare.words import WordList
-from candor.jobs.rollouts.arms import ABOUT, REAL, NullSources, Weights, arm_weights
+from candor.jobs.rollouts.arms import (
+    ABOUT,
+    LENGTH,
+    PERMUTED,
+    REAL,
+    WORDS,
+    NullSources,
+    Weights,
+    arm_weights,
+)
 from candor.jobs.rollouts.response_flags import ResponseFlag
 from candor.jobs.rollouts.scored import ScoredGroup, candidates, field_of
 from candor.jobs.rollouts.variants import Variant
 from candor.jobs.running.files import Row
+from candor.page import plots
+from candor.page.plots import Look, Plot
 from candor.probes.statistics.intervals import ratio_interval
 
 EVERYWHERE = "all prompts"
@@ -122,8 +132,9 @@ def prompts_of(
 
 def reduction(
     prompts: Prompts, aim: Aim, variants: Sequence[Variant], n: int
-) -> tuple[dict[str, Any], str | None]:
-    """The report's part `reduction`, and the plot of costs against falls (None without a sweep)."""
+) -> tuple[dict[str, Any], dict[str, Plot]]:
+    """The report's part `reduction`, and the plot of costs against falls by its caption (none
+    without a sweep)."""
     strengths = [_at_strength(prompts, prompts.groups, n, {"as": "scored"})]
     curves: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for variant in variants:
@@ -142,14 +153,14 @@ def reduction(
         "arms": {name: ABOUT.get(name, name) for name in strengths[0]["arms"]},
         "strengths": strengths,
     }
-    plot = None
+    drawn: dict[str, Plot] = {}
     if curves:
         # The longest sweep; a second one says the same in other units.
         (section, probe), entries = max(curves.items(), key=lambda item: len(item[1]))
         by_arm = arm_curves(entries)
         found["equal_fall"] = {"sweep": section, "probe": probe, "levels": equal_falls(by_arm)}
-        plot = _plot(by_arm, aim)
-    return found, plot
+        drawn[EQUAL_FALL] = _plot(by_arm, aim)
+    return found, drawn
 
 
 def _at_strength(
@@ -236,16 +247,25 @@ def equal_falls(curves: Mapping[str, ArmCurve]) -> list[dict[str, Any]]:
     ]
 
 
-def _plot(curves: Mapping[str, ArmCurve], aim: Aim) -> str:
+EQUAL_FALL = "What each arm keeps, against how far it has lowered the target"
+LOOKS: dict[str, Look] = {REAL: "now", PERMUTED: "null", LENGTH: "held", WORDS: "base"}
+
+
+def _plot(curves: Mapping[str, ArmCurve], aim: Aim) -> Plot:
     labels = list(dict.fromkeys(label for curve in curves.values() for label in curve.kept))
     panels = {
         _panel_label(label, aim): [
-            Line(name, list(zip(curve.falls.tolist(), curve.kept[label].tolist(), strict=True)))
+            plots.line(
+                name,
+                LOOKS.get(name, "fourth"),
+                curve.falls.tolist(),
+                curve.kept[label].tolist(),
+            )
             for name, curve in curves.items()
         ]
         for label in labels
     }
-    return pareto_svg(panels, f"fall of {aim.target.spec}")
+    return plots.lines(panels, x=f"fall of {aim.target.spec}", free=True)
 
 
 def _panel_label(label: str, aim: Aim) -> str:

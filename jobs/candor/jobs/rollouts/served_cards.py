@@ -51,6 +51,15 @@ def served_card(scored: Path, name: str) -> Card:
     return card
 
 
+def known_cards(scored: Path, names: Iterable[str]) -> tuple[dict[str, Card], str | None]:
+    """The cards of the probes `names`, for a page; none, and the reason, where they are not known:
+    then the page has no kappa and no scale for tokens."""
+    try:
+        return {name: served_card(scored, name) for name in names}, None
+    except UsageError as error:
+        return {}, str(error)
+
+
 def served_nulls(scored: Path, names: Iterable[str]) -> dict[str, list[str]]:
     """The null probes among the probes `names`, by kind (`candor probe null`).
 

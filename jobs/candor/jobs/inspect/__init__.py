@@ -1,0 +1,1 @@
+"""`candor inspect`: a page of scored rows."""

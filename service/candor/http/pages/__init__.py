@@ -1,0 +1,1 @@
+"""The pages that a browser opens: the inspector and the reference of the routes."""
