@@ -33,9 +33,9 @@ def lab(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Environment
 def test_the_jobs_extra_runs_its_commands_without_torch(jobs: Environment, tmp_path: Path) -> None:
     without = jobs.run("python", "-c", "import torch", cwd=tmp_path)
     assert "No module named 'torch'" in without.stderr
-    assert commands("jobs") == ["generate", "judge", "score", "bon", "pairs"]
+    assert commands("jobs") == ["generate", "judge", "score", "bon", "pairs", "data questions"]
     for name in commands("jobs"):
-        told = jobs.run("candor", name, "--help", cwd=tmp_path)
+        told = jobs.run("candor", *name.split(), "--help", cwd=tmp_path)
         assert told.returncode == 0, told.stderr
         assert "--out" in told.stdout
 

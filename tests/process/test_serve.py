@@ -330,7 +330,7 @@ def finished_without(modules: Sequence[str], *arguments: str) -> subprocess.Comp
         (["serve", "--model", "m", "--prot", "1"], 2, "--prot"),
         (["scroe"], 2, "no command scroe; did you mean score?"),
         (["probe", "trian"], 2, "no command probe trian; did you mean train?"),
-        (["what"], 2, "no command what; there are serve, generate, score"),
+        (["what"], 2, "no command what; there are serve, generate, judge, score"),
     ],
 )
 def test_help_and_wrong_flags_need_no_torch(arguments: list[str], status: int, words: str) -> None:

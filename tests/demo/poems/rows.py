@@ -15,7 +15,7 @@ def score(base_reward: float, bounded: float) -> dict[str, Any]:
         "base_reward": base_reward,
         "penalty": 0.5 * bounded,
         "reward": base_reward - 0.5 * bounded,
-        "probes": {summary.PROBE: probe},
+        "probes": {summary.WRITING_PROBE: probe},
     }
 
 

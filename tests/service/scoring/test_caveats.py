@@ -50,4 +50,7 @@ def test_the_bound_and_the_old_kappa_concern_the_penalty_alone() -> None:
 
 
 def test_the_shipped_probe_still_loads() -> None:
-    assert load(ROOT / "demo" / "artefacts" / "sycophancy").card.name == "sycophancy"
+    assert (
+        load(ROOT / "demo" / "artefacts" / "lora" / "probes" / "sycophancy").card.name
+        == "sycophancy"
+    )
