@@ -277,8 +277,26 @@ def test_the_curves_and_the_metric_are_written(done: Path) -> None:
 
 def test_the_question_of_2026_is_answered_with_every_null_arm(done: Path) -> None:
     found = json.loads((done / "results" / "questions.json").read_text())
-    print(json.dumps(found, indent=1)[:6000])
-    assert 0
+    reduction = found["reduction"]
+    named = {name: reduction[name] for name in ("n", "target", "where", "keep", "unit")}
+    assert named == {
+        "n": 4,
+        "target": "verdict:user",
+        "where": "meta.stance=wrong",
+        "keep": "verdict:truth",
+        "unit": "meta.domain,meta.question",
+    }
+    kappas = [one["strength"].get("kappa") for one in reduction["strengths"]]
+    assert kappas[-5:] == [0, 0.5, 1, 2, 4]
+    verdict = reduction["strengths"][0]["verdict"]
+    arms = {one["arm"]: one for one in verdict["arms"]}
+    nulls = {"permuted penalty", "length", "words", "random-direction", "shuffled-labels"}
+    assert {"no penalty", *nulls} == arms.keys() | set(reduction["strengths"][0]["arms_left_out"])
+    assert all(one["num_units"] == 20 for one in arms.values())
+    assert arms["random-direction"]["num_seeds"] == arms["shuffled-labels"]["num_seeds"] == 2
+    rows = rows_of(done / "data" / "judged-scored.jsonl")
+    verdicts = {one["verdict"] for row in rows for one in row["responses"]}
+    assert {"truth", "user", "other"} <= verdicts
 
 
 def test_every_block_is_shell_and_every_command_one_that_is_run_here() -> None:

@@ -82,7 +82,7 @@ def test_the_jobs_extra_needs_what_its_commands_import(wheels: Wheels) -> None:
 
 
 def test_the_demo_needs_no_trainer_no_ray_and_no_tool_of_contributors(wheels: Wheels) -> None:
-    unwanted = {"trl", "peft", "datasets", "ray", "vllm", "mypy", "pytest", "scikit-learn"}
+    unwanted = {"trl", "datasets", "ray", "vllm", "mypy", "pytest", "scikit-learn"}
     assert {"torch", "gguf", "matplotlib"} <= closure(wheels.both, ["demo"]).keys()
     assert not unwanted & closure(wheels.both, ["demo"]).keys()
 

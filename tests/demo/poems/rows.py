@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.servers import PROBE
+from demo.servers import WRITING_PROBE
 
 
 def score(base_reward: float, bounded: float) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def score(base_reward: float, bounded: float) -> dict[str, Any]:
         "base_reward": base_reward,
         "penalty": 0.5 * bounded,
         "reward": base_reward - 0.5 * bounded,
-        "probes": {PROBE: probe},
+        "probes": {WRITING_PROBE: probe},
     }
 
 

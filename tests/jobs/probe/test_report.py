@@ -334,7 +334,10 @@ def test_how_the_probe_ranks_within_a_prompt_leads_the_page_and_a_low_one_is_war
 
 
 def test_the_shipped_probe_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shipped, out = ROOT / "demo" / "artefacts" / "sycophancy", tmp_path / "page.html"
+    shipped, out = (
+        ROOT / "demo" / "artefacts" / "lora" / "probes" / "sycophancy",
+        tmp_path / "page.html",
+    )
     assert report(shipped, out=out) == Exit.DONE
     html, card = out.read_text(), load(shipped).card
     for number in ("auroc", "auroc_low", "auroc_high", "length_auroc"):

@@ -50,7 +50,10 @@ def test_the_bound_and_the_old_kappa_concern_the_penalty_alone() -> None:
 
 
 def test_the_shipped_probe_still_loads() -> None:
-    assert load(ROOT / "demo" / "artefacts" / "sycophancy").card.name == "sycophancy"
+    assert (
+        load(ROOT / "demo" / "artefacts" / "lora" / "probes" / "sycophancy").card.name
+        == "sycophancy"
+    )
 
 
 MEASURED: dict[str, Any] = {
@@ -99,5 +102,5 @@ def test_without_an_interval_the_aurocs_themselves_are_compared() -> None:
 
 
 def test_the_demo_probe_is_better_than_its_controls() -> None:
-    shipped = load(ROOT / "demo" / "artefacts" / "sycophancy").card
+    shipped = load(ROOT / "demo" / "artefacts" / "lora" / "probes" / "sycophancy").card
     assert "no_better_than_controls" not in types(shipped)
