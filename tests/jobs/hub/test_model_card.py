@@ -12,7 +12,7 @@ from candor.probes.artifact import LoadedProbe, load
 from tests.paths import ROOT
 from tests.service.serving import loaded_probe
 
-DEMO = ROOT / "demo" / "artefacts" / "sycophancy"
+DEMO = ROOT / "demo" / "artefacts" / "lora" / "probes" / "sycophancy"
 
 
 def metadata(readme: str) -> dict[str, object]:
