@@ -5,8 +5,9 @@
     OUT/model                 a reward model on it with a known bias (`demo.reward`): its trunk is
                               trained by low-rank adapters (`--trunk lora`), or is the generator's
                               own (`--trunk frozen`)
-    OUT/probes                two probes that `candor probe train` fitted on labelled replies:
-                              sycophancy to questions, sycophancy-writing to pieces of writing
+    OUT/probes                probes that `candor probe train` fitted on labelled replies:
+                              sycophancy to questions, sycophancy-writing to pieces of writing.
+                              The shipped frozen trunk has one probe, sycophancy, for both
     OUT/nulls                 probes that know nothing, the controls of the probe
     OUT/prompts/prompts.jsonl prompts on the test poems, for the compose job
     OUT/assets.json           accuracies of the reward model on held-out pairs, and a fingerprint of
@@ -36,6 +37,7 @@ from transformers import (
     GgufConfig,
 )
 
+from candor.flags import UsageError
 from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.models.load import load_reward_model
@@ -120,8 +122,8 @@ def use_shipped(out: Path, trunk: Trunk) -> dict[str, Any]:
 
 
 def fit(out: Path, trunk: Trunk) -> dict[str, Any]:
-    """Fit the reward model and the probes from the data. Takes half an hour on 2 cores, and an hour
-    more for a trained trunk."""
+    """Fit the reward model and the probes from the data. On 2 cores the trunk alone takes half an
+    hour; the whole was not timed."""
     # Imported here: the `demo` extra has no scikit-learn, and the shipped artefacts need none.
     from demo.reward.fit import fit_frozen_trunk, fit_probes, fit_trained_trunk
 
@@ -164,7 +166,13 @@ def fingerprint(trunk: Trunk) -> str:
 
 
 def null_probes_of(assets: Path) -> dict[str, list[str]]:
-    """Names of the null probes by kind, such as random-direction."""
+    """Names of the null probes by kind, such as random-direction.
+
+    Raises:
+        UsageError: the folder has none.
+    """
+    if not (assets / "nulls").is_dir():
+        raise UsageError(f"{assets} has no null probes: make it by `make assets`")
     found: dict[str, list[str]] = {}
     for folder in sorted((assets / "nulls").iterdir()):
         found.setdefault(folder.name.rpartition("-")[0], []).append(folder.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from candor.flags import UsageError
 from candor.jobs.running.processes import StartFailed, candor, free_port, running
 
 START_S = 600.0
@@ -34,6 +35,8 @@ def main(app: App) -> None:
         app()
     except StartFailed as error:
         sys.exit(f"the demo stopped: {error}\nRun it again: it goes on where it was.")
+    except UsageError as error:
+        sys.exit(f"the demo did not start: {error}")
     except subprocess.CalledProcessError as error:
         # The command itself has said on stderr what is wrong.
         sys.exit(f"the demo stopped: the last command ended with status {error.returncode}")

@@ -17,6 +17,7 @@ from typing import Literal
 
 from cyclopts import App
 
+from candor.flags import UsageError
 from candor.jobs.running.files import Row, read_rows, write_rows
 from candor.jobs.running.processes import exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
@@ -69,6 +70,11 @@ def demo(
         Poems to comment on.
     """
     exit_on_sigterm()
+    if not (assets / "probes" / WRITING_PROBE).is_dir():
+        raise UsageError(
+            f"{assets} has no probe {WRITING_PROBE}: the shipped frozen trunk has none. Fit it by "
+            "`make assets TRUNK=frozen RETRAIN=1`, or take the trained trunk (TRUNK=lora)"
+        )
     say(f"writing the prompts to {out}")
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from candor.jobs.running.processes import StartFailed
 from demo.commands import serving
+from tests.paths import ROOT
 
 
 def test_the_demo_says_at_once_what_it_waits_for(
@@ -24,3 +26,25 @@ def test_the_demo_says_at_once_what_it_waits_for(
     assert started.startswith("$ ")
     assert str(tmp_path / "log") in started
     assert waiting.startswith("waiting for http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("demo.run", "has no null probes: make it by `make assets`"),
+        ("demo.poems.run", "has no probe sycophancy-writing: the shipped frozen trunk has none"),
+    ],
+)
+def test_a_folder_that_lacks_a_probe_is_refused_in_one_line(
+    module: str, words: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", module, f"--assets={tmp_path}", f"--out={tmp_path / 'out'}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("the demo did not start: ")
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
