@@ -78,4 +78,4 @@ def test_the_first_argument_needs_no_flag() -> None:
         if not command.places and any(option.required for option in command.options)
     }
     # What they write is named, and is no input.
-    assert required == {"data build", "eval sycophancy"}
+    assert required == {"data build", "data questions", "eval sycophancy"}

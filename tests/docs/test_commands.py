@@ -61,6 +61,7 @@ ELSEWHERE = {
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",
     },
+    "docs/api.md": {"candor inspect scored.jsonl": "tests/jobs/inspect"},
     "docs/scaling.md": {"pip install ./client '.[ray]'": "tests/process/test_ray.py"},
     "examples/replicate_paper.md": {"": "tests/examples/test_replicate_paper.py"},
 }
