@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ def keep(scored: Path, out: Path) -> None:
     out
         File to write: JSONL, compressed by gzip.
     """
-    rows = [_kept(row) for row in read_rows(scored)]
+    write_kept(out, [_kept(row) for row in read_rows(scored)])
+
+
+def write_kept(out: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSONL, compressed by gzip."""
     out.parent.mkdir(parents=True, exist_ok=True)
     # Without a name and the time of writing, the same rows make the same file.
     with out.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:

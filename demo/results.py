@@ -16,7 +16,9 @@ from cyclopts import App
 from candor.jobs.compare.words import read_words
 from candor.jobs.grounded.judged import judged_prompts
 from candor.jobs.running.files import Row
+from candor.probes import artifact
 from demo.assets import ARTEFACTS, null_probes_of
+from demo.grounded import methods
 from demo.grounded import summary as grounded
 from demo.poems import summary as poems
 from demo.raw import kept_rows
@@ -29,19 +31,38 @@ app = App(name="python -m demo.results")
 
 
 @app.default
-def results(*, raw: Path = RAW) -> None:
-    """Print every table that is made of kept rows.
+def results(*, raw: Path = RAW, pictures: Path = Path("docs/pictures")) -> None:
+    """Print every table that is made of kept rows, and draw the methods' figure.
 
     Parameters
     ----------
     raw
         Folder of the kept rows.
+    pictures
+        Folder of the figure.
     """
     for name, trunk, tables in KEPT:
         path = raw / name
         if path.is_file():
             print(f"{path}\n")
             print("\n\n".join(tables(path, kept_rows(path), trunk)) + "\n")
+    answers, projected = raw / "grounded.jsonl.gz", raw / "grounded-projected.jsonl.gz"
+    if answers.is_file() and projected.is_file():
+        print(f"{answers} and {projected}\n\n{methods_table(answers, projected, pictures)}\n")
+
+
+def methods_table(answers: Path, projected: Path, pictures: Path) -> str:
+    """The ways to use a probe as a table, and as methods.svg in the folder of pictures."""
+    shipped = ARTEFACTS / "lora"
+    by_r, found = methods.measure_methods(
+        judged_prompts(answers, kept_rows(answers)),
+        PROBE,
+        artifact.load(shipped / "probes" / PROBE).card,
+        {row["key"]: row["base_reward"] for row in kept_rows(projected)},
+        null_probes_of(shipped),
+    )
+    methods.write_figure(pictures / "methods.svg", by_r, found)
+    return methods.markdown(by_r, found)
 
 
 def grounded_tables(path: Path, rows: Sequence[Row], trunk: Trunk) -> list[str]:
