@@ -51,7 +51,10 @@ ELSEWHERE = {
         "curl http://reward-host": "tests/process/test_network.py",
         "candor check --trainer": "tests/jobs/check/test_command.py",
     },
-    "docs/api.md": {"candor probe replace": "tests/jobs/probe/test_refresh.py"},
+    "docs/api.md": {
+        "candor probe replace": "tests/jobs/probe/test_refresh.py",
+        "candor inspect scored.jsonl": "tests/jobs/inspect/test_command.py",
+    },
     "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
     "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},
     "docs/formats.md": {
@@ -61,7 +64,6 @@ ELSEWHERE = {
     "docs/stack.md": {
         "make assets": "tests/stack/test_compose.py",
     },
-    "docs/api.md": {"candor inspect scored.jsonl": "tests/jobs/inspect"},
     "docs/scaling.md": {"pip install ./client '.[ray]'": "tests/process/test_ray.py"},
     "examples/replicate_paper.md": {"": "tests/examples/test_replicate_paper.py"},
 }
