@@ -13,7 +13,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
 .PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke pictures bench contracts \
-  test test-all test-quick lint types format openapi options compose-check stack-check clean
+  test test-all test-quick lint types format docs references openapi options compose-check stack-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -119,6 +119,13 @@ openapi: install  ## write docs/openapi.json from the app
 
 options: install  ## write docs/options.md and the options that --help shows, from the commands
 	$(PY) -m candor.cli.reference docs/options.md
+
+references: openapi options  ## write every page that is made from the code: these two, docs/http.md and docs/metrics.md
+	$(PY) -m docsite.routes docs/openapi.json docs/http.md
+	$(PY) -m docsite.metrics docs/metrics.md
+
+docs: install  ## the documentation as a site in build/site; needs no network, a warning is an error
+	@$(PY) -m docsite.build --out build/site
 
 compose-check: install
 	.venv/bin/hadolint docker/*.Dockerfile

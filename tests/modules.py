@@ -15,7 +15,7 @@ def modules() -> Iterator[tuple[str, Path]]:
     for root in SOURCE_ROOTS:
         for path in sorted((ROOT / root / "candor").rglob("*.py")):
             yield dotted(path.relative_to(ROOT / root)), path
-    for root in ("demo", "bench"):
+    for root in ("demo", "bench", "docsite"):
         for path in sorted((ROOT / root).rglob("*.py")):
             yield dotted(path.relative_to(ROOT)), path
 

@@ -39,7 +39,7 @@ PROBES = (
 )
 FLOORS = (
     ("demo.rl", "demo.replicate", "demo.evasion"),
-    ("demo", "bench"),
+    ("demo", "bench", "docsite"),
     ("bench.arms",),
     ("bench.load",),
     ("candor.__main__",),
@@ -103,7 +103,7 @@ def violations(room: str, source: str) -> list[str]:
     found = []
     for line, name in imported(ast.parse(source)):
         other = room_of(name)
-        ours = name.partition(".")[0] in {"candor", "demo", "bench", "tests"}
+        ours = name.partition(".")[0] in {"candor", "demo", "bench", "docsite", "tests"}
         if not ours or other == room:
             continue
         lower = other is not None and ROOMS[other] > ROOMS[room]

@@ -51,9 +51,35 @@ ELSEWHERE = {
         "curl http://reward-host": "tests/process/test_network.py",
         "candor check --trainer": "tests/jobs/check/test_command.py",
     },
+    "docs/index.md": {
+        "make serve": "tests/docs/test_pages.py",
+        "curl -s localhost": "tests/docs/test_pages.py",
+    },
+    "docs/quickstart.md": {
+        "# export PIP_EXTRA": "tests/docs/test_pages.py",
+        "curl -s localhost": "tests/docs/test_pages.py",
+        "from candor.client import": "tests/docs/test_pages.py",
+        "printf": "tests/docs/test_pages.py",
+    },
+    "docs/choosing-lambda.md": {
+        "candor probe calibrate": "tests/jobs/probe/test_calibrate.py",
+        "mkdir -p runs": "tests/docs/test_pages.py",
+        "import json": "tests/docs/test_pages.py",
+        "candor bon --scored": "tests/jobs/rollouts/test_reduction.py",
+    },
+    "docs/train-a-probe.md": {
+        "candor data build": "tests/docs/test_pages.py",
+        "candor probe calibrate": "tests/docs/test_pages.py",
+        "candor serve": "tests/docs/test_pages.py",
+    },
+    "docs/score-differs.md": {
+        "import torch": "tests/docs/test_pages.py",
+        "candor serve": "tests/service/engines/test_padded.py",
+        "candor check": "tests/jobs/check/test_command.py",
+    },
     "docs/api.md": {
+        "candor inspect": "tests/jobs/inspect/test_command.py",
         "candor probe replace": "tests/jobs/probe/test_refresh.py",
-        "candor inspect scored.jsonl": "tests/jobs/inspect/test_command.py",
     },
     "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
     "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},
@@ -123,7 +149,7 @@ def test_the_other_tests_read_the_pages_they_are_said_to_run() -> None:
     for page, tests in ELSEWHERE.items():
         for test in tests.values():
             text = (ROOT / test).read_text(encoding="utf-8")
-            if page.startswith(("docs/trainers", "examples")):
+            if page.startswith(("docs/trainers", "examples")) or "tests/docs/" in test:
                 assert Path(page).name in text
 
 

@@ -1,0 +1,1 @@
+"""The documentation site: `make docs`. Needs a clone; in no wheel."""
