@@ -41,9 +41,7 @@ def build(*, out: Path = Path("build/site")) -> int:
         folder = Path(work)
         gather(folder / PAGES)
         project = configuration(folder / PAGES)
-        (folder / "zensical.yml").write_text(json.dumps(project))  # JSON is YAML
-        command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file"]
-        if subprocess.run([*command, "zensical.yml"], cwd=folder, check=False).returncode != 0:
+        if not run_zensical(folder, project):
             return 1
         site = folder / SITE
         (site / "llms.txt").write_text(llms_txt(project, folder / PAGES), encoding="utf-8")
@@ -57,6 +55,13 @@ def build(*, out: Path = Path("build/site")) -> int:
         shutil.copytree(site, out)
     print(f"{out}: {len(list(out.rglob('*.html')))} pages; python -m http.server --directory {out}")
     return 0
+
+
+def run_zensical(folder: Path, project: dict[str, Any]) -> bool:
+    """Builds the pages in `folder`, and says whether there was nothing to warn of."""
+    (folder / "zensical.yml").write_text(json.dumps(project), encoding="utf-8")  # JSON is YAML
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file"]
+    return subprocess.run([*command, "zensical.yml"], cwd=folder, check=False).returncode == 0
 
 
 def configuration(pages: Path) -> dict[str, Any]:

@@ -108,13 +108,15 @@ def source_page(path: Path) -> str:
 
 
 def title_and_summary(text: str) -> tuple[str, str]:
-    """The first heading of a page, and the first sentence below it, both without marks."""
+    """The first heading of a page, and the first sentence below it that is not the list of its
+    words, both without marks."""
     heading = re.search(r"^# (.+)$", text, re.MULTILINE)
     if heading is None:
         return "", ""
     body = _FENCE.sub("", text[heading.end() :])
-    first = next((one for one in re.split(r"\n\s*\n", body) if re.match(r"\s*\w", one)), "")
-    sentence = re.split(r"(?<=[.:])\s", " ".join(first.split()), maxsplit=1)[0]
+    paragraphs = (one.strip() for one in re.split(r"\n\s*\n", body))
+    first = next((one for one in paragraphs if re.match(r"(?!Words:)[\w`*\[]", one)), "")
+    sentence = re.split(r"(?<=\.)\s(?=\W*[A-Z])", " ".join(first.split()), maxsplit=1)[0]
     return plain(heading[1]), plain(sentence)
 
 
