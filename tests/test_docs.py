@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from candor.cli.commands import COMMANDS, GROUPS
+from tests.docs.flags import unknown_flags
 from tests.paths import ROOT
 
 GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/**/*.md", "examples/*.md")
@@ -87,19 +88,11 @@ def test_commands_and_flags_exist(page: Path) -> None:
             assert first in known, f"candor {first}"
             assert first not in GROUPS or not rest or rest[0] in known, f"candor {first} {rest}"
         if re.match(r"(\.venv/bin/)?candor ", line):
-            for flag in re.findall(r"(?<=\s)--[a-z][\w-]*", line.split(" #")[0]):
-                name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-                assert re.search(rf"\b{name}\b|{flag}\b", sources()), f"{line}: {flag}"
+            unknown = unknown_flags(line.split(" #")[0])
+            assert not unknown, f"{line}: {unknown}"
 
 
 @cache
 def command_words() -> set[str]:
     """Every word of the command line that the table of commands holds."""
     return {word for command in COMMANDS for word in command.name.split()}
-
-
-@cache
-def sources() -> str:
-    """The text of all modules that take flags."""
-    files = chain(ROOT.glob("service/candor/**/*.py"), ROOT.glob("jobs/candor/**/*.py"))
-    return "".join(file.read_text(encoding="utf-8") for file in files)

@@ -138,7 +138,7 @@ class TemplateBody(Body):
         Any, Refused("the text to score ends with the response, not with an open turn", (False,))
     ] = None
     continue_final_message: Annotated[
-        Any, Refused("the response's turn is ended as `candor serve --ending` says", (False,))
+        Any, Refused("the response's turn is ended as the served model's ending says", (False,))
     ] = None
     chat_template_kwargs: Annotated[Any, Refused(AS_TRAINED, ({},))] = None
     media_io_kwargs: Media = None
