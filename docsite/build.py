@@ -23,7 +23,7 @@ from docsite.faults import faults
 from docsite.llms import llms_txt
 from docsite.pages import ROOT, gather, title_and_summary
 
-PAGES, SITE = "pages", "site"
+PAGES, SITE, LLMS = "pages", "site", "llms.txt"
 
 app = App(name="python -m docsite.build")
 
@@ -35,8 +35,11 @@ def build(*, out: Path = Path("build/site")) -> int:
     Parameters
     ----------
     out
-        Folder to write. What it held before is removed.
+        Folder to write. A site that it held before is removed.
     """
+    if out.exists() and any(out.iterdir()) and not (out / LLMS).is_file():
+        print(f"--out {out}: holds something that is no site; give another folder", file=sys.stderr)
+        return 2
     with TemporaryDirectory() as work:
         folder = Path(work)
         gather(folder / PAGES)
@@ -44,7 +47,7 @@ def build(*, out: Path = Path("build/site")) -> int:
         if not run_zensical(folder, project):
             return 1
         site = folder / SITE
-        (site / "llms.txt").write_text(llms_txt(project, folder / PAGES), encoding="utf-8")
+        (site / LLMS).write_text(llms_txt(project, folder / PAGES), encoding="utf-8")
         for page in (folder / PAGES).rglob("*.md"):
             shutil.copy(page, site / page.relative_to(folder / PAGES))
         found = faults(site)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docsite.build import configuration, run_zensical
+from docsite.build import build, configuration, run_zensical
 from docsite.faults import Page, faults, is_elsewhere
 from docsite.llms import paths_in
 from docsite.pages import gather, place_of
@@ -76,6 +76,15 @@ def test_a_page_without_a_place_in_the_navigation_would_be_seen(site: Path) -> N
     home = Page((site / "index.html").read_text(encoding="utf-8"))
     assert "./quickstart.html" in home.links  # as the navigation writes it; the text has no ./
     assert "./no-such-page.html" not in home.links
+
+
+def test_a_folder_that_holds_no_site_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert build(out=tmp_path) == 2
+    assert "holds something that is no site" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_folder_in_the_navigation_stands_for_its_pages(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_the_lab_extra_runs_its_commands(lab: Environment, tmp_path: Path) -> No
 IN_THE_CLONE = {
     "demo": "import demo.assets, demo.run, demo.poems.run, demo.grounded.page",
     "bench": "import bench.__main__, bench.scaling, bench.load.locustfile",
+    "docs": "import zensical, docsite.build, docsite.metrics, docsite.routes",
     "rl": "import candor.jobs.rl.flags, candor.jobs.rl.trainer",
     "ray": "import candor.ray.app",
 }
@@ -204,6 +205,7 @@ IN_THE_CLONE = {
     [
         "demo",
         "bench",
+        "docs",
         pytest.param("rl", marks=pytest.mark.trl),
         pytest.param("ray", marks=pytest.mark.ray),
     ],
