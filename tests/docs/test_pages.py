@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from candor.http.guards import MIB, Limits
+from candor.http.protocol import BoundedProtocol
 from candor.probes.card import Card
+from candor.scoring.caveats import MIN_WITHIN_PROMPT_AUROC
 from tests.docs.blocks import Block, blocks_of, commands, is_shell
 from tests.docs.session import make_clone, ports_are_free, run_session
 from tests.paths import ROOT
@@ -132,6 +135,26 @@ def test_the_strengths_are_the_kappas_that_the_page_says() -> None:
     assert swept == [f"{kappa * per_kappa:.2f}".replace("0.00", "0") for kappa in (0, 0.5, 1, 2, 4)]
 
 
+def test_every_tool_of_the_comparison_is_named_with_a_version_or_a_commit() -> None:
+    page = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
+    assert re.search(r"Read in \w+ 20\d\d in the sources", page)
+    names = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+    tools = [name for name in names if name.strip(" -")]
+    assert len(tools) > 8
+    for tool in tools:
+        assert re.search(r"\d+\.\d+\.\d+|commits? [0-9a-f]{7}", tool), tool
+
+
+def test_the_bounds_of_a_request_are_those_of_the_server() -> None:
+    page = " ".join((ROOT / "docs/security.md").read_text(encoding="utf-8").split())
+    limits = Limits()
+    head = f"{BoundedProtocol.head_timeout_s:g} s for the head, {limits.header_bytes // 1024} KiB"
+    url = f"and {limits.headers} headers, {limits.url_bytes // 1024} KiB of URL"
+    body = f"{limits.body_bytes // MIB} MiB and {limits.body_s:g} s (and 1 s per MiB) for the body"
+    assert f"{head} {url}, {body}" in page
+    assert BoundedProtocol.max_head_bytes == limits.header_bytes
+
+
 def test_the_figures_of_the_demos_probe_are_those_on_its_card() -> None:
     page = (ROOT / "docs/train-a-probe.md").read_text(encoding="utf-8")
     metrics = demo_card().metrics
@@ -150,6 +173,7 @@ def test_the_figures_of_the_demos_probe_are_those_on_its_card() -> None:
     assert of_length == f"{test['length_within_prompt_auroc']:.3f}"
     shuffled = rows["control: the same fit on shuffled labels"]
     assert shuffled == f"{metrics['shuffled_labels']['mean_auroc']:.3f}"
+    assert f"warns below {MIN_WITHIN_PROMPT_AUROC}" in page
     assert metrics["transfer"]
     assert metrics["flagged"]
 
