@@ -12,7 +12,7 @@ import pytest
 from candor.cli.commands import COMMANDS, GROUPS
 from tests.paths import ROOT
 
-GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/*.md", "examples/*.md")
+GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/**/*.md", "examples/*.md")
 PAGES = sorted(page for glob in GLOBS for page in ROOT.glob(glob))
 """All pages but the changelog, which names what is gone."""
 SOURCE_ROOTS = [ROOT / name for name in ("client", "forward", "jobs", "probes", "service")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/*.md", "examples/*.md")
+GLOBS = ("README.md", "CONTRIBUTING.md", "client/*.md", "docs/**/*.md", "examples/*.md")
 PAGES = sorted(page for glob in GLOBS for page in ROOT.glob(glob))
 SHELL = ("sh", "bash", "shell", "console")
 
