@@ -114,7 +114,7 @@ def call(page: str, url: str) -> Any:
 def test_the_adapters_send_what_the_pages_print(page: str, url: str) -> None:
     BODIES.clear()
     run(lambda: call(page, url))
-    assert BODIES == [printed(page)]
+    assert [printed(page)] == BODIES
 
 
 class ParametersOfGym(BaseModel):
@@ -160,7 +160,9 @@ def test_nemo_gyms_class_answers_with_the_penalised_reward(
     part = {"type": "output_text", "text": responses[0], "annotations": []}
     body = RequestOfGym(
         responses_create_params=ParametersOfGym(input=messages),
-        response=ResponseOfGym(output=[{"type": "message", "role": "assistant", "content": [part]}]),
+        response=ResponseOfGym(
+            output=[{"type": "message", "role": "assistant", "content": [part]}]
+        ),
     )
     answer = run(lambda: names["Flattery"]().verify(body))
     (expected,) = native(url, responses, messages=messages)

@@ -209,10 +209,14 @@ def test_the_settings_name_a_route_that_answers(page: Path, url: str) -> None:
 
 
 def test_llama_factorys_yaml_and_verifiers_toml_say_what_the_trainers_read() -> None:
-    (settings,) = [one.text for one in fences(text_of(FOLDER / "llama-factory.md")) if one.language == "yaml"]
+    (settings,) = [
+        one.text for one in fences(text_of(FOLDER / "llama-factory.md")) if one.language == "yaml"
+    ]
     assert yaml.safe_load(settings)["reward_model_type"] == "api"
     assert yaml.safe_load(settings)["reward_model"] == urls(FOLDER / "llama-factory.md")[0]
-    (table,) = [one.text for one in fences(text_of(FOLDER / "verifiers.md")) if one.language == "toml"]
+    (table,) = [
+        one.text for one in fences(text_of(FOLDER / "verifiers.md")) if one.language == "toml"
+    ]
     source = tomllib.loads(table)["train"]["source"]
     module, name = source["env"]["taskset"]["task"]["rewards"]["candor"]["fn"].split(":")
     assert callable(getattr(importlib.import_module(module), name))

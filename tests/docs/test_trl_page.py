@@ -1,5 +1,5 @@
-"""The code of docs/trainers/trl.md and the data script of verl.md run: TRL trains a tiny policy on a
-tiny model's rewards, for two steps."""
+"""The code of docs/trainers/trl.md and the data script of verl.md run: TRL trains a tiny policy on
+a tiny model's rewards, for two steps."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ BLOCKS = {
 }
 """By the beginning of a block of shell or Python: the test that runs it, on whatever page."""
 
-_FENCE = re.compile(r"^```(\w+)(?: title=\"(.+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"\n]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def trainer_blocks() -> dict[str, dict[str, str]]:
     """By page: `BLOCKS`, as far as the page has such a block."""
     return {
         str(page.relative_to(ROOT)): {
-            words: test for words, test in BLOCKS.items() if f"\n{words}" in text_of(page)
+            words: test
+            for words, test in BLOCKS.items()
+            if any(one.text.startswith(words) for one in fences(text_of(page)))
         }
         for page in [INDEX, *PAGES]
     }

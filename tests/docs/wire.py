@@ -28,13 +28,16 @@ from tests.paths import ROOT
 from tests.service.serving import wait_for
 
 DEMO = ROOT / "build" / "demo"
+START_S = 1800
 DIGITS = 3
 WIDTH = 150
-VARYING = {"created", "timings"}
-"""Fields that differ from call to call."""
+IN_ADAPTERS = frozenset({"model", "usage", "timings", "warnings"})
 LEFT_OUT = {
-    "http": {"timings"},
-    **dict.fromkeys(("trl", "verl", "verifiers", "nemo"), {"model", "usage", "timings", "warnings"}),
+    "http": frozenset({"timings"}),
+    "trl": IN_ADAPTERS,
+    "verl": IN_ADAPTERS,
+    "verifiers": IN_ADAPTERS,
+    "nemo": IN_ADAPTERS,
 }
 """By page: fields of an answer of `/v1/rewards` that it does not print."""
 HASHES = {"revision", "sha256", "probes_sha256"}
@@ -68,7 +71,7 @@ def served(folder: Path, lines: str, model: Path, probe: Path) -> Iterator[httpx
 
     try:
         with client:
-            wait_for(ready, 600)
+            wait_for(ready, START_S)
             client.headers["Authorization"] = f"Bearer {(folder / 'api.key').read_text().strip()}"
             yield client
     finally:
@@ -96,7 +99,11 @@ def shortened(value: Any, name: str = "") -> Any:
         return round(value, DIGITS)
     if isinstance(value, str) and name in HASHES:
         return f"{value[:6]}..."
-    if isinstance(value, str) and name == "id" and (cut := re.match(r"([a-z]+-)?[0-9a-f]{8,}", value)):
+    if (
+        isinstance(value, str)
+        and name == "id"
+        and (cut := re.match(r"([a-z]+-)?[0-9a-f]{8,}", value))
+    ):
         return f"{cut[1] or ''}..."
     return value
 
@@ -132,12 +139,13 @@ def main() -> None:
     write = parser.parse_args().write
     with tempfile.TemporaryDirectory() as folder:
         found = [*answers(Path(folder))]
-    for page, exchange, answer in reversed(found):  # from the end, so that places stay true
+    for page, exchange, answer in found:
+        print(f"{page.name}: POST {exchange.path}\n{formatted(answer)}\n")
         if write:
-            text, (begin, end) = text_of(page), exchange.answer.span
+            text, asked_for = text_of(page), f"{exchange.request}```\n"
+            begin = text.index('title="answer"\n', text.index(asked_for)) + len('title="answer"\n')
+            end = text.index("```", begin)
             page.write_text(f"{text[:begin]}{formatted(answer)}\n{text[end:]}", encoding="utf-8")
-        else:
-            print(f"{page.name}: POST {exchange.path}\n{formatted(answer)}\n")
 
 
 if __name__ == "__main__":

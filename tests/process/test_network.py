@@ -141,7 +141,9 @@ def computed(folder: Path, messages: str, response: str) -> tuple[float, float]:
     begin = text.rindex(response)
     read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     span = [
-        n for n, (a, b) in enumerate(read["offset_mapping"]) if begin <= a < b <= begin + len(response)
+        n
+        for n, (a, b) in enumerate(read["offset_mapping"])
+        if begin <= a < b <= begin + len(response)
     ]
     with torch.inference_mode():
         out = model(torch.tensor([read["input_ids"]]), output_hidden_states=True)
@@ -201,11 +203,9 @@ def test_the_line_for_the_advantage_side_answers_both_parts_from_another_machine
     lines = [one for one in START_LINES if "--method advantage" in one]
     assert len(lines) == 1
     (hosts.parent / "item.json").write_text(json.dumps({"items": [ITEM]}))
-    ended = in_namespaces(
-        f"{started(lines[0])}\nelsewhere curl -s http://any:$(cat api.key)@reward-host:8000/v1/rewards "
-        "-H 'Content-Type: application/json' -d @item.json\n",
-        hosts,
-    )
+    ask = "curl -s http://any:$(cat api.key)@reward-host:8000/v1/rewards -d @item.json"
+    json_type = "-H 'Content-Type: application/json'"
+    ended = in_namespaces(f"{started(lines[0])}\nelsewhere {ask} {json_type}\n", hosts)
     answers = json.loads(ended.stdout)["results"][0]["responses"]
     for answer, (reward, penalty) in zip(answers, expected(hosts.parent, [ITEM]), strict=True):
         assert answer["reward"] == pytest.approx(reward, abs=1e-3)
@@ -260,7 +260,9 @@ def test_a_server_without_a_key_needs_the_name_and_the_refusal_says_the_flag(hos
     first = in_namespaces(f"{started(without)}\n{ask}\n{address}\n", hosts)
     refused, answered = (json.loads(line) for line in first.stdout.splitlines())
     assert answered["data"][0]["id"] == "model"
-    assert re.findall(r"--host-name \S+", refused["error"]["message"]) == ["--host-name reward-host"]
+    assert re.findall(r"--host-name \S+", refused["error"]["message"]) == [
+        "--host-name reward-host"
+    ]
     second = in_namespaces(f"{started(lines)}\n{ask}\n", hosts)
     assert json.loads(second.stdout)["data"][0]["id"] == "model"
 
