@@ -43,7 +43,7 @@ NETWORK = """
 set -eu
 mount --bind "$HOSTS" /etc/hosts
 ip link set lo up
-unshare --net sleep 600 & client=$!
+unshare --net sleep 3600 & client=$!
 trap 'kill $client $(jobs -p) 2>/dev/null || true' EXIT
 until [ "$(readlink /proc/$client/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
 ip link add server0 type veth peer name client0 netns $client
@@ -99,11 +99,16 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def as_run(lines: str) -> str:
     """A page's lines with the tiny model, its probe and this environment's command."""
     lines = lines.replace("path/or/hub-id", "model").replace("probes/sycophancy", "sycophancy")
-    return re.sub(r"^candor ", f"{shlex.join(candor())} ", lines, flags=re.MULTILINE)
+    return re.sub(
+        r"^(exec )?candor ", rf"\1{shlex.join(candor())} ", lines, flags=re.MULTILINE
+    )
 
 
 def started(lines: str) -> str:
-    return f"{{ {as_run(lines)}\n}} >log 2>&1 &\nserver=$!\n{WAIT}"
+    """The lines as a job, whose last command replaces the shell, so that the trap ends the server
+    itself."""
+    lines = re.sub(r"^candor serve", "exec candor serve", lines, flags=re.MULTILINE)
+    return f"{{ {as_run(lines)}\n}} >log 2>&1 &\n{WAIT}"
 
 
 START_LINES = [
