@@ -123,12 +123,14 @@ def formatted(value: Any, at: int = 0) -> str:
 
 
 def answers(folder: Path) -> Iterator[tuple[Path, Exchange, Any]]:
-    """(page, exchange, answer) of every exchange, with a server for each start line."""
-    lines = dict.fromkeys(map(start_lines, PAGES))
+    """(page, exchange, answer) of every exchange, with a server for each start line. The page on
+    HTTP is first: its `usage` is that of a context that no one has asked about."""
+    pages = sorted(PAGES, key=lambda page: page.stem != "http")
+    lines = dict.fromkeys(map(start_lines, pages))
     for number, line in enumerate(lines):
         own = folder / str(number)
         with served(own, line, DEMO / "model", DEMO / "probes" / "sycophancy") as client:
-            for page in (one for one in PAGES if start_lines(one) == line):
+            for page in (one for one in pages if start_lines(one) == line):
                 for exchange in exchanges(page):
                     yield page, exchange, asked(client, page, exchange)
 
