@@ -211,9 +211,12 @@ def test_the_service_needs_only_what_its_extra_installs() -> None:
 
 
 def test_the_client_loads_neither_torch_nor_a_server() -> None:
-    loaded = loaded_by("import candor.client, candor.client.generator, candor.client.reward")
+    """With every adapter, in an environment that has both."""
+    modules = [name for name in MODULES if name.startswith("candor.client.")]
+    assert {"candor.client.trl", "candor.client.verl", "candor.client.nemo"} <= {*modules}
+    loaded = loaded_by(f"import {', '.join(modules)}")
     assert {"httpx2", "pydantic"} <= loaded
-    assert loaded.isdisjoint(HEAVY)
+    assert loaded.isdisjoint(HEAVY | {"datasets", "pandas", "trl"})
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 # REINFORCE++ baseline with OpenRLHF on the rewards of a Candor server. Written for OpenRLHF 0.11.2,
 # one node with 8 GPUs.
 #
-#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
-#   CANDOR_REWARD_URL=http://reward-host:8000 PROMPTS=prompts.jsonl examples/openrlhf/reinforce.sh
+#   openssl rand -hex 32 > api.key        # on the server's machine; then:
+#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0 \
+#       --host 0.0.0.0 --api-key-file api.key
+#   CANDOR_REWARD_URL=http://any:KEY@reward-host:8000 PROMPTS=prompts.jsonl examples/openrlhf/reinforce.sh
 #
 # Prompts are JSON lines with `messages`. reward, base_reward, penalty and score_<probe> are logged.
 #

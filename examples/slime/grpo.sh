@@ -2,8 +2,10 @@
 # GRPO with slime on the rewards of a Candor server. Written for slime v0.3.1 and Qwen3-4B, one node
 # with 8 GPUs; run it in slime's image, with a Ray head running.
 #
-#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
-#   CANDOR_REWARD_URL=http://reward-host:8000 PROMPTS=prompts.jsonl SLIME=/root/slime examples/slime/grpo.sh
+#   openssl rand -hex 32 > api.key        # on the server's machine; then:
+#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0 \
+#       --host 0.0.0.0 --api-key-file api.key
+#   CANDOR_REWARD_URL=http://any:KEY@reward-host:8000 PROMPTS=prompts.jsonl SLIME=/root/slime examples/slime/grpo.sh
 #
 # Prompts are JSON lines with `messages`. /slime/keyed answers with an object; --reward-key picks the
 # penalised reward from it. R (the RM's raw score), the penalty and each probe's score S stay on the
@@ -13,8 +15,8 @@
 # template needs `candor serve --turn-marker TEXT`, the text that the policy's template puts before a
 # reply. For the same reason slime skips the special tokens of the response.
 #
-# slime asks ten times with waits of up to 30 s, about two minutes in all, and then ends the run. It
-# sends no header, so a server's key goes into the URL: http://any:KEY@reward-host:8000.
+# slime asks ten times with waits of up to 30 s, two and a half minutes in all, and then ends the run.
+# It sends no header, so a server's key goes into the URL: http://any:KEY@reward-host:8000.
 set -euo pipefail
 
 SLIME=${SLIME:-/root/slime}

@@ -2,13 +2,15 @@
 # GRPO with verl on the rewards of a Candor server. Written for verl 0.9.1, one node with 8 GPUs.
 #
 #   pip install candor-client             # in verl's environment: no torch, no server
-#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0
+#   openssl rand -hex 32 > api.key        # on the server's machine; then:
+#   candor serve path/or/hub-id --probe probes/sycophancy --kappa sycophancy=1.0 \
+#       --host 0.0.0.0 --api-key-file api.key
 #   python examples/verl/data.py prompts.jsonl prompts.parquet
 #   CANDOR_REWARD_URL=http://reward-host:8000 TRAIN=prompts.parquet examples/verl/grpo.sh
 #
 # A server's key is CANDOR_API_KEY in the environment of the Ray workers. It must not be in verl's
-# configuration, which verl logs. base_reward, penalty and probe/<name> become
-# metrics. A sample that cannot be scored within patience_s ends the run with a name, not with 0.
+# configuration, which verl logs. base_reward, penalty and probe/<name> are logged at a validation. A
+# sample that cannot be scored within patience_s ends the run with a name, not with 0.
 # Use the manager naive (the default) or dapo; rate_limited turns errors into 0.0.
 set -euo pipefail
 

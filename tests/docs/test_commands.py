@@ -3,6 +3,7 @@ test, or is on the list of those that cannot run in a test, with the reason."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from demo.next_steps import next_steps
 from demo.servers import KAPPA
 from tests.docs.blocks import PAGES, Block, blocks_of, commands, is_shell
 from tests.docs.session import make_clone, ports_are_free, run_session
+from tests.docs.trainer_pages import trainer_blocks
 from tests.paths import ROOT
 from tests.service.serving import save_probe
 from tests.stack.command_line import command_line, parse
@@ -46,11 +48,7 @@ OWN_MODEL = {
 EVALUATION = {"docs/evaluation.md": ["candor serve RM"]}
 
 ELSEWHERE = {
-    "docs/trainers.md": {
-        "openssl rand -hex 32 > api.key": "tests/process/test_network.py",
-        "curl http://reward-host": "tests/process/test_network.py",
-        "candor check --trainer": "tests/jobs/check/test_command.py",
-    },
+    **trainer_blocks(),
     "docs/index.md": {
         "make serve": "tests/docs/test_pages.py",
         "curl -s localhost": "tests/docs/test_pages.py",
@@ -104,12 +102,6 @@ NOT_RUN = {
         "candor rl --policy POLICY": "the same with labels; tests/jobs/rl/labels sends them",
     },
     "docs/stack.md": {"mkdir -p runs/stack": "Docker"},
-    "docs/trainers.md": {
-        "candor serve path/or/hub-id --probe": "tests/process/test_trl.py serves like this",
-        "CANDOR_REWARD_URL=http://reward-host:8000 trl grpo": "a training run, with TRL",
-        "from candor.client.trl": "a fragment; tests/process/test_trl.py trains with the adapter",
-        "from candor.client.nemo": "a fragment; tests/client/test_nemo.py calls the adapter",
-    },
 }
 
 CODE = [block for page in PAGES for block in blocks_of(page) if is_shell(block)] + [
@@ -149,7 +141,9 @@ def test_the_other_tests_read_the_pages_they_are_said_to_run() -> None:
     for page, tests in ELSEWHERE.items():
         for test in tests.values():
             text = (ROOT / test).read_text(encoding="utf-8")
-            if page.startswith(("docs/trainers", "examples")) or "tests/docs/" in test:
+            if page.startswith("docs/trainers"):
+                assert "trainer_pages" in text
+            if page.startswith("examples") or "tests/docs/test_pages" in test:
                 assert Path(page).name in text
 
 
@@ -169,7 +163,8 @@ def test_every_command_of_ours_is_one_the_command_line_takes(block: Block) -> No
 
 
 @pytest.mark.parametrize("block", [one for one in CODE if one.language == "python"], ids=str)
-def test_python_blocks_import_what_exists(block: Block) -> None:
+def test_python_blocks_parse_and_import_what_exists(block: Block) -> None:
+    ast.parse(block.text)
     for line in re.findall(r"^(?:from|import) candor\S*.*$", block.text, re.MULTILINE):
         exec(line, {})  # noqa: S102
 

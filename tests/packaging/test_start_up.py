@@ -1,4 +1,4 @@
-"""A command's help and a mistyped command cost little: CPU time, and no torch."""
+"""A command's help, a mistyped command and the client cost little: CPU time, and no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import pytest
 from tests.packaging.environments import Environment, clean_environ
 
 MAX_CPU_S = 0.5
+MAX_CLIENT_CPU_S = 0.3
+CLIENT = [
+    "client",
+    *(f"client.{name}" for name in ("trl", "trl_advantages", "verl", "verifiers", "nemo")),
+]
 COMMANDS = [["--help"], ["serve", "--help"], ["probe", "train", "--help"], ["sevre"]]
 """Help is the same for every command: it is made of one file."""
 
@@ -48,3 +53,19 @@ def test_it_imports_neither_torch_nor_transformers(
 def test_that_check_sees_torch(server: Environment, tmp_path: Path) -> None:
     ended = server.run("python", "-X", "importtime", "-c", "import torch", cwd=tmp_path)
     assert "| torch\n" in ended.stderr
+
+
+@pytest.mark.parametrize("module", CLIENT)
+def test_the_client_and_each_adapter_take_less_than_a_third_of_a_second(
+    client: Environment, tmp_path: Path, module: str
+) -> None:
+    command = [str(client.python), "-c", f"import candor.{module}"]
+    ended = client.run("python", *command[1:], cwd=tmp_path)  # compiles too
+    assert ended.returncode == 0, ended.stderr
+    assert min(cpu_seconds(command, tmp_path) for _ in range(5)) < MAX_CLIENT_CPU_S
+
+
+def test_that_limit_would_see_a_heavy_import(server: Environment, tmp_path: Path) -> None:
+    command = [str(server.python), "-c", "import torch"]
+    cpu_seconds(command, tmp_path)
+    assert min(cpu_seconds(command, tmp_path) for _ in range(2)) > MAX_CLIENT_CPU_S

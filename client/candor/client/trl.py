@@ -1,10 +1,10 @@
 """TRL: reward functions for GRPOTrainer and RLOOTrainer that ask a Candor server.
 
-    GRPOTrainer(model, reward_funcs=reward_function("http://127.0.0.1:8000"), ...)
+    GRPOTrainer(model, reward_funcs=reward_function("http://127.0.0.1:8000"), train_dataset=rows)
 
 or, where a configuration can only name a function, as for `trl grpo --reward_funcs` and axolotl:
 
-    CANDOR_REWARD_URL=http://127.0.0.1:8000 trl grpo --reward_funcs candor.client.trl.reward ...
+    CANDOR_REWARD_URL=http://127.0.0.1:8000 trl grpo --reward_funcs candor.client.trl.reward
 
 `reward_function` gives a `partial` of a module-level `async def`: TRL awaits it beside other reward
 functions (since 0.27), and its async GRPO can pickle it. `reward` is an ordinary function, which

@@ -2,7 +2,7 @@
 
     GRPOTrainer(model, reward_funcs=[*advantage_functions("http://127.0.0.1:8000")],
                 args=GRPOConfig(multi_objective_aggregation="normalize_then_sum",
-                                reward_weights=[1.0, -1.0], ...))
+                                reward_weights=[1.0, -1.0]), train_dataset=rows)
 
 The server's reward is R, and lambda * bound(S) is beside it. TRL normalises both within each group
 and subtracts, in place of normalising their difference (arXiv 2604.01476). Written against trl

@@ -30,10 +30,12 @@ async def compute_score(
     prompt_key: str = "prompt",
     **settings: Any,
 ) -> dict[str, float]:
-    """`score` is the penalised reward. The other keys, the same for every sample, become metrics:
-    `base_reward` (R), `penalty`, and `probe/NAME` for each probe: its S, which the adapter for TRL
-    logs as `candor/score/NAME`. A server with `--method advantage` adds `advantage_penalty` (for
-    verl's estimator `gdpo`), one with `--method screen` adds `screened`.
+    """`score` is the penalised reward. The other keys are the same for every sample: `base_reward`
+    (R), `penalty`, and `probe/NAME` for each probe: its S, which the adapter for TRL logs as
+    `candor/score/NAME`. verl logs them at a validation, under `val-aux/`, and writes them beside
+    the samples of training where `trainer.rollout_data_dir` is set. A server with
+    `--method advantage` adds `advantage_penalty` (for verl's estimator `gdpo`), one with
+    `--method screen` adds `screened`.
 
     Args:
         solution_str: the response, decoded without special tokens.

@@ -47,7 +47,7 @@ COMMANDS = [Command(*row) for row in (
      "path/to/model --probe probes/sycophancy --kappa sycophancy=1", "docs/api.md"),
     ("check", SERVE, "jobs", "candor.jobs.check.command:check",
      "Send a trainer's own requests to a server, and say what the trainer would see.",
-     "--trainer openrlhf http://127.0.0.1:8000", "docs/trainers.md"),
+     "--trainer openrlhf http://127.0.0.1:8000", "docs/trainers/index.md"),
     ("env", SERVE, "jobs", "candor.cli.environment:env",
      "Print the versions, the hardware and the settings that a bug report needs.",
      "", "docs/stack.md"),

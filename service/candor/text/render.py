@@ -57,6 +57,12 @@ _SLACK = 256
 """Tokens that are kept beyond the window where characters are cut, so that no token of the window
 is next to the cut."""
 
+CUT_CONTEXT = (
+    "have the oldest context cut: truncation='left' on /v1/rewards, candor serve "
+    "--trainer-truncation left on the trainers' routes"
+)
+"""The way out for a text over the window."""
+
 ARGUMENTS_QUOTED = Remark(
     "arguments_quoted",
     "the model's chat template writes tool calls' 'arguments' that are a JSON text as a quoted "
@@ -492,7 +498,7 @@ class Conversation:
             raise TooLong(
                 f"{what} has more than {self._max_length} tokens and the model takes "
                 f"{self._max_length}; shorten it"
-                + (" or send truncation='left'" if self._truncation == "error" else "")
+                + (f" or {CUT_CONTEXT}" if self._truncation == "error" else "")
             )
         return self._start[1], self._start[2]
 
@@ -514,7 +520,7 @@ class Conversation:
         if self._truncation == "error":
             raise TooLong(
                 f"context and response are {len(ids)} tokens and the model takes "
-                f"{self._max_length}; shorten them or send truncation='left'"
+                f"{self._max_length}; shorten them or {CUT_CONTEXT}"
             )
         keep = 1 if first and ids[0] == self._tokeniser.bos_id else 0
         if excess > first - keep:

@@ -7,7 +7,7 @@ says which.
   value asks for what Candor does anyway.
 
 A field that the type does not have is refused too, because nobody knows what it would change. A
-`null` counts as an absent field. docs/trainers.md has the lists of every route.
+`null` counts as an absent field. docs/trainers/fields.md has the lists of every route.
 """
 
 from __future__ import annotations

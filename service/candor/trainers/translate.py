@@ -61,8 +61,8 @@ def understand(content: bytes, contracts: Sequence[Contract[Any]]) -> tuple[Cont
         if fault.message.endswith(": unknown field"):
             fault = InvalidRequest(
                 f"{fault.message} in a body of {contract.client}; leave it out, because a field "
-                "that the server does not know could change the reward. docs/trainers.md lists the "
-                "fields of each route"
+                "that the server does not know could change the reward. docs/trainers/fields.md "
+                "lists the fields of each route"
             )
     raise fault
 

@@ -1,4 +1,4 @@
-"""`candor check` against a live server (docs/trainers.md): what each trainer would see, and the
+"""`candor check` against a live server (docs/trainers/): what each trainer would see, and the
 failures it names."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the contracts say about the fields of their bodies, and the tables of docs/trainers.md."""
+"""What the contracts say of the fields of bodies, and the tables of docs/trainers/fields.md."""
 
 from __future__ import annotations
 
