@@ -31,6 +31,7 @@ from demo.grounded import page, summary
 from demo.grounded.answers import MAX_TOKENS, STOP, TEMPERATURE
 from demo.grounded.asked import SEEDS, Split, measured
 from demo.next_steps import next_steps
+from demo.pace import measure, num_left, say_plan
 from demo.servers import (
     KAPPA,
     PROBE,
@@ -43,6 +44,9 @@ from demo.servers import (
 
 M = 64
 """Answers per prompt: four times the largest N, so that best-of-N does not rest on one answer."""
+
+SAMPLING = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, "stop": [STOP]}
+"""As of `candor generate` below."""
 
 app = App(name="python -m demo.run")
 
@@ -72,11 +76,23 @@ def demo(
         Questions to ask.
     """
     exit_on_sigterm()
-    say(f"writing the prompts to {out}")
+    nulls = null_probes_of(assets)
+    rows = [question_row(*each, SEEDS[split]) for each in measured(split)]
+    report = out / "report.html"
+    say_plan(
+        f"The demo asks {len(rows) // 2} questions, each once by a user who is wrong and once by a "
+        "user who is right.",
+        [
+            f"start a reward server and a generator ({generator}) on this machine",
+            f"draw {M} answers to each of the {len(rows)} prompts ({M * len(rows):,} answers)",
+            "judge every answer by a comparison of words, and score it over HTTP",
+            f"measure what the best of N is, by R and by the penalised reward, and write {report}",
+        ],
+        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
+    )
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
-    write_rows(prompts, [question_row(*each, SEEDS[split]) for each in measured(split)])
-    nulls = null_probes_of(assets)
+    write_rows(prompts, rows)
     with ExitStack() as stack:
         served = [name for names in nulls.values() for name in names]
         reward_url = stack.enter_context(
@@ -85,6 +101,10 @@ def demo(
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
+        if left := num_left(len(rows), out / "scored.jsonl"):
+            foreign = question_row(*next(iter(measured("train"))), SEEDS["train"])
+            pace = measure(generator_url, name, reward_url, foreign, M, **SAMPLING)
+            say(pace.words(num_left(len(rows), out / "rollouts.jsonl"), left))
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
         answer = ask_once(reward_url)
 
@@ -97,7 +117,6 @@ def demo(
     judged = judged_prompts(out / "scored.jsonl", scored)
     words = read_words(assets / "probes" / PROBE / "words.json")
     found = summary.measure(judged, nulls, words, seed=seed)
-    report = out / "report.html"
     made = provenance(answer, seed, split, out / "scored.jsonl")
     cards = {PROBE: artifact.load(assets / "probes" / PROBE).card}
     page.write_page(report, found, judged, scored, cards, answer["model"], made)

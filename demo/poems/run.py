@@ -24,6 +24,7 @@ from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.probes import artifact
 from demo.commands import main, run, say, serving
 from demo.next_steps import next_steps
+from demo.pace import measure, num_left, say_plan
 from demo.poems import summary
 from demo.poems.pairs import poems
 from demo.servers import (
@@ -40,7 +41,7 @@ Split = Literal["test", "dev"]
 
 M = 64
 """Comments per prompt: four times the largest N, so that best-of-N does not rest on one comment."""
-
+SAMPLING = {"temperature": 0.8, "max_tokens": 60}
 
 app = App(name="python -m demo.poems.run")
 
@@ -75,10 +76,22 @@ def demo(
             f"{assets} has no probe {WRITING_PROBE}: the shipped frozen trunk has none. Fit it by "
             "`make assets TRUNK=frozen RETRAIN=1`, or take the trained trunk (TRUNK=lora)"
         )
-    say(f"writing the prompts to {out}")
+    rows = feedback_prompt_rows(poems(split))
+    report = out / "report.html"
+    say_plan(
+        f"The demo asks for comments on {len(rows) // 3} poems, each of which one user likes, one "
+        "dislikes and one does not judge.",
+        [
+            f"start a reward server and a generator ({generator}) on this machine",
+            f"draw {M} comments on each of the {len(rows)} prompts ({M * len(rows):,} comments)",
+            "score every comment over HTTP, and choose the best of N",
+            f"measure by a lexicon how far the choices flatter, and write {report}",
+        ],
+        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
+    )
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
-    write_rows(prompts, feedback_prompt_rows(poems(split)))
+    write_rows(prompts, rows)
     with ExitStack() as stack:
         reward_url = stack.enter_context(
             serving(reward_server(assets, WRITING_PROBE), out / "reward.log")
@@ -86,6 +99,10 @@ def demo(
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
+        if left := num_left(len(rows), out / "scored.jsonl"):
+            foreign = feedback_prompt_rows(poems("train"))[0]
+            pace = measure(generator_url, name, reward_url, foreign, M, **SAMPLING)
+            say(pace.words(num_left(len(rows), out / "rollouts.jsonl"), left))
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
         answer = ask_once(reward_url)
 
@@ -96,14 +113,13 @@ def demo(
         return 65
     say("measuring what best-of-N chooses")
     best = summary.measure(list(summary.gather(scored).values()), summary.NS)
-    report = out / "report.html"
     titles = {poem.id: poem.title for poem in poems(split)}
     made = provenance(answer, seed, split, out / "scored.jsonl")
     cards = {WRITING_PROBE: artifact.load(assets / "probes" / WRITING_PROBE).card}
     summary.write_page(report, scored, best, titles, cards, answer["model"], made)
     summary.print_table(best)
     print(json.dumps(summary.as_json(best, scored, report)), flush=True)
-    say("\n" + next_steps(assets, KAPPA, report))
+    say("\n" + next_steps(assets, KAPPA, report, WRITING_PROBE))
     return 0
 
 
@@ -119,8 +135,8 @@ def sample_and_score(
         f"--generator-url={generator_url}",
         f"--generator-model={name}",
         f"--n={M}",
-        "--temperature=0.8",
-        "--max-tokens=60",
+        f"--temperature={SAMPLING['temperature']}",
+        f"--max-tokens={SAMPLING['max_tokens']}",
         f"--seed={seed}",
     )
     run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={reward_url}")

@@ -25,6 +25,8 @@ from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
+from demo.next_steps import opened, to_paste
+from demo.pace import Steps, say_plan
 from demo.poems.pairs import poems
 from demo.poems.run import Split
 from demo.replicate.summary import print_tables, summarise
@@ -80,6 +82,14 @@ OURS = Recipe(
 )
 RECIPES = (PAPER, OURS)
 
+STEPS = (
+    f"draw comments with the generator: {NUM_DRAWN} per prompt on the training poems, {N} on the "
+    "others",
+    "write labelled rows and fit a probe by each recipe",
+    "score the training comments, and calibrate the probes on them",
+    "score the other comments, and compare what best-of-N chooses",
+)
+
 
 app = App(name="python -m demo.replicate.run")
 
@@ -106,12 +116,23 @@ def replicate(
         Seed of the candidates.
     """
     exit_on_sigterm()
+    say_plan(
+        "This compares the paper's recipe with ours, from labelled rows to the best of "
+        f"{N} comments.",
+        STEPS,
+        "Long steps say what is left of them. Stopped, the comparison goes on where it was.",
+    )
+    steps = Steps(len(STEPS))
     out.mkdir(parents=True, exist_ok=True)
     model = assets / "model"
+    steps.begin()
     training, evaluation = draw(assets, out, split, seed)
+    steps.begin()
     for recipe in RECIPES:
         fit(recipe, model, out, training)
+    steps.begin()
     calibrate(model, out, training)
+    steps.begin()
     kappas = [f"{recipe.name}={recipe.kappa}" for recipe in RECIPES]
     scored = score(model, out, evaluation, kappas)
     summary = summarise(
@@ -122,6 +143,12 @@ def replicate(
     write_json(out / "summary.json", summary)
     print_tables(summary)
     print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
+    folders = {recipe.name: out / "probes" / recipe.name for recipe in RECIPES}
+    pages = [
+        (f"Open the page of the probe {name}:", opened(folder / "report.html"))
+        for name, folder in folders.items()
+    ]
+    say("\n" + to_paste(pages))
 
 
 def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:

@@ -28,6 +28,8 @@ from cyclopts import App, Parameter
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from demo.commands import main, run, say, serving
+from demo.next_steps import opened, to_paste
+from demo.pace import Runs, say_plan
 from demo.rl import monitor as rl_monitor
 from demo.rl.prompts import evaluation_prompts, training_prompts
 from demo.rl.raw import write_raw
@@ -158,17 +160,33 @@ def rl_demo(
     given = {name: value for name, value in changes.items() if value is not None}
     plan = replace(SMOKE if smoke else RlPlan(), **given)
     place = Place(assets, out)
+    num_runs = len(plan.seeds) * len(arms)
+    say_plan(
+        f"This trains {num_runs} policies by GRPO, {plan.steps} steps each: "
+        f"{' and '.join(arms) if len(arms) < 3 else ', '.join(arms)}, with the seeds "
+        f"{', '.join(map(str, plan.seeds))}.",
+        [
+            "fit the monitor, a probe that no policy is trained against",
+            "train the policies, one after the other, each with a reward server of its own",
+            f"compare them, and write tables and figures to {out}",
+        ],
+        "The first policy's steps say how long it takes; when it has ended, the demo says how long "
+        "all take. Stopped, it goes on where it was.",
+    )
     place.raw.mkdir(parents=True, exist_ok=True)
     write_rows(place.training, training_prompts(plan.per_domain))
     write_rows(place.held_out, evaluation_prompts(plan.eval_per_domain, plan.eval_held_out))
     fit_monitor(place, plan)
     # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
     monitor = f"--probe={place.monitor / 'probe'}"
+    runs = Runs(num_runs)
     with serving_rewards(place, out / "eval.log", monitor) as eval_url:
         for seed in plan.seeds:
             for arm in arms:
-                train(place, plan, arm, seed, eval_url)
+                train(place, plan, arm, seed, eval_url, runs)
     summarise(place.raw, out=out)
+    figures = [("Open the figures by step:", "steps.svg"), ("And against KL:", "kl.svg")]
+    say("\n" + to_paste([(what, opened(out / name)) for what, name in figures]))
 
 
 def fit_monitor(place: Place, plan: RlPlan) -> None:
@@ -193,12 +211,13 @@ def fit_monitor(place: Place, plan: RlPlan) -> None:
     )
 
 
-def train(place: Place, plan: RlPlan, arm: Arm, seed: int, eval_url: str) -> None:
+def train(place: Place, plan: RlPlan, arm: Arm, seed: int, eval_url: str, runs: Runs) -> None:
     """One run, with a server of its own, and its raw file."""
     folder, raw = place.run(arm, seed), place.raw / f"{arm}-seed-{seed}.json"
     if (folder / "summary.json").exists() and raw.exists():
-        say(f"{folder} has ended already")
+        runs.skip(folder.name)
         return
+    runs.begin(folder.name)
     folder.mkdir(exist_ok=True)
     key = folder / "operator.key"
     key.touch(mode=0o600)

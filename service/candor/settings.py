@@ -187,6 +187,9 @@ class Settings:
     """Key out of `operator_key_file`; not a flag."""
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
     """Allow a --host that other machines can reach although there is no API key."""
+    inspector: Annotated[bool | None, Parameter(group=NETWORK, show_default=False)] = None
+    """Serve the inspector at /inspector: a page that ranks candidates under any lambda, in a
+    browser. Default: served where only this machine can reach --host."""
 
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
@@ -301,6 +304,11 @@ class Settings:
             self.combination  # noqa: B018  checks itself
         except ValueError as error:
             raise UsageError(f"--combine, --spread-weight: {error}") from None
+
+    @property
+    def serves_inspector(self) -> bool:
+        """Whether there is an inspector."""
+        return is_loopback(self.host) if self.inspector is None else self.inspector
 
     @property
     def combination(self) -> Combination:

@@ -32,7 +32,7 @@ from candor.client.errors import ClientError, PermanentError, RewardError
 from candor.client.retry import Retry, shown
 from candor.client.reward import API_KEY_VARIABLE, AsyncRewardClient
 from candor.client.schema import TEXT_PARTS, Message, ResponseReward, RewardResponse
-from candor.client.wire import EmptyResponse, Truncation, describe_first_error
+from candor.client.wire import EmptyResponse, Include, Truncation, describe_first_error
 
 T = TypeVar("T")
 
@@ -317,6 +317,7 @@ async def score_item(
     texts: Sequence[Reply],
     penalties: Mapping[str, Mapping[str, Any]],
     *,
+    include: Include = (),
     truncation: Truncation = "error",
     empty_response: EmptyResponse = "error",
     unsent: Collection[int] = (),
@@ -328,6 +329,7 @@ async def score_item(
 
     Args:
         item: the context, as on the wire.
+        include: what the reply is to hold beside the scores: `tokens`, `text`.
         unsent: indexes of the texts that are not to be scored.
 
     Returns:
@@ -345,9 +347,7 @@ async def score_item(
             return None, failed
         request = {**item, "responses": [texts[place] for place in places]}
         try:
-            reply = await client.rewards(
-                [request], penalties, truncation=truncation, empty_response=empty_response
-            )
+            reply = await client.rewards([request], penalties, include, truncation, empty_response)
             return reply, failed
         except PermanentError as error:
             if not blames_row(error):
