@@ -80,8 +80,9 @@ def test_the_page_has_the_tokens_and_says_which_it_left_out(
 def test_where_the_template_rewrites_the_response_the_row_is_scored_without(
     tmp_path: Path,
 ) -> None:
-    shouting = TURNS.replace("message['content']", "message['content'] | upper")
-    app = tiny_app(lambda metrics: load_tiny(metrics, template=shouting))
+    """The first text has the word, and the whole row is scored without, as one request."""
+    modest = TURNS.replace("message['content']", "message['content'] | replace('very', 'quite')")
+    app = tiny_app(lambda metrics: load_tiny(metrics, template=modest))
     with running(app) as url:
         without = scored(url, tmp_path)
         with_tokens = scored(url, tmp_path, tokens=True)

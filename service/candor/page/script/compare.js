@@ -72,7 +72,7 @@ function tell(host, view, composed) {
 }
 
 /** A candidate by its number and its words. */
-function named(candidates, index) { return `#${index + 1} “${excerpt(candidates[index].text, 60)}”`; }
+function named(candidates, index) { return `#${index + 1} “${excerpt(candidates[index].text, 60).replace(/\.$/, "")}”`; }
 
 /** What the columns of the ranking are, in a sentence. */
 function columnsText(view) {
