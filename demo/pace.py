@@ -84,6 +84,18 @@ def num_left(rows: int, out: Path) -> int:
     return max(0, rows - sum("error" not in row for row in read_rows(out)))
 
 
+def say_pace(out: Path, timed: Callable[[], Pace]) -> None:
+    """Says how long the rest of a demo takes; nothing where all is scored.
+
+    Args:
+        out: folder of prompts.jsonl, and of rollouts.jsonl and scored.jsonl as far as they are.
+        timed: measures the pace.
+    """
+    num_prompts = len(read_rows(out / "prompts.jsonl"))
+    if left := num_left(num_prompts, out / "scored.jsonl"):
+        say(timed().words(num_left(num_prompts, out / "rollouts.jsonl"), left))
+
+
 class Steps:
     """Says which step of a plan begins, and how long the plan has taken so far."""
 

@@ -31,7 +31,7 @@ from demo.grounded import page, summary
 from demo.grounded.answers import MAX_TOKENS, STOP, TEMPERATURE
 from demo.grounded.asked import SEEDS, Split, measured
 from demo.next_steps import next_steps
-from demo.pace import measure, num_left, say_plan
+from demo.pace import measure, say_pace, say_plan
 from demo.servers import (
     KAPPA,
     PROBE,
@@ -79,17 +79,7 @@ def demo(
     nulls = null_probes_of(assets)
     rows = [question_row(*each, SEEDS[split]) for each in measured(split)]
     report = out / "report.html"
-    say_plan(
-        f"The demo asks {len(rows) // 2} questions, each once by a user who is wrong and once by a "
-        "user who is right.",
-        [
-            f"start a reward server and a generator ({generator}) on this machine",
-            f"draw {M} answers to each of the {len(rows)} prompts ({M * len(rows):,} answers)",
-            "judge every answer by a comparison of words, and score it over HTTP",
-            f"measure what the best of N is, by R and by the penalised reward, and write {report}",
-        ],
-        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
-    )
+    say_what_is_done(len(rows), generator, report)
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
     write_rows(prompts, rows)
@@ -101,10 +91,6 @@ def demo(
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
-        if left := num_left(len(rows), out / "scored.jsonl"):
-            foreign = question_row(*next(iter(measured("train"))), SEEDS["train"])
-            pace = measure(generator_url, name, reward_url, foreign, M, **SAMPLING)
-            say(pace.words(num_left(len(rows), out / "rollouts.jsonl"), left))
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
         answer = ask_once(reward_url)
 
@@ -126,10 +112,27 @@ def demo(
     return 0
 
 
+def say_what_is_done(num_prompts: int, generator: Generator, report: Path) -> None:
+    """Says first what the demo does."""
+    say_plan(
+        f"The demo asks {num_prompts // 2} questions, each once by a user who is wrong and once by "
+        "a user who is right.",
+        [
+            f"start a reward server and a generator ({generator}) on this machine",
+            f"draw {M} answers to each of the {num_prompts} prompts ({M * num_prompts:,} answers)",
+            "judge every answer by a comparison of words, and score it over HTTP",
+            f"measure what the best of N is, by R and by the penalised reward, and write {report}",
+        ],
+        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
+    )
+
+
 def sample_and_score(
     reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
 ) -> None:
     """`candor generate`, `judge` and `score`, each on the output of the one before."""
+    foreign = question_row(*next(iter(measured("train"))), SEEDS["train"])
+    say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, M, **SAMPLING))
     rollouts, judged, scored = (
         out / f"{stage}.jsonl" for stage in ("rollouts", "judged", "scored")
     )

@@ -24,7 +24,7 @@ from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.probes import artifact
 from demo.commands import main, run, say, serving
 from demo.next_steps import next_steps
-from demo.pace import measure, num_left, say_plan
+from demo.pace import measure, say_pace, say_plan
 from demo.poems import summary
 from demo.poems.pairs import poems
 from demo.servers import (
@@ -78,17 +78,7 @@ def demo(
         )
     rows = feedback_prompt_rows(poems(split))
     report = out / "report.html"
-    say_plan(
-        f"The demo asks for comments on {len(rows) // 3} poems, each of which one user likes, one "
-        "dislikes and one does not judge.",
-        [
-            f"start a reward server and a generator ({generator}) on this machine",
-            f"draw {M} comments on each of the {len(rows)} prompts ({M * len(rows):,} comments)",
-            "score every comment over HTTP, and choose the best of N",
-            f"measure by a lexicon how far the choices flatter, and write {report}",
-        ],
-        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
-    )
+    say_what_is_done(len(rows), generator, report)
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
     write_rows(prompts, rows)
@@ -99,10 +89,6 @@ def demo(
         name = generator_name(generator)
         server = generator_server(generator, assets, name)
         generator_url = stack.enter_context(serving(server, out / "generator.log"))
-        if left := num_left(len(rows), out / "scored.jsonl"):
-            foreign = feedback_prompt_rows(poems("train"))[0]
-            pace = measure(generator_url, name, reward_url, foreign, M, **SAMPLING)
-            say(pace.words(num_left(len(rows), out / "rollouts.jsonl"), left))
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
         answer = ask_once(reward_url)
 
@@ -123,10 +109,27 @@ def demo(
     return 0
 
 
+def say_what_is_done(num_prompts: int, generator: Generator, report: Path) -> None:
+    """Says first what the demo does."""
+    say_plan(
+        f"The demo asks for comments on {num_prompts // 3} poems, each of which one user likes, "
+        "one dislikes and one does not judge.",
+        [
+            f"start a reward server and a generator ({generator}) on this machine",
+            f"draw {M} comments for each of the {num_prompts} prompts ({M * num_prompts:,} in all)",
+            "score every comment over HTTP, and choose the best of N",
+            f"measure by a lexicon how far the choices flatter, and write {report}",
+        ],
+        "How long this takes is measured in step 1. Stopped, it goes on where it was.",
+    )
+
+
 def sample_and_score(
     reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
 ) -> None:
     """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
+    foreign = feedback_prompt_rows(poems("train"))[0]
+    say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, M, **SAMPLING))
     rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
     run(
         "generate",

@@ -18,6 +18,7 @@ Progress goes to stderr; the last line of stdout is the headline of the summary.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,9 +161,27 @@ def rl_demo(
     given = {name: value for name, value in changes.items() if value is not None}
     plan = replace(SMOKE if smoke else RlPlan(), **given)
     place = Place(assets, out)
-    num_runs = len(plan.seeds) * len(arms)
+    say_what_is_done(plan, arms, out)
+    place.raw.mkdir(parents=True, exist_ok=True)
+    write_rows(place.training, training_prompts(plan.per_domain))
+    write_rows(place.held_out, evaluation_prompts(plan.eval_per_domain, plan.eval_held_out))
+    fit_monitor(place, plan)
+    # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
+    monitor = f"--probe={place.monitor / 'probe'}"
+    runs = Runs(len(plan.seeds) * len(arms))
+    with serving_rewards(place, out / "eval.log", monitor) as eval_url:
+        for seed in plan.seeds:
+            for arm in arms:
+                train(place, plan, arm, seed, eval_url, runs)
+    summarise(place.raw, out=out)
+    figures = [("Open the figures by step:", "steps.svg"), ("And against KL:", "kl.svg")]
+    say("\n" + to_paste([(what, opened(out / name)) for what, name in figures]))
+
+
+def say_what_is_done(plan: RlPlan, arms: Sequence[Arm], out: Path) -> None:
+    """Says first what the demo does."""
     say_plan(
-        f"This trains {num_runs} policies by GRPO, {plan.steps} steps each: "
+        f"This trains {len(plan.seeds) * len(arms)} policies by GRPO, {plan.steps} steps each: "
         f"{' and '.join(arms) if len(arms) < 3 else ', '.join(arms)}, with the seeds "
         f"{', '.join(map(str, plan.seeds))}.",
         [
@@ -173,20 +192,6 @@ def rl_demo(
         "The first policy's steps say how long it takes; when it has ended, the demo says how long "
         "all take. Stopped, it goes on where it was.",
     )
-    place.raw.mkdir(parents=True, exist_ok=True)
-    write_rows(place.training, training_prompts(plan.per_domain))
-    write_rows(place.held_out, evaluation_prompts(plan.eval_per_domain, plan.eval_held_out))
-    fit_monitor(place, plan)
-    # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
-    monitor = f"--probe={place.monitor / 'probe'}"
-    runs = Runs(num_runs)
-    with serving_rewards(place, out / "eval.log", monitor) as eval_url:
-        for seed in plan.seeds:
-            for arm in arms:
-                train(place, plan, arm, seed, eval_url, runs)
-    summarise(place.raw, out=out)
-    figures = [("Open the figures by step:", "steps.svg"), ("And against KL:", "kl.svg")]
-    say("\n" + to_paste([(what, opened(out / name)) for what, name in figures]))
 
 
 def fit_monitor(place: Place, plan: RlPlan) -> None:

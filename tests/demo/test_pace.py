@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from candor.jobs.running.files import write_rows
-from demo.pace import Pace, Runs, Steps, measure, num_left, say_plan
+from demo.pace import Pace, Runs, Steps, measure, num_left, say_pace, say_plan
 from tests.jobs.stub import running_stub
 
 ROW = {"messages": [{"role": "user", "content": "Is it good?"}], "response_prefix": "It"}
@@ -58,6 +58,19 @@ def test_rows_that_are_done_are_not_left_and_failed_rows_are(tmp_path: Path) -> 
     assert num_left(3, out) == 3
     write_rows(out, [{"key": "a"}, {"key": "b", "error": {"type": "x", "message": "y"}}])
     assert num_left(3, out) == 2
+
+
+def test_nothing_is_timed_where_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"key": name} for name in "abcd"]
+    for name, done in (("prompts", 4), ("rollouts", 4), ("scored", 1)):
+        write_rows(tmp_path / f"{name}.jsonl", rows[:done])
+    say_pace(tmp_path, lambda: Pace(10.0, 20.0))
+    assert "the 0 prompts to draw and the 3 to score take about 60 s" in capsys.readouterr().err
+    write_rows(tmp_path / "scored.jsonl", rows)
+    say_pace(tmp_path, lambda: pytest.fail("timed"))
+    assert capsys.readouterr().err == ""
 
 
 def test_runs_tell_what_is_left_by_the_runs_that_have_ended(
