@@ -78,7 +78,11 @@ def photograph(browser: Any, url: str, scheme: Scheme, out: Path) -> None:
 def save(png: bytes, path: Path) -> None:
     """Writes a PNG with few colours."""
     image = Image.open(BytesIO(png)).convert("RGB")
-    image.quantize(NUM_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # Median cut would drop rare colours, such as that of the dot beside "ready".
+    few = image.quantize(
+        NUM_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )
+    few.save(path, optimize=True)
     say(f"{path}: {path.stat().st_size // 1000} kB")
 
 

@@ -91,7 +91,7 @@ def test_the_jobs_extra_samples_scores_and_compares_against_servers(
         ):
             done = jobs.run("candor", *command, cwd=tmp_path)
             assert done.returncode == 0, (command, done.stderr)
-    for page in ("tokens.jsonl.html", "bon.html"):  # the pages' template, style and script too
+    for page in ("tokens.jsonl.html", "bon.json.html"):  # the pages' template, style and script too
         assert "</html>" in (tmp_path / page).read_text(encoding="utf-8")
     scored = read_rows(tmp_path / "scored.jsonl")
     assert [len(row["scores"]) for row in scored] == [4] * 3
