@@ -44,8 +44,9 @@ from candor.models.checkpoint import (
 )
 from candor.models.heads import NEVER_LOADED, SCORE_WEIGHT, find_head, head_names, load_head
 from candor.probes.identity import dated_sha256, template_sha256, weights_sha256
-from candor.text.render import Ending, Renderer
+from candor.text.render import Renderer
 from candor.text.template import ChatTemplate
+from candor.text.writing import Ending
 
 log = logging.getLogger(__name__)
 
