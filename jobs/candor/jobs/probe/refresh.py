@@ -29,13 +29,9 @@ from candor.flags import UsageError, read_server_key
 from candor.jobs.probe.handover import hand_over
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.reader import RowReader
-from candor.jobs.probe.train import (
-    Trained,
-    TrainOptions,
-    fit_probe,
-    headline,
-    write,
-)
+from candor.jobs.probe.train import headline, write
+from candor.jobs.probe.training.fit import Trained, fit_probe
+from candor.jobs.probe.training.options import TrainOptions
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.progress import say
 from candor.models.load import RewardModel, load_reward_model
