@@ -27,7 +27,7 @@ from candor.http.answers import (
 )
 from candor.http.edge import error_answer
 from candor.http.examples import example_response
-from candor.http.openapi import error_responses
+from candor.http.openapi import SCORING_ERRORS, error_responses
 from candor.http.operator.labels import router as operator_labels
 from candor.http.operator.probes import ProbeReplacement
 from candor.http.operator.probes import router as operator_probes
@@ -60,7 +60,7 @@ router = APIRouter()
             "description": "One result per item, in order.",
             "content": {"application/json": {"example": openapi.RESPONSE_EXAMPLE}},
         },
-        **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
+        **SCORING_ERRORS,
     },
     openapi_extra=openapi.REWARDS_BODY,
 )
