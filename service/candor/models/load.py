@@ -29,6 +29,8 @@ from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused, read_config, refuse_links_out, snapshot_name
 from candor.models.tokenizer import load_tokenizer, template_identity
 from candor.models.weights import load_head_only, load_weights
+from candor.probes import artifact
+from candor.probes.card import Card
 from candor.probes.identity import template_sha256, weights_sha256
 from candor.text.render import Renderer
 from candor.text.writing import Ending
@@ -82,6 +84,24 @@ class RewardModel:
             max_length=self.max_length,
             ending=self.ending,
             template_date=self.template_date,
+        )
+
+    def check_probe(self, card: Card) -> str | None:
+        """Refuses a probe that was not fitted on this model and template.
+
+        Returns:
+            A warning, or None.
+
+        Raises:
+            ProbeMismatch: as `candor.probes.artifact.check`.
+        """
+        return artifact.check(
+            card,
+            weights_sha256=self.weights_sha256,
+            template_sha256=self.template_sha256,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            undated_template_sha256=self.undated_template_sha256,
         )
 
     @property
