@@ -26,6 +26,7 @@ from candor.client.rows.forms import (
     unicode_text,
 )
 from candor.client.rows.scoring import (
+    TEMPLATE_REFUSED,
     blames_row,
     is_surely_of_row,
     refused_places,
@@ -34,6 +35,7 @@ from candor.client.rows.scoring import (
 from candor.client.rows.server import Outcome, RewardServer
 
 __all__ = [
+    "TEMPLATE_REFUSED",
     "ChatTurn",
     "Context",
     "MessagesAndTools",
