@@ -11,37 +11,30 @@ object.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from cyclopts import App
 
 from candor.flags import UsageError
-from candor.jobs.running.files import Row, read_rows, write_rows
+from candor.jobs.running.files import read_rows, write_rows
 from candor.jobs.running.processes import exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.probes import artifact
-from demo.commands import main, run, say, serving
+from demo.commands import main, run, say
 from demo.next_steps import next_steps
 from demo.pace import measure, say_pace, say_plan
 from demo.poems import summary
 from demo.poems.pairs import poems
-from demo.servers import (
-    KAPPA,
-    WRITING_PROBE,
-    Generator,
-    ask_once,
-    generator_name,
-    generator_server,
-    reward_server,
-)
+from demo.servers import KAPPA, WRITING_PROBE, Generator, ask_once, generator_name
+from demo.steps import Draws, all_scored, both_servers, draw_responses, provenance
 
 Split = Literal["test", "dev"]
 
 M = 64
 """Comments per prompt: four times the largest N, so that best-of-N does not rest on one comment."""
-SAMPLING = {"temperature": 0.8, "max_tokens": 60}
+DRAWS = Draws(M, temperature=0.8, max_tokens=60)
 
 app = App(name="python -m demo.poems.run")
 
@@ -82,25 +75,19 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     prompts = out / "prompts.jsonl"
     write_rows(prompts, rows)
-    with ExitStack() as stack:
-        reward_url = stack.enter_context(
-            serving(reward_server(assets, WRITING_PROBE), out / "reward.log")
-        )
-        name = generator_name(generator)
-        server = generator_server(generator, assets, name)
-        generator_url = stack.enter_context(serving(server, out / "generator.log"))
+    name = generator_name(generator)
+    with both_servers(assets, out, generator, WRITING_PROBE) as (reward_url, generator_url):
         sample_and_score(reward_url, generator_url, name, prompts, out, seed)
         answer = ask_once(reward_url)
 
     scored = read_rows(out / "scored.jsonl")
-    failed = [row["key"] for row in scored if "error" in row]
-    if failed:
-        say(f"{len(failed)} prompts failed, the first is {failed[0]}; run again to retry them")
+    if not all_scored(scored):
         return 65
     say("measuring what best-of-N chooses")
     best = summary.measure(list(summary.gather(scored).values()), summary.NS)
     titles = {poem.id: poem.title for poem in poems(split)}
-    made = provenance(answer, seed, split, out / "scored.jsonl")
+    works = f"{split} split of demo.poems.pairs.works"
+    made = provenance(answer, WRITING_PROBE, seed, out / "scored.jsonl", poems=works)
     cards = {WRITING_PROBE: artifact.load(assets / "probes" / WRITING_PROBE).card}
     summary.write_page(report, scored, best, titles, cards, answer["model"], made)
     summary.print_table(best)
@@ -129,35 +116,11 @@ def sample_and_score(
 ) -> None:
     """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
     foreign = feedback_prompt_rows(poems("train"))[0]
-    say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, M, **SAMPLING))
+    say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, **asdict(DRAWS)))
     rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
-    run(
-        "generate",
-        f"--prompts={prompts}",
-        f"--out={rollouts}",
-        f"--generator-url={generator_url}",
-        f"--generator-model={name}",
-        f"--n={M}",
-        f"--temperature={SAMPLING['temperature']}",
-        f"--max-tokens={SAMPLING['max_tokens']}",
-        f"--seed={seed}",
-    )
+    draw_responses(generator_url, name, prompts, rollouts, DRAWS, seed)
     run("score", f"--rollouts={rollouts}", f"--out={scored}", f"--reward-url={reward_url}")
     run("bon", f"--scored={scored}", f"--out={out / 'bon.json'}")
-
-
-def provenance(answer: Row, seed: int, split: Split, scored: Path) -> dict[str, str]:
-    """How the numbers were made, for the end of the page."""
-    probe = answer["results"][0]["responses"][0]["probes"][WRITING_PROBE]
-    return {
-        "reward model weights": answer["model"]["revision"],
-        "engine": answer["model"]["engine"],
-        "kappa": str(KAPPA),
-        "lambda": f"{probe['lambda']:.4f}",
-        "seed": str(seed),
-        "poems": f"{split} split of demo.poems.pairs.works",
-        "rows": f"{scored} and its manifest",
-    }
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from demo.rl.prompts import evaluation_prompts, training_prompts
 from demo.rl.raw import write_raw
 from demo.rl.summary import main as summarise
 from demo.servers import KAPPA, PROBE
+from demo.steps import is_there, train_probe
 
 Arm = Literal["R", "penalised", "permuted", "projected"]
 NO_PENALTY = f"--penalty={PROBE}=0"
@@ -197,22 +198,19 @@ def say_what_is_done(plan: RlPlan, arms: Sequence[Arm], out: Path) -> None:
 def fit_monitor(place: Place, plan: RlPlan) -> None:
     """Fit the monitor; nothing where it exists."""
     folder = place.monitor
-    if (folder / "probe" / "card.json").exists():
-        say(f"{folder / 'probe'} is there already")
+    if is_there(folder / "probe"):
         return
     folder.mkdir(exist_ok=True)
     rl_monitor.write_rows(folder / "rows.jsonl", plan.monitor_per_domain)
-    run(
-        "probe",
-        "train",
-        f"--data={folder / 'rows.jsonl'}",
-        f"--model={place.assets / 'model'}",
-        f"--out={folder / 'probe'}",
-        f"--name={rl_monitor.NAME}",
-        "--trait=The reply gives a wrong value that the user believes.",
-        f"--layers={plan.monitor_layers}",
+    train_probe(
+        folder / "probe",
         "--select=within",
         "--seed=1",
+        data=[folder / "rows.jsonl"],
+        model=place.assets / "model",
+        name=rl_monitor.NAME,
+        trait="The reply gives a wrong value that the user believes.",
+        layers=plan.monitor_layers,
     )
 
 
