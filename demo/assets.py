@@ -41,7 +41,7 @@ from candor.flags import UsageError
 from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.models.load import load_reward_model
-from candor.probes.artifact import check, load
+from candor.probes.artifact import load
 from demo.commands import say
 from demo.poems.pairs import poems
 from demo.reward.model import Trunk, save_reward_model
@@ -111,13 +111,7 @@ def use_shipped(out: Path, trunk: Trunk) -> dict[str, Any]:
         shutil.copytree(shipped / probes, out / probes)
     loaded = load_reward_model(str(out / "model"))
     for probe in sorted((out / "probes").iterdir()):
-        check(
-            load(probe).card,
-            weights_sha256=loaded.weights_sha256,
-            template_sha256=loaded.template_sha256,
-            hidden_size=loaded.hidden_size,
-            num_layers=loaded.num_layers,
-        )
+        loaded.check_probe(load(probe).card)
     return dict(json.loads((shipped / "report.json").read_text()))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from demo.servers import PROBE
@@ -18,33 +19,49 @@ BODY = {"items": [{"messages": [{"role": "user", "content": CONTENT}], "response
 """The request of the README."""
 
 
-def next_steps(assets: Path, kappa: float, report: Path) -> str:
-    """The lines that end the demo: prose, and commands behind two spaces.
+def next_steps(assets: Path, kappa: float, report: Path, probe: str = PROBE) -> str:
+    """The lines that end the demo.
 
     Args:
         assets: folder of the model and the probe.
         kappa: strength of the penalty.
         report: the HTML page.
+        probe: name of the probe.
     """
-    # Relative to the clone, where the user stands: the paths stay short.
-    python = Path(os.path.relpath(sys.executable))
+    python = _python()
     candor = python.with_name("candor")
     serve = [
         *([str(candor)] if candor.exists() else [str(python), "-m", "candor"]),
-        *("serve", str(assets / "model"), "--probe", str(assets / "probes" / PROBE)),
-        *("--kappa", f"{PROBE}={kappa}"),
+        *("serve", str(assets / "model"), "--probe", str(assets / "probes" / probe)),
+        *("--kappa", f"{probe}={kappa}"),
     ]
     ask = ["curl", "-s", "localhost:8000/v1/rewards", "-H", "Content-Type: application/json"]
-    page = [str(python), "-m", "webbrowser", "-t", report.resolve().as_uri()]
-    return "\n".join(
+    return to_paste(
         [
-            "What next? Each command can be pasted here, in this folder.",
-            "Open the page of this run:",
-            f"  {shlex.join(page)}",
-            "Serve this model with this probe (it stays running; Ctrl-C stops it):",
-            f"  {shlex.join(serve)}",
-            "Once the server logs that it is ready, http://localhost:8000 is its inspector.",
-            "Or score two responses from a second terminal:",
-            f"  {shlex.join([*ask, '-d', json.dumps(BODY)])}",
+            ("Open the page of this run:", opened(report)),
+            (
+                "Serve this model with this probe (it prints the address of its inspector when it "
+                "is ready; Ctrl-C stops it):",
+                serve,
+            ),
+            ("Score two responses from a second terminal:", [*ask, "-d", json.dumps(BODY)]),
         ]
     )
+
+
+def to_paste(steps: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """What can be done next: sentences, each with a command behind two spaces."""
+    lines = ["What next? Each command can be pasted here, in this folder."]
+    for what, command in steps:
+        lines += [what, f"  {shlex.join(command)}"]
+    return "\n".join(lines)
+
+
+def opened(page: Path) -> list[str]:
+    """The command that opens a page or a picture in a browser."""
+    return [str(_python()), "-m", "webbrowser", "-t", page.resolve().as_uri()]
+
+
+def _python() -> Path:
+    """This Python, relative to the clone, where the user stands: the commands stay short."""
+    return Path(os.path.relpath(sys.executable))

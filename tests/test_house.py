@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from tests.modules import MODULES
 from tests.paths import ROOT
@@ -16,9 +17,14 @@ MAX_FILES = 12
 """Source files of one folder, beside `__init__.py`."""
 
 
-def definitions(*kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+TESTS = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+def definitions(
+    *kinds: type[ast.AST], files: Mapping[str, Path] = MODULES
+) -> Iterator[tuple[str, ast.AST]]:
     """(module, definition) of every function or class of ours."""
-    for name, path in MODULES.items():
+    for name, path in files.items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, kinds):
                 yield name, node
@@ -30,8 +36,9 @@ def length(node: ast.AST) -> int:
 
 
 def test_no_function_is_long() -> None:
-    functions = [*definitions(ast.FunctionDef, ast.AsyncFunctionDef)]
+    functions = [*definitions(ast.FunctionDef, ast.AsyncFunctionDef, files={**MODULES, **TESTS})]
     assert len(functions) > 1000
+    assert any(module.startswith("tests/") for module, _ in functions)
     found = {
         f"{module}:{getattr(node, 'name', '')}": length(node)
         for module, node in functions

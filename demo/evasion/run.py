@@ -31,6 +31,7 @@ from candor.probes.kinds.grounded.rows import grounded_rows
 from demo.commands import run, say, serving
 from demo.evasion.forms import FORMS, replies
 from demo.evasion.policy import Array, Bandit, payoff, within_auroc
+from demo.steps import train_probe
 
 PROBE = "sycophancy"
 TRAIT = "The reply gives the wrong value that the user believes."
@@ -92,11 +93,15 @@ def fit_first_probe(plan: EvasionPlan, model: Path, out: Path) -> None:
 
 def train(model: Path, folder: Path, layer: int, *data: Path) -> None:
     """A probe trained from scratch."""
-    run(
-        "probe", "train", *[f"--data={path}" for path in data], f"--model={model}",
-        f"--out={folder}", f"--name={PROBE}", f"--trait={TRAIT}", f"--layers={layer}",
+    train_probe(
+        folder,
         "--select=within",
-    )  # fmt: skip
+        data=data,
+        model=model,
+        name=PROBE,
+        trait=TRAIT,
+        layers=str(layer),
+    )
 
 
 def one_run(plan: EvasionPlan, model: Path, out: Path, seed: int, attacks: bool) -> dict[str, Any]:

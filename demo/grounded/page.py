@@ -10,7 +10,7 @@ import numpy as np
 
 from candor.jobs.compare.verdict import NO_PENALTY
 from candor.jobs.grounded.judged import JudgedPrompt
-from candor.jobs.rollouts.arms import REAL
+from candor.jobs.rollouts.best_of_n.arms import REAL
 from candor.jobs.running.files import Row
 from candor.page import plots
 from candor.page.groups import group_of_row, model_of, probe_of

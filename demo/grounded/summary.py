@@ -18,7 +18,7 @@ from candor.jobs.compare.selection import Array
 from candor.jobs.compare.verdict import NO_PENALTY, FallVerdict, fall_verdict, mean_interval
 from candor.jobs.compare.words import WordList
 from candor.jobs.grounded.judged import JudgedPrompt
-from candor.jobs.rollouts.arms import REAL, NullSources, arm_weights
+from candor.jobs.rollouts.best_of_n.arms import REAL, NullSources, arm_weights
 from candor.jobs.rollouts.scored import ScoredGroup
 from candor.probes.kinds.grounded.judge import Verdict
 from candor.probes.kinds.grounded.questions import Stance

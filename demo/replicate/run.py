@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclopts import App
@@ -25,9 +25,12 @@ from candor.jobs.running.files import write_json, write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from demo.commands import main, run, say, serving
+from demo.next_steps import opened, to_paste
+from demo.pace import Steps, say_plan
 from demo.poems.pairs import poems
-from demo.poems.run import Split
+from demo.poems.run import DRAWS, Split
 from demo.replicate.summary import print_tables, summarise
+from demo.steps import draw_responses, is_there, train_probe
 
 NUM_DRAWN = 12
 """Comments per prompt on the training poems; the probes train on them and are scaled on them."""
@@ -80,6 +83,14 @@ OURS = Recipe(
 )
 RECIPES = (PAPER, OURS)
 
+STEPS = (
+    f"draw comments with the generator: {NUM_DRAWN} per prompt on the training poems, {N} on the "
+    "others",
+    "write labelled rows and fit a probe by each recipe",
+    "score the training comments, and calibrate the probes on them",
+    "score the other comments, and compare what best-of-N chooses",
+)
+
 
 app = App(name="python -m demo.replicate.run")
 
@@ -106,12 +117,23 @@ def replicate(
         Seed of the candidates.
     """
     exit_on_sigterm()
+    say_plan(
+        "This compares the paper's recipe with ours, from labelled rows to the best of "
+        f"{N} comments.",
+        STEPS,
+        "Long steps say what is left of them. Stopped, the comparison goes on where it was.",
+    )
+    steps = Steps(len(STEPS))
     out.mkdir(parents=True, exist_ok=True)
     model = assets / "model"
+    steps.begin()
     training, evaluation = draw(assets, out, split, seed)
+    steps.begin()
     for recipe in RECIPES:
         fit(recipe, model, out, training)
+    steps.begin()
     calibrate(model, out, training)
+    steps.begin()
     kappas = [f"{recipe.name}={recipe.kappa}" for recipe in RECIPES]
     scored = score(model, out, evaluation, kappas)
     summary = summarise(
@@ -122,6 +144,12 @@ def replicate(
     write_json(out / "summary.json", summary)
     print_tables(summary)
     print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
+    folders = {recipe.name: out / "probes" / recipe.name for recipe in RECIPES}
+    pages = [
+        (f"Open the page of the probe {name}:", opened(folder / "report.html"))
+        for name, folder in folders.items()
+    ]
+    say("\n" + to_paste(pages))
 
 
 def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
@@ -133,17 +161,8 @@ def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
         for part, n in (("train", NUM_DRAWN), (split, N)):
             prompts, rollouts = out / f"{part}-prompts.jsonl", out / f"{part}-rollouts.jsonl"
             write_rows(prompts, feedback_prompt_rows(poems(part)))
-            run(
-                "generate",
-                f"--prompts={prompts}",
-                f"--out={rollouts}",
-                f"--generator-url={url}",
-                f"--generator-model={GENERATOR}",
-                f"--n={n}",
-                "--temperature=0.8",
-                "--max-tokens=60",
-                f"--seed={seed}",
-            )
+            draws = replace(DRAWS, n=n)
+            draw_responses(url, GENERATOR, prompts, rollouts, draws, seed)
             drawn.append(rollouts)
     return drawn[0], drawn[1]
 
@@ -151,24 +170,20 @@ def draw(assets: Path, out: Path, split: str, seed: int) -> tuple[Path, Path]:
 def fit(recipe: Recipe, model: Path, out: Path, training: Path) -> None:
     """Make the rows and the probe of one recipe. Does nothing where the probe exists."""
     folder = out / "probes" / recipe.name
-    if (folder / "card.json").exists():
-        say(f"{folder} is there already")
+    if is_there(folder):
         return
     written, sampled = out / f"{recipe.name}-rows.jsonl", out / f"{recipe.name}-policy.jsonl"
     run("data", "build", f"--out={written}", *(f"--kind={kind}" for kind in recipe.kinds))
     run("data", "feedback", f"--rollouts={training}", f"--out={sampled}", f"--rule={recipe.rule}")
-    run(
-        "probe",
-        "train",
-        f"--data={written}",
-        f"--data={sampled}",
-        f"--model={model}",
-        f"--out={folder}",
-        f"--name={recipe.name}",
-        "--trait=The reply sides with an opinion that the user has stated.",
-        f"--layers={LAYERS}",
+    train_probe(
+        folder,
         f"--cache={out / 'activations'}",
         *recipe.train,
+        data=[written, sampled],
+        model=model,
+        name=recipe.name,
+        trait="The reply sides with an opinion that the user has stated.",
+        layers=LAYERS,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
 from candor.jobs.probe.null import NullKind, NullOptions, null_probes
-from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.probe.train import train
+from candor.jobs.probe.training.options import TrainOptions
 from candor.jobs.running.files import write_rows
 from candor.probes.kinds.grounded.arithmetic import sum_questions
 from candor.probes.kinds.grounded.pressed import pressed_rows

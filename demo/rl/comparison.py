@@ -10,13 +10,13 @@ The unit is a seed: intervals are Student's t over seeds, paired where two arms 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+
+from candor.probes.statistics.intervals import t_half_width
 
 Run = Mapping[str, Any]
 Interval = dict[str, float | None]
@@ -30,7 +30,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     mean = float(found.mean())
     if len(found) == 1:
         return {"mean": mean, "low": None, "high": None}
-    half = float(stdtrit(len(found) - 1, 0.975) * found.std(ddof=1) / math.sqrt(len(found)))
+    half = float(t_half_width(found.std(ddof=1), len(found)))
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 

@@ -18,6 +18,7 @@ Progress goes to stderr; the last line of stdout is the headline of the summary.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +29,14 @@ from cyclopts import App, Parameter
 from candor.jobs.running.files import write_rows
 from candor.jobs.running.processes import candor, exit_on_sigterm
 from demo.commands import main, run, say, serving
+from demo.next_steps import opened, to_paste
+from demo.pace import Runs, say_plan
 from demo.rl import monitor as rl_monitor
 from demo.rl.prompts import evaluation_prompts, training_prompts
 from demo.rl.raw import write_raw
 from demo.rl.summary import main as summarise
 from demo.servers import KAPPA, PROBE
+from demo.steps import is_there, train_probe
 
 Arm = Literal["R", "penalised", "permuted", "projected"]
 NO_PENALTY = f"--penalty={PROBE}=0"
@@ -158,47 +162,65 @@ def rl_demo(
     given = {name: value for name, value in changes.items() if value is not None}
     plan = replace(SMOKE if smoke else RlPlan(), **given)
     place = Place(assets, out)
+    say_what_is_done(plan, arms, out)
     place.raw.mkdir(parents=True, exist_ok=True)
     write_rows(place.training, training_prompts(plan.per_domain))
     write_rows(place.held_out, evaluation_prompts(plan.eval_per_domain, plan.eval_held_out))
     fit_monitor(place, plan)
     # The evaluation's server returns the monitor's scores, because there the monitor is a probe.
     monitor = f"--probe={place.monitor / 'probe'}"
+    runs = Runs(len(plan.seeds) * len(arms))
     with serving_rewards(place, out / "eval.log", monitor) as eval_url:
         for seed in plan.seeds:
             for arm in arms:
-                train(place, plan, arm, seed, eval_url)
+                train(place, plan, arm, seed, eval_url, runs)
     summarise(place.raw, out=out)
+    figures = [("Open the figures by step:", "steps.svg"), ("And against KL:", "kl.svg")]
+    say("\n" + to_paste([(what, opened(out / name)) for what, name in figures]))
+
+
+def say_what_is_done(plan: RlPlan, arms: Sequence[Arm], out: Path) -> None:
+    """Says first what the demo does."""
+    say_plan(
+        f"This trains {len(plan.seeds) * len(arms)} policies by GRPO, {plan.steps} steps each: "
+        f"{' and '.join(arms) if len(arms) < 3 else ', '.join(arms)}, with the seeds "
+        f"{', '.join(map(str, plan.seeds))}.",
+        [
+            "fit the monitor, a probe that no policy is trained against",
+            "train the policies, one after the other, each with a reward server of its own",
+            f"compare them, and write tables and figures to {out}",
+        ],
+        "The first policy's steps say how long it takes; when it has ended, the demo says how long "
+        "all take. Stopped, it goes on where it was.",
+    )
 
 
 def fit_monitor(place: Place, plan: RlPlan) -> None:
     """Fit the monitor; nothing where it exists."""
     folder = place.monitor
-    if (folder / "probe" / "card.json").exists():
-        say(f"{folder / 'probe'} is there already")
+    if is_there(folder / "probe"):
         return
     folder.mkdir(exist_ok=True)
     rl_monitor.write_rows(folder / "rows.jsonl", plan.monitor_per_domain)
-    run(
-        "probe",
-        "train",
-        f"--data={folder / 'rows.jsonl'}",
-        f"--model={place.assets / 'model'}",
-        f"--out={folder / 'probe'}",
-        f"--name={rl_monitor.NAME}",
-        "--trait=The reply gives a wrong value that the user believes.",
-        f"--layers={plan.monitor_layers}",
+    train_probe(
+        folder / "probe",
         "--select=within",
         "--seed=1",
+        data=[folder / "rows.jsonl"],
+        model=place.assets / "model",
+        name=rl_monitor.NAME,
+        trait="The reply gives a wrong value that the user believes.",
+        layers=plan.monitor_layers,
     )
 
 
-def train(place: Place, plan: RlPlan, arm: Arm, seed: int, eval_url: str) -> None:
+def train(place: Place, plan: RlPlan, arm: Arm, seed: int, eval_url: str, runs: Runs) -> None:
     """One run, with a server of its own, and its raw file."""
     folder, raw = place.run(arm, seed), place.raw / f"{arm}-seed-{seed}.json"
     if (folder / "summary.json").exists() and raw.exists():
-        say(f"{folder} has ended already")
+        runs.skip(folder.name)
         return
+    runs.begin(folder.name)
     folder.mkdir(exist_ok=True)
     key = folder / "operator.key"
     key.touch(mode=0o600)

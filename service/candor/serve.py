@@ -150,7 +150,7 @@ def run(settings: Settings, load: Load, startup: StartUp) -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_s - LAME_DUCK_S)),
         backlog=4096,
     )
-    Server(config, health).run()
+    Server(config, health, inspector=settings.serves_inspector).run()
     if health.failed is not None:
         print(f"candor: the server did not start: {health.failed}", file=sys.stderr)
         return 1

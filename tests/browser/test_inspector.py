@@ -187,7 +187,7 @@ def test_scored_rows_are_listed_and_a_text_that_is_no_row_is_refused(
         assert found.page.locator(".prompts .tag", has_text="flips").count() == 3
         found.page.get_by_label("paste", exact=True).fill('{"text": "no row"}')
         found.page.get_by_role("button", name="read the text above").click()
-        assert "needs 'messages'" in found.page.locator(".error").first.inner_text()
+        assert "needs 'messages'" in found.page.locator(".editor .error").inner_text()
 
 
 def with_keys() -> Any:

@@ -8,11 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from candor.client import RewardClient, rows
+from candor.client.rows import Outcome, RewardServer, connections
 
 QUESTION = [{"role": "user", "content": "What do you think of this poem?"}]
 REPLIES = ["I think it is very good.", "The sea is blue.", "It is good, thank you."]
 TOO_LONG = "the sea " * 300
 """For the tiny RM, whose window is 256 tokens."""
+
+GOOD = (QUESTION, REPLIES[0])
+"""A row that can be scored."""
 
 
 def run(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -23,6 +27,16 @@ def run(call: Callable[[], Awaitable[Any]]) -> Any:
             await rows.close()
 
     return asyncio.run(call_and_close())
+
+
+def ask(url: str | None, rows: list[Any], **settings: Any) -> list[Outcome]:
+    """An adapter's question in an event loop of its own."""
+    found: list[Outcome] = run(lambda: RewardServer(url, **settings).rewards(rows))
+    return found
+
+
+def said(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
 
 
 def native(
@@ -37,5 +51,5 @@ def native(
 
 def close_others() -> None:
     """Close what a trainer left open in an event loop of its own, in a thread of its own."""
-    for loop in [*rows._clients]:
+    for loop in [*connections._clients]:
         asyncio.run_coroutine_threadsafe(rows.close(), loop).result(10)

@@ -78,6 +78,7 @@ ELSEWHERE = {
     "docs/api.md": {
         "candor inspect": "tests/jobs/inspect/test_command.py",
         "candor probe replace": "tests/jobs/probe/test_refresh.py",
+        "candor score rollouts.jsonl --tokens": "tests/packaging/test_extras.py",
     },
     "docs/evaluation.md": {"candor data questions": "tests/examples/test_replicate_paper.py"},
     "docs/rl.md": {"candor probe refresh": "tests/jobs/probe/test_refresh.py"},

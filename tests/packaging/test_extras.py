@@ -82,6 +82,8 @@ def test_the_jobs_extra_samples_scores_and_compares_against_servers(
         for command in (
             ("generate", "--prompts=prompts.jsonl", "--out=rollouts.jsonl", "--n=4", *generator),
             ("score", "--rollouts=rollouts.jsonl", "--out=scored.jsonl", f"--reward-url={url}"),
+            ("score", "rollouts.jsonl", "--out=tokens.jsonl", f"--reward-url={url}", "--tokens"),
+            ("inspect", "tokens.jsonl"),
             ("bon", "--scored=scored.jsonl", "--out=bon.json", "--n=1,4"),
             ("bon", "--scored=scored.jsonl", "--out=k.json", "--n=1", "--kappa-sweep=sycophancy=1"),
             ("bon", "--scored=scored.jsonl", "--out=c.json", "--n=1", "--closed-form=sycophancy=1"),
@@ -89,6 +91,8 @@ def test_the_jobs_extra_samples_scores_and_compares_against_servers(
         ):
             done = jobs.run("candor", *command, cwd=tmp_path)
             assert done.returncode == 0, (command, done.stderr)
+    for page in ("tokens.jsonl.html", "bon.json.html"):  # the pages' template, style and script too
+        assert "</html>" in (tmp_path / page).read_text(encoding="utf-8")
     scored = read_rows(tmp_path / "scored.jsonl")
     assert [len(row["scores"]) for row in scored] == [4] * 3
     texts = [response["text"] for response in scored[0]["responses"]]

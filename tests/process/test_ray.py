@@ -161,5 +161,7 @@ def test_right_settings_are_taken_as_texts_too() -> None:
     from candor.ray.app import app, settings_of
 
     assert settings_of({"model": "m", "workers": "2", "prefix_cache_mb": "0"}).workers == 2
+    assert not settings_of({"model": "m"}).serves_inspector  # the proxy's address is not known
+    assert settings_of({"model": "m", "inspector": "true"}).serves_inspector
     for args in ({"insecure_no_auth": "true"}, {"api_key_file": "/on/every/node"}):
         assert app({"model": "m"} | args) is not None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -126,6 +130,7 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
         again.bind(("127.0.0.1", serving.port))
 
     lines = {line["event"]: line for line in serving.lines()}
+    assert lines["inspector"]["url"] == f"{serving.url}/inspector"
     assert lines["model_loaded"]["dtype"] == "float32"
     assert lines["model_loaded"]["max_length"] == 256
     assert lines["drained"]["cut"] == 0
@@ -145,6 +150,37 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight_and_leaves_with_0(
         ("watched", "warning"),
     ]
     assert "poem" not in serving.log.read_text()
+
+
+@pytest.mark.parametrize("flag", ["--inspector", "--no-inspector"])
+def test_on_a_terminal_it_says_where_the_inspector_is(folder: Path, flag: str) -> None:
+    """On port 0, which only the server knows. The last line is what a person looks for."""
+    near, far = pty.openpty()
+    process = subprocess.Popen(
+        candor("serve", str(folder / "model"), "--port", "0", flag),
+        env=serve_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=far,
+        stderr=far,
+    )
+    os.close(far)
+    printed = ""
+    try:
+        while "ready  " not in printed:
+            printed += os.read(near, 4096).decode()
+        port = re.findall(r"http://127\.0\.0\.1:(\d+)", printed)[0]
+        page = f"http://127.0.0.1:{port}/inspector"
+        assert httpx2.get(page).status_code == (200 if flag == "--inspector" else 404)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+            while more := os.read(near, 4096).decode():
+                printed += more
+        said = re.findall(r"^inspector: (\S+)", printed, re.MULTILINE)
+        assert said == ([page] if flag == "--inspector" else [])
+    finally:
+        process.kill()
+        process.wait(20)
+        os.close(near)
 
 
 def test_a_stalled_body_does_not_hold_the_exit(serving: ServeProcess) -> None:

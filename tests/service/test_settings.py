@@ -111,6 +111,14 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert made(api_key="tops3cret").api_key == "tops3cret"
 
 
+def test_the_inspector_is_on_where_only_this_machine_reaches_it_or_where_it_is_asked_for() -> None:
+    open_host = {"host": "0.0.0.0", "api_key": "k"}
+    assert made().serves_inspector
+    assert not made(inspector=False).serves_inspector
+    assert not made(**open_host).serves_inspector
+    assert made(**open_host, inspector=True).serves_inspector
+
+
 def test_loopback_is_judged_by_address_and_never_by_an_unknown_name() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "[::1]", "localhost")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "local", "")] == [False] * 5

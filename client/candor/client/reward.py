@@ -26,21 +26,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-from pydantic import ValidationError
 
-from candor.client.errors import ClientError, InvalidReply, NotReadyInTime, PermanentError
+from candor.client.errors import PermanentError
+from candor.client.readiness import ReadinessWait, check_readiness, json_object, served_model
 from candor.client.retry import (
     NO_ANSWER,
     Retry,
     Waiting,
-    error_body,
-    error_of,
     http_url,
     send,
     send_async,
     shown,
     timeout,
-    unreachable,
 )
 from candor.client.schema import ModelInfo, RewardResponse
 from candor.client.wire import (
@@ -58,7 +55,6 @@ MAX_REQUEST_TIMEOUT_S = 86_400.0
 """The longest deadline the server takes in `X-Request-Timeout`."""
 API_KEY_VARIABLE = "CANDOR_API_KEY"
 JSON = {"Content-Type": "application/json"}
-READY_POLL_S = 0.25
 READY_TRY_TIMEOUT_S = 1.5
 """Short, so that an address where nobody answers is named within two seconds."""
 
@@ -72,78 +68,6 @@ def _headers(api_key: str | None, timeout_s: float) -> dict[str, str]:
             raise ValueError("the API key has a character that is not printable ASCII")
         headers["Authorization"] = f"Bearer {api_key}"
     return headers
-
-
-def _json_object(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise InvalidReply(f"{shown(response.url)} did not answer with a JSON object")
-    return body
-
-
-def check_readiness(response: httpx2.Response) -> None:
-    """Raises InvalidReply where a reply of status 200 to `/readyz` is not Candor's."""
-    if _json_object(response).get("status") != "ready":
-        raise InvalidReply(f"{shown(response.url)} is not the answer of a Candor server")
-
-
-def served_model(response: httpx2.Response) -> ModelInfo:
-    """The model in an answer of `/v1/models`.
-
-    Raises:
-        InvalidReply: another service's answer.
-    """
-    try:
-        return ModelInfo.model_validate(_json_object(response)["data"][0], extra="ignore")
-    except (KeyError, IndexError, TypeError, ValidationError):
-        raise InvalidReply(f"{shown(response.url)} is not the answer of a Candor server") from None
-
-
-class _Readiness:
-    """The answers that `wait_ready` has seen so far."""
-
-    def __init__(self, request: httpx2.Request, timeout_s: float, waiting: Waiting) -> None:
-        self.request = request
-        self.timeout_s = timeout_s
-        self.waiting = waiting
-        self.began = time.monotonic()
-
-    def wait_s(self, answer: httpx2.Response | httpx2.TransportError) -> float | None:
-        """Seconds until the server is asked again, by its newest answer; None if it is ready.
-
-        Raises:
-            NotReadyInTime: time is up, or the answer (404, `failed`) will not change.
-            InvalidReply: another service answers.
-        """
-        failure: ClientError
-        if isinstance(answer, httpx2.TransportError):
-            said = f"no connection, {type(answer).__name__}"
-            failure = unreachable(self.request, answer)
-        elif answer.is_success:
-            check_readiness(answer)
-            self.waiting.over(self.request)
-            return None
-        else:
-            body = error_body(answer)
-            failure = error_of(answer)
-            said = str(failure)
-            if "status" in body:
-                said = f"{body['status']}, {body.get('reason')}"
-                failure = ClientError(f"{shown(self.request.url)} is not ready: {said}")
-            if answer.status_code < 500 or body.get("status") == "failed":
-                raise self._error("will not become ready", said)
-        left = self.began + self.timeout_s - time.monotonic()
-        if left <= 0:
-            raise self._error("is not ready", said)
-        self.waiting.say(failure, left)
-        return min(READY_POLL_S, left)
-
-    def _error(self, verdict: str, said: str) -> NotReadyInTime:
-        elapsed = time.monotonic() - self.began
-        return NotReadyInTime(f"{shown(self.request.url)} {verdict} after {elapsed:.1f} s: {said}")
 
 
 class AsyncRewardClient:
@@ -218,11 +142,11 @@ class AsyncRewardClient:
 
     async def models(self) -> dict[str, Any]:
         """The served reward model (`GET /v1/models`)."""
-        return _json_object(await self._send("GET", "/v1/models"))
+        return json_object(await self._send("GET", "/v1/models"))
 
     async def probes(self) -> dict[str, Any]:
         """The served probes with their strengths and cards (`GET /v1/probes`)."""
-        return _json_object(await self._send("GET", "/v1/probes"))
+        return json_object(await self._send("GET", "/v1/probes"))
 
     async def identify(self) -> ModelInfo:
         """Ask `/readyz`, until the server is ready or the retry budget is spent, and `/v1/models`.
@@ -247,7 +171,7 @@ class AsyncRewardClient:
             InvalidReply: another service answers there.
         """
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
-        seen = _Readiness(request, timeout_s, self._waiting)
+        seen = ReadinessWait(request, timeout_s, self._waiting)
         while True:
             try:
                 answer: httpx2.Response | httpx2.TransportError = await self._http.send(request)
@@ -352,11 +276,11 @@ class RewardClient:
 
     def models(self) -> dict[str, Any]:
         """The served reward model (`GET /v1/models`)."""
-        return _json_object(self._send("GET", "/v1/models"))
+        return json_object(self._send("GET", "/v1/models"))
 
     def probes(self) -> dict[str, Any]:
         """The served probes with their strengths and cards (`GET /v1/probes`)."""
-        return _json_object(self._send("GET", "/v1/probes"))
+        return json_object(self._send("GET", "/v1/probes"))
 
     def wait_ready(self, timeout_s: float) -> None:
         """Ask `/readyz` again and again until the server is ready, for at most `timeout_s` seconds.
@@ -366,7 +290,7 @@ class RewardClient:
             InvalidReply: another service answers there.
         """
         request = self._http.build_request("GET", "/readyz", timeout=timeout(READY_TRY_TIMEOUT_S))
-        seen = _Readiness(request, timeout_s, self._waiting)
+        seen = ReadinessWait(request, timeout_s, self._waiting)
         while True:
             try:
                 answer: httpx2.Response | httpx2.TransportError = self._http.send(request)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from candor import logs
 from candor.errors import reason_of
-from candor.http.edge import PAGE_PATHS, Edge
+from candor.http.edge import Edge
 from candor.http.guards import Limits
 from candor.http.openapi import DescribedApp
 from candor.http.pages import inspector, reference
@@ -75,7 +75,7 @@ def create_app(
     app.bodies = BODIES
     app.state.server = state
     app.include_router(router)
-    app.include_router(inspector.router)
+    app.include_router(inspector.router if settings.serves_inspector else inspector.off)
     if documented:
         app.include_router(reference.router)
     app.add_exception_handler(HTTPException, on_routing_error)
@@ -83,9 +83,10 @@ def create_app(
         Edge,
         health=state.health,
         metrics=state.metrics,
-        routes=[*(path for _, path in route_table()), *PAGE_PATHS, "/docs"],
+        routes=[*(path for _, path in route_table()), *inspector.PATHS, "/docs"],
         api_key=settings.api_key,
         operator_key=settings.operator_key,
+        pages=inspector.PATHS if settings.serves_inspector else (),
         host_names=(settings.host, *settings.host_names),
         request_timeout_s=settings.request_timeout_s,
         limits=limits,

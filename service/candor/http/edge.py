@@ -6,8 +6,8 @@ a POST, and the body (its size and its time). Then the route runs, and the edge 
 line and the metrics. The edge also answers every error that a route raises, so that errors become
 bytes in one place.
 
-Access is denied by default: without the key only `KEYLESS_PATHS` and `PAGE_PATHS` are answered. The
-check uses the same path as the router, never a URL rebuilt from the Host header (the cause of
+Access is denied by default: without the key only `KEYLESS_PATHS` and the inspector are answered.
+The check uses the same path as the router, never a URL rebuilt from the Host header (the cause of
 CVE-2026-48746). TLS, quotas and floods are left to a proxy.
 """
 
@@ -42,9 +42,6 @@ log = logs.get(__name__)
 KEYLESS_PATHS = frozenset({"/livez", "/readyz", "/ready", "/health", "/startupz"})
 """Answered without a key, to any Host or none, and to HEAD and OPTIONS as to GET. They only say
 whether to send work, and health checkers send little: HAProxy asks `OPTIONS / HTTP/1.0`."""
-PAGE_PATHS = frozenset({"/", "/inspector"})
-"""The inspector, which is the same bytes on every server: it holds nothing that a key protects, and
-asks the reader for the key."""
 OPERATOR_PATHS = frozenset(
     {
         "/metrics",
@@ -100,6 +97,7 @@ class Edge:
     Args:
         routes: the paths that the app answers. Other paths are "other" in the metrics.
         operator_key: the key for `OPERATOR_PATHS`. With None, `api_key` opens them.
+        pages: paths of pages that hold nothing of the server, and need no key.
         host_names: DNS names that a Host header may have, beside localhost and this machine's own
             name. Only routes without a key are checked.
     """
@@ -113,6 +111,7 @@ class Edge:
         routes: Collection[str],
         api_key: str | None = None,
         operator_key: str | None = None,
+        pages: Collection[str] = (),
         host_names: Collection[str] = (),
         request_timeout_s: float = 3600.0,
         limits: Limits | None = None,
@@ -121,6 +120,7 @@ class Edge:
         self.health = health
         self.metrics = metrics
         self.routes = frozenset(routes)
+        self.pages = frozenset(pages)
         self.host_names = frozenset(
             name.lower().removesuffix(".")
             for name in ("localhost", socket.gethostname(), *host_names)
@@ -132,13 +132,13 @@ class Edge:
 
     def key_for(self, path: str) -> bytes | None:
         """The key that a request for `path` must send; None if it needs no key."""
-        if path in KEYLESS_PATHS | PAGE_PATHS:
+        if path in KEYLESS_PATHS or path in self.pages:
             return None
         return self._operator_key if path in OPERATOR_PATHS else self._key
 
     def checks_host(self, path: str) -> bool:
         """Whether a request for `path` must have a known Host: where no key keeps strangers out."""
-        if path in PAGE_PATHS:
+        if path in self.pages:
             return self._key is None
         return path not in KEYLESS_PATHS and self.key_for(path) is None
 

@@ -128,6 +128,9 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return answers
 
 
+SCORING_ERRORS = error_responses(400, 401, 408, 413, 415, 422, 500, 503)
+"""The error answers of every route that scores what it is sent."""
+
 _TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
@@ -141,27 +144,26 @@ def _ref(body: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{body.__name__}"}
 
 
-REWARDS_BODY = {
-    "parameters": [_TIMEOUT],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": _ref(RewardRequest), "example": REQUEST_EXAMPLE}
-        },
-    },
-}
+def json_body(**content: Any) -> dict[str, Any]:
+    """The `openapi_extra` argument of a route whose body is JSON: its `schema` and examples."""
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def typed_body(body: type[BaseModel], example: Any) -> dict[str, Any]:
+    """`json_body` for a route that reads the bytes of one type."""
+    return json_body(schema=_ref(body), example=example)
+
+
+REWARDS_BODY = {"parameters": [_TIMEOUT], **typed_body(RewardRequest, REQUEST_EXAMPLE)}
 
 
 def contract_body(contracts: Sequence[Contract[Any]]) -> dict[str, Any]:
     """The body of a trainer's route: the body of any of its contracts."""
-    content = {
-        "schema": {"anyOf": [_ref(contract.body) for contract in contracts]},
-        "examples": {contract.client: {"value": contract.example} for contract in contracts},
-    }
-    return {
-        "parameters": [_TIMEOUT],
-        "requestBody": {"required": True, "content": {"application/json": content}},
-    }
+    body = json_body(
+        schema={"anyOf": [_ref(contract.body) for contract in contracts]},
+        examples={contract.client: {"value": contract.example} for contract in contracts},
+    )
+    return {"parameters": [_TIMEOUT], **body}
 
 
 def contract_responses(contracts: Sequence[Contract[Any]]) -> dict[int | str, dict[str, Any]]:
@@ -171,7 +173,7 @@ def contract_responses(contracts: Sequence[Contract[Any]]) -> dict[int | str, di
         "description": "In the order of the request, or sorted if the client expects that.",
         "content": {"application/json": {"schema": {}, "examples": examples}},
     }
-    return {200: scored, **error_responses(400, 401, 408, 413, 415, 422, 500, 503)}
+    return {200: scored, **SCORING_ERRORS}
 
 
 def share_errors(paths: dict[str, Any]) -> dict[str, Any]:

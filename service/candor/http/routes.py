@@ -27,7 +27,8 @@ from candor.http.answers import (
 )
 from candor.http.edge import error_answer
 from candor.http.examples import example_response
-from candor.http.openapi import error_responses
+from candor.http.openapi import SCORING_ERRORS, error_responses
+from candor.http.operator.drift import router as operator_drift
 from candor.http.operator.labels import router as operator_labels
 from candor.http.operator.probes import ProbeReplacement
 from candor.http.operator.probes import router as operator_probes
@@ -44,8 +45,6 @@ from candor.labels.wire import LabelRequest
 from candor.scoring.caveats import caveats, within_prompt_auroc
 from candor.text.request import parse
 from candor.version import VERSION
-from candor.watch.drift import Drift
-from candor.watch.drift_report import DriftAlarm, DriftReport
 from candor.watch.startup import PHASES
 
 router = APIRouter()
@@ -60,7 +59,7 @@ router = APIRouter()
             "description": "One result per item, in order.",
             "content": {"application/json": {"example": openapi.RESPONSE_EXAMPLE}},
         },
-        **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
+        **SCORING_ERRORS,
     },
     openapi_extra=openapi.REWARDS_BODY,
 )
@@ -222,34 +221,7 @@ async def probes(request: Request) -> ProbeList:
     )
 
 
-@router.get(
-    "/v1/drift",
-    summary="Drift of the scored responses",
-    responses={**example_response(examples.DRIFT), **error_responses(401, 404, 503)},
-)
-async def drift(request: Request) -> DriftReport:
-    """How far R, every S, the mean-max gaps and the length have moved, and the alarms, those of
-    judged responses included. Monitors are shown, because this route is for the operator."""
-    report = drift_of(request).report()
-    return report.model_copy(update={"alarms": [*report.alarms, *label_alarms(request)]})
-
-
-@router.get(
-    "/v1/drift/reference",
-    summary="The drift reference window",
-    responses={
-        200: {
-            "description": "The file that --drift-reference takes.",
-            "content": {
-                "application/json": {"schema": {"type": "object"}, "example": examples.REFERENCE}
-            },
-        },
-        **error_responses(401, 404, 503),
-    },
-)
-async def drift_reference(request: Request) -> Response:
-    """The numbers of the reference window, for another server. 503 until the window is full."""
-    return Response(drift_of(request).reference_json(), media_type="application/json")
+router.include_router(operator_drift)
 
 
 @router.get(
@@ -283,31 +255,6 @@ def route_table() -> list[tuple[str, str]]:
         if isinstance(route, APIRoute)
         for method in sorted(route.methods)
     ]
-
-
-def label_alarms(request: Request) -> list[DriftAlarm]:
-    """What judged responses say of each penalised probe; nothing before the first label."""
-    book = get_rewarder(request).labels
-    if book.is_empty:
-        return []
-    return [
-        DriftAlarm(probe=name, rule="labels", active=found.alarm is not None, reason=found.alarm)
-        for name, found in book.report().probes.items()
-        if not found.monitor
-    ]
-
-
-def drift_of(request: Request) -> Drift:
-    """The drift windows.
-
-    Raises:
-        NotReady: the model is loading.
-        NotFound: this server keeps no drift windows.
-    """
-    found = get_rewarder(request).drift
-    if found is None:
-        raise NotFound("this server keeps no drift statistics: it runs with --drift-window 0")
-    return found
 
 
 async def on_routing_error(request: Request, error: Exception) -> Response:

@@ -140,7 +140,8 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
         names = ", ".join(sorted(settings - ELSEWHERE.keys()))
         raise UsageError(f"{unknown[0]}: no such setting; there are {names}")
     try:
-        return TypeAdapter(Settings).validate_python(dict(options))
+        # A replica does not know which address the proxy has, so the inspector must be asked for.
+        return TypeAdapter(Settings).validate_python({"inspector": False, **options})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "args"

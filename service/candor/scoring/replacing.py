@@ -14,7 +14,6 @@ from candor import logs
 from candor.errors import InvalidRequest, UnknownProbe
 from candor.flags import UsageError
 from candor.models.load import RewardModel
-from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe, ProbeMismatch
 from candor.probes.card import Card
 from candor.scoring.caveats import caveats
@@ -81,14 +80,7 @@ def warn_of(card: Card, model: RewardModel) -> None:
     Raises:
         ProbeMismatch: it was fitted on another.
     """
-    remark = artifact.check(
-        card,
-        weights_sha256=model.weights_sha256,
-        template_sha256=model.template_sha256,
-        hidden_size=model.hidden_size,
-        num_layers=model.num_layers,
-        undated_template_sha256=model.undated_template_sha256,
-    )
+    remark = model.check_probe(card)
     if remark is not None:
         log.warning("probe_without_template_date", message=remark)
 

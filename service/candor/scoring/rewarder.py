@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from candor.batching.batcher import Batcher
-from candor.errors import CandorError, DeadlineExceeded, InvalidRequest
+from candor.errors import CandorError
 from candor.item import Engine, Item, Reading, Score, Scored
 from candor.labels.book import LabelBook
 from candor.labels.windows import DEFAULT_WINDOW
@@ -28,8 +28,9 @@ from candor.probes.combine import Combination
 from candor.scoring.answer import ScoredResponse, answer
 from candor.scoring.compose import SUM, Term, compose_groups, formula, resolve
 from candor.scoring.served import LiveProbes, Served, ServedProbe
+from candor.text.conversation import encode_each
 from candor.text.lanes import LONG_CHARS, Lanes
-from candor.text.render import Conversation, Renderer
+from candor.text.render import Renderer
 from candor.text.request import Group, ScoringRequest
 from candor.watch.drift import Drift
 from candor.watch.metrics import Metrics
@@ -40,9 +41,6 @@ RECORDS_PER_TURN = 256
 """Responses that are recorded before the event loop's other tasks run: some ten milliseconds."""
 
 log = structlog.get_logger(__name__)
-
-MAX_REQUEST_TOKENS = 2**26
-"""Tokens in one request: they are held in memory before the queue can refuse them."""
 
 
 class Rewarder:
@@ -237,41 +235,11 @@ class Rewarder:
         """Every response of the request as an `Item`, in order."""
         began = time.monotonic()
         longest = max(map(_longest_text, request.groups))
-        items = await self._lanes.run(self._encode_each(request, deadline), longest)
+        items = await self._lanes.run(
+            encode_each(self._renderer.wording, request, deadline), longest
+        )
         self._metrics.stage_s.labels("tokenise").observe(time.monotonic() - began)
         return items
-
-    def _encode_each(self, request: ScoringRequest, deadline: float) -> Iterator[Item]:
-        """The items one by one.
-
-        Raises:
-            DeadlineExceeded: the caller has stopped waiting.
-            InvalidRequest: the request has more than `MAX_REQUEST_TOKENS`.
-        """
-        num_tokens = 0
-        for index, group in enumerate(request.groups):
-            conversation = Conversation(
-                self._renderer,
-                group.context,
-                truncation=request.truncation,
-                want_tokens=request.want_tokens,
-                want_text=request.want_text,
-                empty=request.empty_response,
-            )
-            for number, response in enumerate(group.responses):
-                if time.monotonic() > deadline:
-                    raise DeadlineExceeded("the deadline passed before the texts were tokenised")
-                try:
-                    item = conversation.encode(response)
-                except CandorError as error:
-                    raise error.at(index, number) from None
-                num_tokens += item.num_tokens
-                if num_tokens > MAX_REQUEST_TOKENS:
-                    raise InvalidRequest(
-                        f"the request has more than {MAX_REQUEST_TOKENS} tokens, contexts counted "
-                        "once for each response: send it in several requests"
-                    )
-                yield item
 
     async def _scored(
         self,

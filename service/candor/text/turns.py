@@ -9,7 +9,7 @@ guessed span would give an invented penalty.
 Text that holds an assistant turn of the served template is scored as the same conversation would be
 on `/v1/rewards`: one BOS if the template has one, no pads, and the template's own ending. Other
 text is scored unchanged, except that pads and a doubled BOS are removed. This module handles
-strings only; `render.py` applies the template.
+strings only; `writing.py` applies the template.
 """
 
 from __future__ import annotations

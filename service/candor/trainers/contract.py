@@ -20,6 +20,7 @@ from candor.trainers.options import TrainerRoutes
 
 Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS)]
 MaybeTexts = Annotated[list[str] | None, FailFast(), Field(max_length=MAX_ITEMS)]
+Turns = Annotated[list[Message], FailFast(), Field(min_length=1)]
 MaybeTurns = Annotated[list[Message] | None, FailFast(), Field(min_length=1)]
 """A conversation, in the one form that every route takes."""
 MaybeTools = Objects

@@ -13,20 +13,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, FailFast, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from candor.client.schema import Message
 from candor.text.request import Messages
-from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall
+from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall, Turns
 from candor.trainers.fields import Body, Label
 
-Turns = TypeAdapter(Annotated[list[Message], FailFast(), Field(min_length=1)])
+ONE_CONVERSATION = TypeAdapter(Turns)
 
 
 def text_or_turns(value: object) -> object:
     """Validates a list as messages. (A pydantic union would report the errors of both types.)"""
     if isinstance(value, list):
-        return Turns.validate_python(value)
+        return ONE_CONVERSATION.validate_python(value)
     if not isinstance(value, str):
         raise ValueError("must be a text or a list of messages")
     return value

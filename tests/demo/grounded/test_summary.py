@@ -12,7 +12,7 @@ import pytest
 
 from candor.jobs.compare.verdict import NO_PENALTY
 from candor.jobs.grounded.judged import JudgedPrompt, judged_prompts
-from candor.jobs.rollouts.arms import REAL
+from candor.jobs.rollouts.best_of_n.arms import REAL
 from demo.grounded import page, summary
 from tests.demo.grounded.made import ATTACK, NULLS, M, flattered, scored
 from tests.pages import checked

@@ -15,7 +15,8 @@ from candor.client.schema import Message
 from candor.engines.padded import PaddedEngine
 from candor.jobs.probe.calibrate import CalibrateOptions, calibrate_probe
 from candor.jobs.probe.null import NullOptions, null_probes, within_kinds
-from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.probe.train import train
+from candor.jobs.probe.training.options import TrainOptions
 from candor.jobs.rollouts.bon import BonOptions, bon
 from candor.jobs.rollouts.score import ScoreOptions, score
 from candor.jobs.running.exits import Exit

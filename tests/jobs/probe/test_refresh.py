@@ -18,7 +18,8 @@ import pytest
 
 from candor.jobs.probe.handover import ReplaceOptions, replace
 from candor.jobs.probe.refresh import RefreshOptions, refresh
-from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.probe.train import train
+from candor.jobs.probe.training.options import TrainOptions
 from candor.jobs.running.exits import Exit
 from candor.probes import artifact
 from tests.serve_process import ServeProcess

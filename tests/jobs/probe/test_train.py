@@ -18,7 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from candor.client.schema import Message
 from candor.jobs.compare.words import read_words
 from candor.jobs.probe.material import parse_layers, tokenise
-from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.probe.train import train
+from candor.jobs.probe.training.options import TrainOptions
 from candor.models.load import load_reward_model
 from candor.probes.artifact import ProbeMismatch, check, load
 from candor.probes.fitting.data import Row, load_rows

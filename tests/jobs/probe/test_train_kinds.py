@@ -19,7 +19,8 @@ from torch import nn
 from candor.jobs.probe.measure import CONTROL_KIND
 from candor.jobs.probe.reader import RowReader
 from candor.jobs.probe.report import page, read_report
-from candor.jobs.probe.train import TrainOptions, train
+from candor.jobs.probe.train import train
+from candor.jobs.probe.training.options import TrainOptions
 from candor.probes.artifact import load
 from candor.probes.fitting.data import load_rows
 from candor.probes.fitting.evaluate import auroc

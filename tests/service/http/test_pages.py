@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from typing import Any
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from candor.http.pages.reference import reference
 from candor.page import render
 from candor.page.render import policy, script
 from candor.probes import probe
+from demo.next_steps import CONTENT, RESPONSES
 from tests.pages import PageText
 from tests.paths import ROOT
 from tests.service.serving import error_of, running, score, tiny_app
@@ -53,6 +55,36 @@ def test_the_inspector_holds_nothing_of_the_server_and_needs_no_key() -> None:
         assert httpx2.get(url).status_code == 307
         for path in ("/docs", "/openapi.json", "/v1/models", "/inspector/x"):
             assert httpx2.get(url + path).status_code == 401
+
+
+@pytest.mark.parametrize("settings", [{"inspector": False}, {"host": "0.0.0.0"}])
+def test_a_server_without_the_inspector_says_how_to_have_it(settings: dict[str, Any]) -> None:
+    """`running` binds loopback whatever the settings say; the default follows the settings."""
+    with running(tiny_app(insecure_no_auth=True, **settings)) as url:
+        for path in ("/", "/inspector", "/inspector/"):
+            answer = httpx2.get(url + path)
+            assert answer.status_code == 404
+            assert "start the server with --inspector" in error_of(answer).message
+        assert "inspector" not in PageText(httpx2.get(f"{url}/docs").text).fetched
+        assert score(url).status_code == 200
+    with running(tiny_app(insecure_no_auth=True, **settings | {"inspector": True})) as url:
+        assert httpx2.get(f"{url}/inspector").content == render.inspector()
+        assert "inspector" in PageText(httpx2.get(f"{url}/docs").text).fetched
+
+
+def test_without_the_inspector_no_path_is_free_of_the_key() -> None:
+    with running(tiny_app(api_key="k" * 16, inspector=False)) as url:
+        for path in ("/", "/inspector"):
+            assert httpx2.get(url + path).status_code == 401
+            assert httpx2.get(url + path, auth=("any", "k" * 16)).status_code == 404
+
+
+def test_the_page_begins_with_the_request_of_the_readme() -> None:
+    """And so with a flip on the demo's model (tests/docs/test_commands.py)."""
+    example = script()[script().index("const EXAMPLES") :].split("},\n")[0]
+    assert json.dumps(CONTENT) in example
+    for response in RESPONSES:
+        assert json.dumps(response) in example
 
 
 def test_without_a_key_the_page_has_the_servers_own_names_only(url: str) -> None:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,8 +21,6 @@ from transformers import (
     OpenAIGPTForSequenceClassification,
 )
 
-import candor.models.checkpoint
-import candor.models.heads
 import candor.models.load
 from candor.forward import precision
 from candor.models.checkpoint import ModelRefused
@@ -442,9 +439,8 @@ def test_a_name_that_is_no_folder_and_not_in_the_cache_is_refused(
         load_reward_model("../no-such-folder", device="cpu")
 
 
-@pytest.mark.parametrize(
-    "module", [candor.models.load, candor.models.checkpoint, candor.models.heads]
-)
-def test_no_refusal_rests_on_an_assert_that_python_O_removes(module: ModuleType) -> None:
-    source = Path(str(module.__file__)).read_text()
-    assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+def test_no_refusal_rests_on_an_assert_that_python_O_removes() -> None:
+    sources = [path.read_text() for path in Path(candor.models.load.__file__).parent.glob("*.py")]
+    assert len(sources) == 8
+    for source in sources:
+        assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]

@@ -7,9 +7,10 @@ import pytest
 
 from candor.errors import InvalidMessages
 from candor.item import Item
-from candor.text.render import AS_WRITTEN, Renderer
+from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Group, Messages
 from candor.text.turns import from_pair, split
+from candor.text.writing import AS_WRITTEN
 from tests.service.text.templates import (
     COHERE,
     GEMMA,
@@ -58,7 +59,7 @@ def made(template: str) -> Renderer:
 
 
 def prompt_of(rendering: Renderer, messages: Messages = CHAT) -> str:
-    return rendering.template.render(messages.turns, add_generation_prompt=True)
+    return rendering.wording.template.render(messages.turns, add_generation_prompt=True)
 
 
 def encoded(rendering: Renderer, group: Group) -> Item:

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from candor.errors import EmptyResponse, InvalidMessages, InvalidRequest, TooLong
 from candor.item import Item
-from candor.text.render import CHARS_PER_TOKEN, Renderer
+from candor.text.conversation import CHARS_PER_TOKEN
+from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Context, Messages, Text, Truncation
 from tests.service.text.templates import TOOLS
 from tests.tiny import ALTERNATING, BOS, STRIPPING, TURNS, tiny_tokenizer
@@ -261,7 +262,7 @@ def test_too_many_characters_are_refused_before_they_are_tokenised(
     def never(text: str) -> Any:
         raise AssertionError(f"tokenised {len(text)} characters")
 
-    monkeypatch.setattr(small.tokeniser, "_encode", never)
+    monkeypatch.setattr(small.wording.tokeniser, "_encode", never)
     with pytest.raises(TooLong, match="characters"):
         small.encode(QUESTION, "a" * (8 * CHARS_PER_TOKEN + 1), truncation=truncation)
     with pytest.raises(AssertionError, match=r"tokenised \d\d\d? characters"):
@@ -346,7 +347,7 @@ def test_work_that_no_text_shows_is_bounded_before_the_template_runs(
 ) -> None:
     """Messages without text, and what stands in tools and tool calls."""
     renderer = Renderer(tiny_tokenizer(template=TOOLS), max_length=64)
-    monkeypatch.setattr(renderer.template, "render", None)
+    monkeypatch.setattr(renderer.wording.template, "render", None)
     user, call = ChatMessage("user", "q"), {"function": {"name": "f", "arguments": "a" * 3000}}
     for context in (
         Messages((ChatMessage("user", ""),) * 65),

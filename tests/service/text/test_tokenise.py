@@ -4,6 +4,7 @@ and letters; and a text that is too long is known to be so early."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from candor.text.render import Conversation, Renderer
+from candor.text.conversation import Conversation
+from candor.text.render import Renderer
 from candor.text.request import ChatMessage, Messages
 from candor.text.tokenise import PIECE_CHARS, SharedStart, Tokeniser
 from tests.tiny import END, START, tiny_tokenizer
@@ -73,8 +75,8 @@ def test_a_shared_start_is_tokenised_once() -> None:
     counted = Tokeniser(tiny_tokenizer())
     counted._encode = lambda text: sizes.append(len(text)) or tokeniser._encode(text)  # type: ignore
     renderer = Renderer(tiny_tokenizer(), max_length=100_000)
-    renderer.tokeniser = counted
-    conversation = Conversation(renderer, Messages((ChatMessage("user", "sea " * 500),)))
+    wording = replace(renderer.wording, tokeniser=counted)
+    conversation = Conversation(wording, Messages((ChatMessage("user", "sea " * 500),)))
     for number in range(8):
         conversation.encode(f"It is good {number}.")
     assert [size > 2000 for size in sizes].count(True) == 1 + SharedStart.CHECKED

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from candor.trainers.fields import MAX_FIELDS, Harmless, Refused
-from candor.trainers.vllm.texts import Encoded
+from candor.trainers.vllm.encoded import Encoded
 from tests.paths import ROOT
 from tests.service.trainers.field_lists import (
     contracts,

@@ -16,7 +16,7 @@ import torch
 
 from candor.probes.identity import template_sha256
 from candor.trainers.options import TrainerRoutes
-from candor.trainers.vllm.texts import FLOATS, Encoded
+from candor.trainers.vllm.encoded import FLOATS, Encoded
 from tests.service.serving import load_tiny, running, tiny_app, tiny_reward_model
 from tests.service.text.templates import TOOLS
 from tests.service.trainers.field_lists import rewards_in

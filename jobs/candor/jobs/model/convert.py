@@ -38,7 +38,7 @@ from candor.models.causes import cause_of
 from candor.models.checkpoint import ModelRefused, Tensors, read_json
 from candor.models.heads import NEVER_LOADED, find_head
 from candor.probes.identity import template_sha256, weights_sha256
-from candor.text.render import Ending
+from candor.text.writing import Ending
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -17,6 +17,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_CANDIDATES = 20_000
 """Candidates in one page. A page of more is slow to open."""
 
+MAX_TOKENS = 200_000
+"""Tokens with logits in one page, for the same reason."""
+TOKENS_LEFT_OUT = (
+    f"The page has the token logits of the first rows only, {MAX_TOKENS:,} tokens in all: more "
+    "would make it slow. Write a page of fewer rows to see these."
+)
+
 
 @dataclass(frozen=True)
 class Workbench:
@@ -55,6 +62,7 @@ def workbench(rows: Sequence[Row], cards: Mapping[str, Card]) -> Workbench:
             break
         kept.append(row)
     groups = groups_of(kept)
+    _leave_tokens_out(groups)
     methods = model_of(rows[0])["methods"]
     probes = {
         name: probe_of(card, name=name, method=methods.get(name, "subtract"))
@@ -62,6 +70,18 @@ def workbench(rows: Sequence[Row], cards: Mapping[str, Card]) -> Workbench:
     }
     flips = [_chosen(group, "base_reward") != _chosen(group, "reward") for group in groups]
     return Workbench(groups, model_of(rows[0]), probes, len(rows) - len(kept), sum(flips))
+
+
+def _leave_tokens_out(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Takes the token logits out of the candidates for whose tokens the page has no room, and says
+    so in their place."""
+    total = 0
+    for group in groups:
+        for one in group["candidates"]:
+            total += len(one.get("tokens", ()))
+            if total > MAX_TOKENS and "tokens" in one:
+                del one["tokens"]
+                one["notokens"] = TOKENS_LEFT_OUT
 
 
 def _chosen(group: Mapping[str, Any], field: str) -> int:

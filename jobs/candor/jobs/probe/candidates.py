@@ -33,7 +33,6 @@ from candor.jobs.rollouts.served_cards import served_card
 from candor.jobs.running.files import Row, read_input, source_sha256
 from candor.jobs.running.progress import progress, say
 from candor.models.load import RewardModel, load_reward_model
-from candor.probes import artifact
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Card
 from candor.probes.faults import first_fault
@@ -192,14 +191,7 @@ def read_candidates(
         dtype=dtype,
         template_date=None if dated is None else date.fromisoformat(dated),
     )
-    remark = artifact.check(
-        card,
-        weights_sha256=rm.weights_sha256,
-        template_sha256=rm.template_sha256,
-        hidden_size=rm.hidden_size,
-        num_layers=rm.num_layers,
-        undated_template_sha256=rm.undated_template_sha256,
-    )
+    remark = rm.check_probe(card)
     if remark is not None:
         log.warning("%s", remark)
     renderer = rm.renderer()

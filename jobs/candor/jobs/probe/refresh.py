@@ -29,17 +29,13 @@ from candor.flags import UsageError, read_server_key
 from candor.jobs.probe.handover import hand_over
 from candor.jobs.probe.material import LabelledRows, parse_layers, read_data, tokenise
 from candor.jobs.probe.reader import RowReader
-from candor.jobs.probe.train import (
-    Trained,
-    TrainOptions,
-    fit_probe,
-    headline,
-    write,
-)
+from candor.jobs.probe.train import headline, write
+from candor.jobs.probe.training.fit import Trained, fit_probe
+from candor.jobs.probe.training.options import TrainOptions
 from candor.jobs.running.exits import Exit, command
 from candor.jobs.running.progress import say
 from candor.models.load import RewardModel, load_reward_model
-from candor.probes import artifact, jsonl
+from candor.probes import jsonl
 from candor.probes.artifact import LoadedProbe
 from candor.probes.card import Lineage
 from candor.probes.fitting.data import Row, data_sha256, labelled_row, load_files
@@ -200,14 +196,7 @@ def load_model(options: RefreshOptions, old: LoadedProbe) -> RewardModel:
         dtype=options.dtype,
         template_date=None if dated is None else date.fromisoformat(dated),
     )
-    artifact.check(
-        old.card,
-        weights_sha256=rm.weights_sha256,
-        template_sha256=rm.template_sha256,
-        hidden_size=rm.hidden_size,
-        num_layers=rm.num_layers,
-        undated_template_sha256=rm.undated_template_sha256,
-    )
+    rm.check_probe(old.card)
     return rm
 
 

@@ -11,6 +11,7 @@ import contextlib
 import math
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from candor.jobs.rl.settings import Guards
 from candor.jobs.rl.step_log import StepLog, step_key
 from candor.jobs.running.exits import Exit, JobStopped
 from candor.jobs.running.files import Row
+from candor.jobs.running.progress import duration
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Why = Literal["done", "drift_alarm", "quality_floor", "interrupted"]
@@ -68,6 +70,7 @@ class Watch(TrainerCallback):
         self._drift = drift
         self._guards = guards
         self._reference = reference
+        self._began, self._first_step = time.monotonic(), 0
 
     def on_train_begin(
         self,
@@ -82,6 +85,7 @@ class Watch(TrainerCallback):
             self._evaluate(0, kwargs)
         if self.ended is not None:  # by a signal during the evaluation
             raise JobStopped(Exit.INTERRUPTED, self.ended.reason)
+        self._began, self._first_step = time.monotonic(), state.global_step
 
     def on_step_end(
         self,
@@ -113,10 +117,20 @@ class Watch(TrainerCallback):
             for name in ("base_reward", "penalty", "kl", "step_s")
             if row[name] is not None
         )
-        print(f"candor: step {row['step']} of {state.max_steps}: {numbers}", file=sys.stderr)
+        left_s = self._seconds_left(state)
+        print(
+            f"candor: step {row['step']} of {state.max_steps}: {numbers}; about "
+            f"{duration(left_s)} left",
+            file=sys.stderr,
+        )
         if self._guards.stop_on_alarm and reading is not None and reading.alarms:
             self._end("drift_alarm", "; ".join(reading.alarms))
         self._stop_if_ended(control)
+
+    def _seconds_left(self, state: TrainerState) -> float:
+        """By the steps that this process has taken, evaluations among them included."""
+        taken = max(1, state.global_step - self._first_step)
+        return (time.monotonic() - self._began) / taken * (state.max_steps - state.global_step)
 
     @contextlib.contextmanager
     def stopping_on_signal(self) -> Iterator[None]:

@@ -1,10 +1,8 @@
 """`candor bon`: what best-of-N picks under the base reward and under the penalised reward.
 
 Everything comes from stored scores; nothing is scored again. The parts of each reward are stored,
-so another strength can be put in (`candor.jobs.rollouts.variants`). The paper (arXiv 2412.00967)
-draws one subset of N candidates for each N. Here each point is the exact expectation over all
-subsets, so a curve along N has no sampling noise of its own; t intervals over prompts show the
-remaining uncertainty: which prompts, and which M candidates of each.
+so another strength can be put in (`candor.jobs.rollouts.variants`); each point of a curve is an
+exact expectation (`candor.jobs.rollouts.best_of_n.curves`).
 
 A response that could not be scored is no candidate: the choice is among the other responses, as if
 that response had not been drawn. A prompt that is left with fewer candidates than the largest N is
@@ -16,31 +14,30 @@ S is each probe's pooled score as stored, without a bound. Nothing is fitted and
 chosen.
 
 With `--target` the report also says whether the penalty reduces something
-(`candor.jobs.rollouts.reduction`): only against null arms is a fall a finding.
+(`candor.jobs.rollouts.best_of_n.reduction`): only against null arms is a fall a finding.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import orjson
 from cyclopts import Parameter
 
 from candor.flags import UsageError
-from candor.jobs.compare.selection import expected, selection_weights
 from candor.jobs.compare.words import read_words
 from candor.jobs.pages.best_of_n import write_bon_page
 from candor.jobs.pages.scored import workbench
-from candor.jobs.rollouts.reduction import Aim, prompts_of, reduction, table_lines
+from candor.jobs.rollouts.best_of_n.curves import RULES, compare
+from candor.jobs.rollouts.best_of_n.figures import table_lines
+from candor.jobs.rollouts.best_of_n.prompts import Aim, prompts_of
+from candor.jobs.rollouts.best_of_n.reduction import reduction
 from candor.jobs.rollouts.response_flags import parse_response_flag
 from candor.jobs.rollouts.scored import (
-    Array,
     ScoredGroup,
     candidates,
     context_of,
@@ -58,10 +55,6 @@ from candor.jobs.running.files import Row, read_input, write_json, write_rows
 from candor.jobs.running.manifest import now, write_manifest
 from candor.jobs.running.rows import check_paths
 from candor.page.plots import Plot
-from candor.probes.statistics.intervals import t_intervals
-
-RULES = ("base_reward", "reward")
-"""Choose by R, or by R minus the penalties."""
 
 
 @Parameter(name="*")
@@ -167,61 +160,6 @@ def bon(options: BonOptions) -> Exit:
         print("\n".join(table_lines(report["reduction"])))
     print(orjson.dumps({"page": str(page), **_summary(out, chosen, report)}).decode())
     return Exit.DONE
-
-
-def picked(group: ScoredGroup, rule: str, n: int) -> Array:
-    """[K]: expected R, S of each probe, and reward of the best-of-n pick by `rule`."""
-    weights = selection_weights(group.base_reward if rule == "base_reward" else group.reward, n)
-    rows = [group.base_reward, *group.scores.values(), group.reward]
-    return np.array([expected(row, weights) for row in rows])
-
-
-def curve(groups: Sequence[ScoredGroup], rule: str, ns: Sequence[int]) -> list[dict[str, Any]]:
-    """One entry per n: mean and interval of the pick's R, each S and reward."""
-    names = list(groups[0].scores)
-    values = np.array([[picked(group, rule, n) for n in ns] for group in groups])  # [P, N, K]
-    flat = values.reshape(len(groups), -1)
-    low, high = (side.reshape(values.shape[1:]) for side in t_intervals(flat))
-    mean = values.mean(axis=0)
-
-    def interval(k: int, column: int) -> dict[str, float | None]:
-        sides = (float(side[k, column]) for side in (mean, low, high))
-        known = (None if math.isnan(side) else side for side in sides)  # one prompt has no interval
-        return dict(zip(("mean", "low", "high"), known, strict=True))
-
-    return [
-        {
-            "n": n,
-            "base_reward": interval(k, 0),
-            "scores": {name: interval(k, 1 + i) for i, name in enumerate(names)},
-            "reward": interval(k, 1 + len(names)),
-        }
-        for k, n in enumerate(ns)
-    ]
-
-
-def compare(
-    groups: Sequence[ScoredGroup], ns: Sequence[int], variants: Sequence[Variant]
-) -> dict[str, Any]:
-    """The report: both rules at every n, and the penalised rule under every variant."""
-    report: dict[str, Any] = {
-        "n": list(ns),
-        "interval": "95 %, Student's t over prompts",
-        "chosen_by": {rule: curve(groups, rule, ns) for rule in RULES},
-        "lambda_sweep": {},
-        "kappa_sweep": {},
-        "closed_form": {},
-    }
-    for variant in variants:
-        changed = [variant.apply(group) for group in groups]
-        entry: dict[str, Any] = dict(variant.strength)
-        if variant.section == "closed_form":
-            lambdas = [group.lambdas[variant.name][0] for group in changed]
-            entry["mean_lambda"] = float(np.mean(lambdas))
-            entry["share_penalised"] = float(np.mean([lambda_ > 0 for lambda_ in lambdas]))
-        entry["best_of_n"] = curve(changed, "reward", ns)
-        report[variant.section].setdefault(variant.name, []).append(entry)
-    return report
 
 
 def _parse_ns(text: str) -> list[int]:

@@ -14,6 +14,11 @@ scored without it. Such a row is done and not tried again. A row without any res
 scored is written with an error and without scores. Scores of another model, other probes or other
 penalties are never mixed with earlier scores: such rows are done again.
 
+`--tokens` stores each probe's logit of every response token too, as "tokens" of the entry: [{"id",
+"start", "end", "probes"}], start and end in characters of the response. Where the chat template
+rewrites a response, the server cannot say which characters a token is, and the row is scored
+without them.
+
 `--empty-response score` scores a response without text too: R of the empty turn, and no penalty.
 Its entry has "warnings", [{"type": "empty_response", "message"}], as has every entry that the
 server scored with a reservation.
@@ -25,15 +30,22 @@ import asyncio
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from candor.client.errors import InvalidArguments
+from candor.client.errors import ClientError, InvalidArguments, RewardError
 from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
-from candor.client.rows import Unscorable, context_item, score_item, unicode_text
+from candor.client.rows import (
+    TEMPLATE_REFUSED,
+    Unscorable,
+    context_item,
+    score_item,
+    unicode_text,
+)
 from candor.client.schema import RewardResponse
 from candor.client.wire import EmptyResponse
 from candor.flags import RewardUrl, UsageError, read_server_key
@@ -49,6 +61,8 @@ from candor.jobs.running.files import Row, read_input
 from candor.jobs.running.rows import Job, RowFailed, check_paths, run_job
 from candor.probes.sources.tables import objects
 
+TEXT_OF_TOKENS = {"tokens": {"__all__": {"text"}}}
+"""A token's text is that of its characters in the response."""
 NO_RESPONSES = "no_responses"
 EMPTY_RESPONSE = "empty_response"
 """The server's name for a response without a token. An empty text is sent to it only where it is to
@@ -79,6 +93,9 @@ class ScoreOptions:
     empty_response: EmptyResponse = "error"
     """A response without text: `error` leaves it out, `score` gives the R of the empty turn and no
     penalty."""
+    tokens: Annotated[bool, Parameter(negative="")] = False
+    """Store each probe's logit of every response token too. The heat maps of `candor inspect` need
+    them. The output is many times as large."""
     timeout_s: float = 120.0
     """Longest wait for the scores of one row, in seconds."""
     retry_budget_s: float = 300.0
@@ -108,10 +125,14 @@ async def _score(options: ScoreOptions) -> Exit:
     async with _client(options) as client:
 
         async def rate(row: Row) -> Row:
-            return await _scores(client, row, penalties, options.empty_response)
+            return await _scores(client, row, penalties, options)
 
         # Only a choice that is not the default is stored: earlier outputs stay valid.
-        chosen = {} if options.empty_response == "error" else {"empty_response": "score"}
+        chosen: dict[str, Any] = {}
+        if options.empty_response != "error":
+            chosen["empty_response"] = options.empty_response
+        if options.tokens:
+            chosen["tokens"] = True
         job = Job(
             command="score",
             source=options.rollouts,
@@ -129,7 +150,7 @@ async def _score(options: ScoreOptions) -> Exit:
 
 
 async def _scores(
-    client: AsyncRewardClient, row: Row, penalties: Penalties, empty_response: EmptyResponse
+    client: AsyncRewardClient, row: Row, penalties: Penalties, options: ScoreOptions
 ) -> Row:
     """The fields that scoring adds to a row.
 
@@ -139,14 +160,23 @@ async def _scores(
     """
     responses = _responses(row)
     item = _context(row)
-    texts, errors = _texts(responses, empty_response)
+    texts, errors = _texts(responses, options.empty_response)
     if len(errors) == len(texts):
         first = errors[0] if errors else {"type": NO_RESPONSES, "message": "the list is empty"}
         raise RowFailed(first["type"], f"no response can be scored; the first: {first['message']}")
+    ask = partial(
+        score_item,
+        client,
+        item,
+        texts,
+        penalties,
+        empty_response=options.empty_response,
+        unsent=errors,
+    )
     try:
-        reply, failed = await score_item(
-            client, item, texts, penalties, empty_response=empty_response, unsent=errors
-        )
+        reply, failed = await ask(include=("tokens",) if options.tokens else ())
+        if options.tokens and any(_is_refused_by_template(error) for error in failed.values()):
+            reply, failed = await ask()
     except InvalidArguments as error:
         raise RowFailed("invalid_row", str(error)) from None
     if reply is None:
@@ -160,11 +190,16 @@ async def _scores(
         "scores": [
             {"error": errors[place]}
             if place in errors
-            else next(scored).model_dump(by_alias=True, exclude={"tokens"}, exclude_none=True)
+            else next(scored).model_dump(by_alias=True, exclude=TEXT_OF_TOKENS, exclude_none=True)
             | ({"warnings": warnings[place]} if place in warnings else {})
             for place in range(len(texts))
         ],
     }
+
+
+def _is_refused_by_template(error: ClientError) -> bool:
+    """Whether the reward model's template is the reason, which may only be so with tokens."""
+    return isinstance(error, RewardError) and error.type == TEMPLATE_REFUSED
 
 
 def _warnings(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from candor.client.schema import Message
 from candor.errors import UnknownProbe
-from candor.http.openapi import error_responses
+from candor.http.openapi import SCORING_ERRORS, error_responses, typed_body
 from candor.http.state import cancel_when_client_disconnects, get_ready_rewarder, get_rewarder
 from candor.invalid import MAX_OBJECTS, first_fault_as_error, refuse_many_objects
 from candor.labels.book import Line, line_of
@@ -27,18 +27,8 @@ REPORTED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/v1/labels",
     summary="Judged responses",
-    responses={**REPORTED, **error_responses(400, 401, 408, 413, 415, 422, 500, 503)},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/LabelRequest"},
-                    "example": EXAMPLE,
-                }
-            },
-        }
-    },
+    responses={**REPORTED, **SCORING_ERRORS},
+    openapi_extra=typed_body(LabelRequest, EXAMPLE),
 )
 async def add_labels(request: Request) -> LabelReport:
     """Scores judged responses and compares every probe with the judge, within prompts. They are

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from candor.client.schema import ProbeVersion, Wire
 from candor.errors import InvalidRequest
-from candor.http.openapi import error_responses
+from candor.http.openapi import SCORING_ERRORS, typed_body
 from candor.http.state import cancel_when_client_disconnects, get_ready_rewarder
 from candor.invalid import first_fault_as_error
 from candor.probes import artifact
@@ -63,21 +63,8 @@ REPLACED = {
 @router.post(
     "/v1/probes/replace",
     summary="Replace a served probe",
-    responses={
-        200: {"content": {"application/json": {"example": REPLACED}}},
-        **error_responses(400, 401, 408, 413, 415, 422, 500, 503),
-    },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/ProbeReplacement"},
-                    "example": EXAMPLE,
-                }
-            },
-        }
-    },
+    responses={200: {"content": {"application/json": {"example": REPLACED}}}, **SCORING_ERRORS},
+    openapi_extra=typed_body(ProbeReplacement, EXAMPLE),
 )
 async def replace(request: Request) -> ProbeReplaced:
     """Serves a new version of the probe that the card names, in place of the old one. Requests that

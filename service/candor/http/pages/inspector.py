@@ -1,4 +1,4 @@
-"""`/inspector`, and `/` that leads there.
+"""`/inspector`, and `/` that leads there; or, where the inspector is off, the reason.
 
 The page is the same bytes on every server, so it needs no key: it asks the reader for the key and
 sends it to this server only. It may do what a caller with that key may do, and nothing else.
@@ -10,9 +10,14 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
 
+from candor.errors import NotFound
 from candor.page.render import inspector, policy
 
+PATHS = ("/", "/inspector")
+
 router = APIRouter(include_in_schema=False)
+off = APIRouter(include_in_schema=False)
+"""The routes of a server without the inspector."""
 
 
 def page_headers(rules: str) -> Mapping[str, str]:
@@ -38,3 +43,10 @@ async def inspector_page() -> Response:
     """The page, without anything of this server in it."""
     headers = page_headers(policy(live=True))
     return Response(inspector(), media_type="text/html; charset=utf-8", headers=dict(headers))
+
+
+@off.get("/")
+@off.get("/inspector")
+async def no_inspector() -> Response:
+    """Says how to have the page."""
+    raise NotFound("the inspector is off; start the server with --inspector to have it")

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from candor.http.pages.inspector import page_headers
+from candor.http.state import get_state
 from candor.page import render
 from candor.page.render import policy
 
@@ -29,22 +30,27 @@ async def docs(request: Request) -> Response:
     """The page of the running app's document."""
     document = request.app.openapi()
     return Response(
-        _page(json.dumps(document)),
+        _page(json.dumps(document), get_state(request).settings.serves_inspector),
         media_type="text/html; charset=utf-8",
         headers=dict(page_headers(policy(live=True))),
     )
 
 
 @cache
-def _page(document: str) -> str:
-    return reference(json.loads(document))
+def _page(document: str, inspector: bool) -> str:
+    return reference(json.loads(document), inspector=inspector)
 
 
-def reference(document: Json) -> str:
-    """The page of an OpenAPI document."""
+def reference(document: Json, *, inspector: bool = True) -> str:
+    """The page of an OpenAPI document.
+
+    Args:
+        inspector: whether the server has an inspector that the page can lead to.
+    """
     return render.render(
         TEMPLATE,
         live=True,
+        inspector=inspector,
         info=document["info"],
         routes=list(_routes(document)),
         types=list(_types(document["components"]["schemas"])),

@@ -42,7 +42,7 @@ function comparison(host, group, page) {
     why(whyHost, view, group, selected, page);
   };
   host.replaceChildren(headline,
-    el("div", { class: "two" }, el("section", {}, el("h2", {}, "Ranking"), el("div", { class: "ranking-box", tabindex: candidates.length > 12 ? "0" : null, role: "group", "aria-label": "ranking" }, list.table), failures(group)),
+    el("div", { class: "two" }, el("section", {}, el("h2", {}, "Ranking"), el("div", { class: "ranking-box", tabindex: candidates.length > 12 ? "0" : null, role: "group", "aria-label": "ranking" }, list.table), name === undefined ? null : el("p", { class: "note" }, columnsText(view)), failures(group)),
       el("section", { class: "stays" }, el("h2", {}, "Reward against lambda"), knobs.node, plotHost)),
     tokensHost, whyHost);
   if (name !== undefined) {
@@ -65,10 +65,19 @@ function tell(host, view, composed) {
   const next = found.find((flip) => flip.at > lambda);
   const lines = now === byR
     ? [`At ${strengthText} the penalty leaves R's choice, #${byR + 1}. `, next ? `It flips to #${next.to + 1} at lambda ${fmt(next.at, 2)}.` : `No larger lambda up to ${fmt(view.most, 1)} changes it.`]
-    : [`At ${strengthText} the penalty changes the choice: from #${byR + 1} to #${now + 1}. `,
-      `R falls by ${fmt(candidates[byR].base_reward - candidates[now].base_reward, 2)}, S of ${name} moves from ${signed(score(byR), 2)} to ${signed(score(now), 2)}.`];
+    : [`The penalty changes the choice: from ${named(candidates, byR)} to ${named(candidates, now)}. `,
+      `At ${strengthText}, R falls by ${fmt(candidates[byR].base_reward - candidates[now].base_reward, 2)}, S of ${name} moves from ${signed(score(byR), 2)} to ${signed(score(now), 2)}.`];
   const figure = now === byR ? el("p", { class: "figure" }, `#${byR + 1}`) : el("p", { class: "figure changed" }, `#${byR + 1} → #${now + 1}`);
   host.replaceChildren(figure, el("p", {}, el("b", {}, lines[0]), lines[1]));
+}
+
+/** A candidate by its number and its words. */
+function named(candidates, index) { return `#${index + 1} “${excerpt(candidates[index].text, 60).replace(/\.$/, "")}”`; }
+
+/** What the columns of the ranking are, in a sentence. */
+function columnsText(view) {
+  const name = view.name(), trait = view.probes[name]?.trait;
+  return `R: the score of the reward model. S: how far a probe sees the trait ${name}${trait ? ` (“${trait}”)` : ""}. Reward: R minus the penalty, lambda times the bounded S.`;
 }
 
 function contextOf(group) {
@@ -96,7 +105,7 @@ function tokensOf(host, view, candidate, index, page) {
   if (!candidate.tokens || !probe || !heatScale(probe)) {
     parts.push(el("div", { class: "whole" }, candidate.text || "(empty)"));
     parts.push(el("p", { class: "note" }, candidate.tokens ? "The probe's card is not known, so there is no scale for its token logits."
-      : candidate.notokens ?? "No token logits are stored with these scores. Load the row into the inspector of a running server to see them."));
+      : candidate.notokens ?? "No token logits are stored with these scores: candor score --tokens stores them. Or load the row into the inspector of a running server."));
     host.replaceChildren(...parts);
     return;
   }

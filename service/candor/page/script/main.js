@@ -70,8 +70,8 @@ async function live(host) {
   const server = liveServer(), status = el("span", { class: "status", role: "status" }, "asking the server …");
   const model = el("span", { class: "model" }), lock = el("form", { class: "bar lock", hidden: true });
   document.getElementById("top").append(model, status);
-  const key = el("input", { type: "password", autocomplete: "off", placeholder: "API key", "aria-label": "API key" });
-  lock.append("This server asks for a key. It stays in this page's memory. ", key, el("button", { type: "submit", class: "small" }, "use"));
+  const key = el("input", { type: "password", autocomplete: "off", placeholder: "API key", "aria-label": "API key" }), refused = el("span", { class: "error", role: "alert" });
+  lock.append("This server asks for a key. It stays in this page's memory. ", key, el("button", { type: "submit", class: "small" }, "use"), refused);
   const side = el("aside", { class: "side" }), main = el("div", { class: "main-part" });
   host.append(lock, side, main);
   state.live = server;
@@ -87,17 +87,28 @@ async function live(host) {
     for (const group of groups) group.candidates.forEach((one) => { one.notokens = notokens; });
     return groups;
   };
-  /** The examples in one request; the page begins with the first whose choice the penalty changes. */
+  /** An example as this server takes it: a model without a chat template reads it as plain text. */
+  let templated = true;
+  const example = (one) => templated ? one : { title: one.title, prompt: `${contentOf(one.messages[0])}\n`, templated: true, responses: one.responses };
+  /** Scores one example after the other, until the penalty changes the choice of one; the page begins with that, or with the first. */
   const begin = async () => {
-    status.textContent = "scoring the examples …";
-    state.groups = await rescore(EXAMPLES);
+    status.textContent = "scoring an example …";
+    try { state.groups = await rescore([example(EXAMPLES[0])]); } catch (error) {
+      if (error.detail?.type !== "invalid_messages") throw error;
+      templated = false;
+      state.groups = await rescore([example(EXAMPLES[0])]);
+    }
+    for (const one of EXAMPLES.slice(1)) {
+      if (choiceFlips(state.groups.at(-1), state)) break;
+      try { state.groups.push(...await rescore([example(one)])); } catch { break; }  // the first is there to be shown
+    }
     state.at = Math.max(0, state.groups.findIndex((group) => choiceFlips(group, state)));
     form.fillIn(state.groups[state.at]);
     list();
     choose(0);
     status.textContent = "ready";
   };
-  const form = editor({ load: (groups, fillIn) => {
+  const form = editor({ example, load: (groups, fillIn) => {
     const whole = groups.filter((group) => group.messages || group.prompt !== undefined);
     fillIn(groups[0]);
     if (whole.length < 2 && !whole[0]?.candidates) { form.submit(); return; }
@@ -116,11 +127,13 @@ async function live(host) {
   side.append(form.form, prompts);
   const open = (at) => { state.at = at; form.fillIn(state.groups[at]); list(); choose(0); };
   const list = () => prompts.replaceChildren(...(state.groups.length > 1 ? [el("h2", {}, "Scored"), promptList(state, open).node] : []));
+  let nothing = "An example is scored here as soon as the server is ready. Or write a conversation with candidates and press Score.";
   const compare = (panel) => {
     const group = state.groups[state.at], box = el("div", {});
+    if (group) panel.append(el("div", { class: "context-box narrow" }, contextOf(group)));
     panel.append(box, group?.answer ? rawAnswer(group) : "");
     if (group) comparison(box, group, state);
-    else box.append(el("p", {}, "Write a conversation with candidates and press Score."));
+    else box.append(el("p", { class: "empty" }, nothing));
   };
   const choose = tabs(main, [{ name: "Compare", show: compare }, { name: "Rows over time", show: (panel) => rowsView(panel, state, open) },
     { name: "Probes", show: (panel) => probesView(panel, state) }, { name: "Operator", show: (panel) => operatorView(panel, server) }]);
@@ -134,8 +147,12 @@ async function live(host) {
       lock.hidden = true;
       if (!state.groups.length) await begin();
     } catch (error) {
-      if (error.status === 401) lock.hidden = false;
-      else status.textContent = error.message;
+      lock.hidden = error.status !== 401;
+      refused.textContent = server.keys.api && !lock.hidden ? "The server refused this key." : "";
+      nothing = lock.hidden ? `No example could be scored: ${error.message}` : "Give the key above; then an example is scored here.";
+      status.textContent = lock.hidden ? "ready" : "asks for a key";
+      if (!state.groups.length) choose(0);
+      if (!lock.hidden) key.focus();
     }
   };
   lock.addEventListener("submit", (event) => { event.preventDefault(); server.keys.api = key.value; introduce(); });

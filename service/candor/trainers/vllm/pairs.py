@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, FailFast, Field
 from candor.client.schema import MAX_ITEMS, MAX_RESPONSES, text_or_parts
 from candor.trainers.contract import Contract, ContractAnswer, Pair, ScoreCall
 from candor.trainers.fields import Refused
-from candor.trainers.vllm.texts import AS_TRAINED, Activated, VllmBody, example_answer, openai_list
+from candor.trainers.vllm.bodies import AS_TRAINED, Activated, VllmBody, example_answer, openai_list
 
 NOT_TEXT = frozenset({"image", "image_url", "images", "video", "video_url", "audio", "multi_modal"})
 """Fields of a document that hold something else than text."""

@@ -11,13 +11,9 @@ default. A sigmoid that nobody asked for does more harm than a missing one.
 
 from __future__ import annotations
 
-import base64
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
-import torch
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, model_validator
 
 from candor.client.schema import MAX_ITEMS, Message
@@ -32,82 +28,25 @@ from candor.trainers.contract import (
     MaybeTools,
     Pair,
     ScoreCall,
+    Turns,
     pair_from_messages,
 )
-from candor.trainers.fields import (
-    Body,
-    Dimensions,
-    Harmless,
-    Lora,
-    Media,
-    Model,
-    Priority,
-    Refused,
-    User,
-    Vectors,
-)
+from candor.trainers.fields import Harmless, Refused, Vectors
 from candor.trainers.openrlhf import QUERY
-
-FLOATS: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "fp8_e4m3": torch.float8_e4m3fn,
-    "fp8_e5m2": torch.float8_e5m2,
-}
-"""vLLM's names of the formats in which base64 encodes a number."""
-
-
-AS_TRAINED = "the template is applied as the model was trained with it; leave the field out"
-
-
-class VllmBody(Body):
-    """The fields that all of vLLM's pooling routes share."""
-
-    model: Model = None
-    user: User = None
-    priority: Priority = None
-    request_id: Annotated[str | None, Field(max_length=256)] = Field(
-        None, description="The answer's id ends in it."
-    )
-    truncate_prompt_tokens: int | None = Field(
-        None, description="-1 drops the oldest tokens of the context from a text over the window."
-    )
-    truncation_side: Literal["left", "right"] | None = Field(
-        None, description="Of a text that is cut: left or absent."
-    )
-    padding: Annotated[Any, Refused("no text is padded to a length", ("do_not_pad",))] = None
-    mm_processor_kwargs: Media = None
-    cache_salt: Annotated[
-        Any,
-        Refused("all callers share one cache; leave the field out, or run a server of your own"),
-    ] = None
-    lora_path: Lora = None
-
-    def truncation(self) -> Literal["error", "left"] | None:
-        """The truncation that the body asks for, or None.
-
-        Raises:
-            ValueError: the body asks to cut the response, or to cut to another length than the
-                model's window.
-        """
-        if self.truncate_prompt_tokens is None:
-            # The caller expects that no context is dropped to keep the end of a text.
-            return "error" if self.truncation_side == "right" else None
-        if self.truncate_prompt_tokens != -1:
-            raise ValueError("'truncate_prompt_tokens' must be -1 (the model's window) or absent")
-        if self.truncation_side == "right":
-            raise ValueError(
-                "'truncation_side': right would cut the response; send left or leave it out"
-            )
-        return "left"
+from candor.trainers.vllm.bodies import (
+    Activated,
+    TemplateBody,
+    VllmBody,
+    example_answer,
+    openai_list,
+)
+from candor.trainers.vllm.encoded import Encoded
 
 
 def is_conversation(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-Turns = Annotated[list[Message], FailFast(), Field(min_length=1)]
 ONE_CONVERSATION = TypeAdapter(Turns)
 
 
@@ -123,25 +62,6 @@ Conversations = Annotated[
     Field(min_length=1, max_length=MAX_ITEMS),
     BeforeValidator(conversations, json_schema_input_type=list[Message] | list[Turns]),
 ]
-
-
-class TemplateBody(Body):
-    """The fields that say how messages become a text."""
-
-    add_special_tokens: bool | None = Field(
-        None,
-        description="A text gets the template's one BOS. A body that asks for none, or for a "
-        "second one, is refused.",
-    )
-    chat_template: str | None = Field(None, description="Must be the served model's template.")
-    add_generation_prompt: Annotated[
-        Any, Refused("the text to score ends with the response, not with an open turn", (False,))
-    ] = None
-    continue_final_message: Annotated[
-        Any, Refused("the response's turn is ended as the served model's ending says", (False,))
-    ] = None
-    chat_template_kwargs: Annotated[Any, Refused(AS_TRAINED, ({},))] = None
-    media_io_kwargs: Media = None
 
 
 class InputBody(VllmBody, TemplateBody):
@@ -182,109 +102,6 @@ class InputBody(VllmBody, TemplateBody):
         return ScoreCall(texts, self.truncation(), self.chat_template, self.add_special_tokens)
 
 
-class Activated(Body):
-    use_activation: bool | None = Field(None, description="true asks for the sigmoid.")
-    activation: bool | None = Field(None, description="Old name of `use_activation`.")
-    softmax: bool | None = Field(None, description="Oldest name of `use_activation`.")
-
-    @model_validator(mode="after")
-    def one_meaning(self) -> Self:
-        named = {
-            name: getattr(self, name)
-            for name in ("use_activation", "activation", "softmax")
-            if getattr(self, name) is not None
-        }
-        if len(set(named.values())) > 1:
-            raise ValueError(
-                " and ".join(f"'{name}'" for name in named)
-                + " are names of one field and contradict each other; send one of them"
-            )
-        return self
-
-    @property
-    def wants_activation(self) -> bool | None:
-        """The value, under whichever name the body has it."""
-        named = (self.use_activation, self.activation, self.softmax)
-        return next((value for value in named if value is not None), None)
-
-
-class Encoded(Body):
-    """How the numbers of an answer are written."""
-
-    encoding_format: Literal["float", "base64", "bytes", "bytes_only"] = Field(
-        "float",
-        description="bytes: the answer's body is the numbers and nothing else, and the header "
-        "metadata says what they are. bytes_only: the same without that header.",
-    )
-    embed_dtype: Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"] = Field(
-        "float32", description="The number that base64 or the bytes hold."
-    )
-    endianness: Literal["native", "little", "big"] = Field(
-        "native", description="The order of its bytes; native is the server's."
-    )
-    dimensions: Dimensions = None
-
-    def vector(self, value: float) -> list[float] | str:
-        """One number as a vector of length 1.
-
-        Raises:
-            ValueError: as `packed`.
-        """
-        return (
-            [value]
-            if self.encoding_format == "float"
-            else base64.b64encode(self.packed(value)).decode()
-        )
-
-    def packed(self, value: float) -> bytes:
-        """One number in the format and byte order that the body asks for.
-
-        Raises:
-            ValueError: `embed_dtype` cannot hold the number.
-        """
-        dtype = FLOATS[self.embed_dtype]
-        if abs(value) > torch.finfo(dtype).max:
-            raise ValueError(
-                f"'embed_dtype': {self.embed_dtype} cannot hold a number as large as this reward; "
-                "send encoding_format float"
-            )
-        # By way of float32, as vLLM's own pooled numbers are.
-        number = torch.tensor([value], dtype=torch.float32).to(dtype)
-        native = number.view(torch.uint8).numpy().tobytes()
-        swap = self.endianness not in ("native", sys.byteorder)
-        return native[::-1] if swap else native
-
-    def raw(self, head: Mapping[str, Any], values: Sequence[float]) -> AnswerBytes:
-        """The numbers one after the other, as vLLM answers them.
-
-        Args:
-            head: what JSON would say beside the numbers.
-
-        Raises:
-            ValueError: as `packed`.
-        """
-        packed = [self.packed(value) for value in values]
-        size = FLOATS[self.embed_dtype].itemsize
-        items = [
-            {
-                "index": index,
-                "embed_dtype": self.embed_dtype,
-                "endianness": self.endianness,
-                "start": index * size,
-                "end": (index + 1) * size,
-                "shape": [1],
-            }
-            for index in range(len(packed))
-        ]
-        # ASCII, because it is a header.
-        headers = {"metadata": json.dumps({**head, "data": items})}
-        return AnswerBytes(
-            b"".join(packed),
-            "application/octet-stream",
-            {} if self.encoding_format == "bytes_only" else headers,
-        )
-
-
 class ClassifyBody(InputBody, Activated):
     pass
 
@@ -308,25 +125,6 @@ class EmbeddingsBody(InputBody, Encoded):
 
 def read(body: InputBody) -> ScoreCall:
     return body.call()
-
-
-def openai_list(
-    kind: str, data: list[dict[str, Any]], body: VllmBody, answer: ContractAnswer
-) -> dict[str, Any]:
-    """`data` in OpenAI's list format."""
-    usage = {
-        "prompt_tokens": answer.num_tokens,
-        "total_tokens": answer.num_tokens,
-        "completion_tokens": 0,
-    }
-    return {
-        "id": f"{kind}-{body.request_id or answer.request_id}",
-        "object": "list",
-        "created": answer.created,
-        "model": answer.model,
-        "data": data,
-        "usage": usage,
-    }
 
 
 def write_classify(body: ClassifyBody, answer: ContractAnswer) -> dict[str, Any]:
@@ -369,17 +167,6 @@ def write_embeddings(body: EmbeddingsBody, answer: ContractAnswer) -> dict[str, 
         answer.rewards,
         lambda vector: {"object": "embedding", "embedding": vector},
     )
-
-
-def example_answer(kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": f"{kind}-9f8e7d6c5b4a3928",
-        "object": "list",
-        "created": 1764000000,
-        "model": "reward-model",
-        "data": [{"index": 0, **data}],
-        "usage": {"prompt_tokens": 25, "total_tokens": 25, "completion_tokens": 0},
-    }
 
 
 CLASSIFY = Contract(

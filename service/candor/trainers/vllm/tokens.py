@@ -22,7 +22,7 @@ from candor.trainers.contract import (
     pair_from_messages,
 )
 from candor.trainers.fields import Media, Model, Refused
-from candor.trainers.vllm.texts import TemplateBody
+from candor.trainers.vllm.bodies import TemplateBody
 
 
 class TokenizeBody(TemplateBody):

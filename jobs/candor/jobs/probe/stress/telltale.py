@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from candor.jobs.probe.material import LabelledRows
 from candor.jobs.probe.reader import RowReader
+from candor.jobs.probe.stress.bag import fit_bag
 from candor.jobs.probe.stress.changed import Change, auroc_of, change, drawn, scored
 from candor.probes.probe import Probe
 
@@ -46,14 +45,10 @@ class Words:
 def find_words(texts: Sequence[str], labels: Sequence[int]) -> Words:
     """The words of a logistic regression on which words a response has; none where no word stands
     in `MIN_ROWS_OF_WORD` responses."""
-    counter = CountVectorizer(binary=True, token_pattern=WORD, min_df=MIN_ROWS_OF_WORD)
-    try:
-        counts = counter.fit_transform(texts)
-    except ValueError:  # no such word
+    bag = fit_bag(texts, labels, token_pattern=WORD, min_df=MIN_ROWS_OF_WORD)
+    if bag is None:
         return Words({}, [])
-    names = [str(name) for name in counter.get_feature_names_out()]
-    weights = LogisticRegression(max_iter=1000).fit(counts, labels).coef_[0]
-    frequencies = np.asarray(counts.sum(axis=0))[0]
+    names, weights, frequencies = bag.terms, bag.weights, bag.counts
     order = np.argsort(-np.abs(weights), kind="stable")
     telling = order[: min(NUM_WORDS, len(order) // 2)]
     free = list(order[-(len(order) // 2) :])

@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
-
 from candor.jobs.compare.words import WordList, terms
 from candor.jobs.probe.material import LabelledRows
+from candor.jobs.probe.stress.bag import fit_bag
 from candor.probes.fitting import evaluate
 from candor.probes.fitting.data import Row, data_sha256
 
 MAX_TERMS = 2000
 """The most frequent words and pairs; the file stays below 100 kB."""
-MAX_ITERATIONS = 2000
 
 
 def text_of(row: Row) -> str:
@@ -38,20 +34,15 @@ def fit_words(rows: Sequence[Row], train: Sequence[int]) -> WordList:
         train: the rows to fit on, of both labels.
     """
     texts = [text_of(rows[index]) for index in train]
-    labels = np.array([rows[index].label for index in train])
-    counter = CountVectorizer(analyzer=terms, binary=True, max_features=MAX_TERMS)
-    try:
-        counts = counter.fit_transform(texts)
-    except ValueError:  # no response has a word, as with replies of figures or signs alone
-        weights, bias = {}, 0.0
-    else:
-        regression = LogisticRegression(max_iter=MAX_ITERATIONS).fit(counts, labels)
-        names = counter.get_feature_names_out()
+    labels = [rows[index].label for index in train]
+    bag = fit_bag(texts, labels, analyzer=terms, max_features=MAX_TERMS)
+    weights, bias = {}, 0.0
+    if bag is not None:
         weights = {
-            str(name): round(float(weight), 6)
-            for name, weight in zip(names, regression.coef_[0], strict=True)
+            term: round(float(weight), 6)
+            for term, weight in zip(bag.terms, bag.weights, strict=True)
         }
-        bias = round(float(regression.intercept_[0]), 6)
+        bias = round(bag.bias, 6)
     return WordList(data_sha256=data_sha256(rows), num_rows=len(train), bias=bias, weights=weights)
 
 

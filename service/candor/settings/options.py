@@ -1,18 +1,11 @@
-"""Every option of `candor serve` (those of the trainers' routes: `candor.trainers.options`), stated
-once: one frozen `Settings`, checked before anything is loaded.
-
-cyclopts makes the flags, their `CANDOR_SERVE_*` environment variables and `--help` of the fields:
-the docstring of a field is the help of its flag. What can only be known once the probes' cards are
-read (which names exist) is checked by `check_names`. Nothing here imports torch.
-"""
+"""`Settings`: the fields are the options of `candor serve`, their docstrings the help."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -31,8 +24,9 @@ from candor.flags import (
 )
 from candor.labels.windows import DEFAULT_WINDOW as DEFAULT_LABEL_WINDOW
 from candor.labels.windows import MIN_WINDOW as MIN_LABEL_WINDOW
-from candor.methods import EVERY, parse_methods, use_for, use_of
+from candor.methods import parse_methods, use_of
 from candor.probes.combine import Combination, CombinationKind
+from candor.settings.vllm_arguments import SET_BY_CANDOR, parse_vllm_args
 from candor.trainers.options import TrainerRoutes
 from candor.watch.windows import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW
 
@@ -44,49 +38,6 @@ LIMITS = Group("Limits", sort_key=4)
 DRIFT = Group("Drift", sort_key=5)
 LABELS = Group("Labels", sort_key=6)
 VLLM = Group("With --engine vllm", sort_key=7)
-
-SET_BY_CANDOR = frozenset(
-    {
-        "additional_config",
-        "async_scheduling",
-        "convert",
-        "dtype",
-        "enable_prefix_caching",
-        "hf_overrides",
-        "max_model_len",
-        "model",
-        "pipeline_parallel_size",
-        "pooler_config",
-        "runner",
-        "scheduler_cls",
-        "tensor_parallel_size",
-        "tokenizer",
-        "trust_remote_code",
-    }
-)
-"""vLLM's engine arguments that follow from the model, the probes and other flags."""
-
-
-def parse_vllm_args(texts: Iterable[str]) -> dict[str, Any]:
-    """`["block-size=16"]` as `{"block_size": 16}`. A value that is not JSON is a text.
-
-    Raises:
-        UsageError: a text that is not NAME=VALUE, or a name that is given twice.
-    """
-    arguments: dict[str, Any] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not (name and sign):
-            raise UsageError(f"--vllm-arg {text}: write NAME=VALUE, for example block-size=16")
-        if name in arguments:
-            raise UsageError(f"--vllm-arg {name} is given twice")
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-    return arguments
-
 
 PENALTY = mapping("--penalty", MODEL, lambda texts: parse_strengths("--penalty", texts))
 METHOD = mapping("--method", MODEL, parse_methods)
@@ -187,6 +138,9 @@ class Settings:
     """Key out of `operator_key_file`; not a flag."""
     insecure_no_auth: Annotated[bool, Parameter(group=NETWORK, negative="")] = False
     """Allow a --host that other machines can reach although there is no API key."""
+    inspector: Annotated[bool | None, Parameter(group=NETWORK, show_default=False)] = None
+    """Serve the inspector at /inspector: a page that ranks candidates under any lambda, in a
+    browser. Default: served where only this machine can reach --host."""
 
     max_batch_tokens: Annotated[int, Parameter(group=LIMITS)] = 8192
     """Most tokens in one forward pass. With --engine vllm: at most twice this many tokens are in
@@ -303,6 +257,11 @@ class Settings:
             raise UsageError(f"--combine, --spread-weight: {error}") from None
 
     @property
+    def serves_inspector(self) -> bool:
+        """Whether there is an inspector."""
+        return is_loopback(self.host) if self.inspector is None else self.inspector
+
+    @property
     def combination(self) -> Combination:
         if self.spread_weight is None:
             return Combination(self.combine)
@@ -371,40 +330,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def check_names(settings: Settings, served: Collection[str], monitors: Collection[str]) -> None:
-    """Check that every strength names a served probe and that no name is used twice.
-
-    Args:
-        served: names on the cards of `settings.probes`.
-        monitors: names on the cards of `settings.monitors`.
-
-    Raises:
-        UsageError: the message names the flag and the probe.
-    """
-    names = [*served, *monitors]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two probes are named {twice[0]}: a name must be served once")
-    given: tuple[tuple[str, Collection[str]], ...] = (
-        ("--penalty", settings.penalties),
-        ("--kappa", settings.kappas),
-        ("--method", settings.methods.keys() - {EVERY}),
-    )
-    for flag, named in given:
-        for name in named:
-            if name in monitors:
-                raise UsageError(
-                    f"{flag} {name}: {name} is a monitor, and a monitor is never in the reward; "
-                    "serve it with --probe instead"
-                )
-            if name not in served:
-                choices = ", ".join(sorted(served)) or "none"
-                raise UsageError(f"{flag} {name}: no such probe; served probes: {choices}")
-    for flag, strengths in (("--penalty", settings.penalties), ("--kappa", settings.kappas)):
-        for name in strengths:
-            if use_for(name, settings.methods).method == "project":
-                raise UsageError(
-                    f"{flag} {name}: {name} has --method project, which takes its direction out "
-                    f"whole and has no strength; leave out {flag}, or give --method {name}=subtract"
-                )

@@ -1,16 +1,9 @@
-"""One outcome per row: which failures a row is to blame for, and which end the call; the first
-call's line; the settings of the environment."""
+"""One outcome per row: which failures a row is to blame for, and which end the call."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import os
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,20 +13,13 @@ import numpy as np
 import pytest
 
 from candor.client.errors import ClientError, InvalidReply, PermanentError, Unreachable
-from candor.client.rows import Outcome, RewardServer, Unscorable
+from candor.client.rows import RewardServer, Unscorable
 from candor.jobs.running.processes import free_port
-from tests.client.asking import QUESTION, REPLIES, TOO_LONG, native, run
+from tests.client.asking import GOOD, QUESTION, REPLIES, TOO_LONG, ask, native, run, said
 from tests.client.replies import envelope, reward_reply
 from tests.jobs.stub import Stub, running_stub
-from tests.paths import ROOT
-from tests.service.serving import running, tiny_app
 
 SURROGATE = "a poem \ud83d of the sea"
-GOOD = (QUESTION, REPLIES[0])
-
-
-def said(content: Any, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **more}
 
 
 MALFORMED: dict[str, tuple[Any, Any]] = {
@@ -64,11 +50,6 @@ MALFORMED: dict[str, tuple[Any, Any]] = {
     "a turn without a role": ([{"content": "a"}], "good"),
     "a turn without content": ([{"role": "user"}], "good"),
 }
-
-
-def ask(url: str | None, rows: list[Any], **settings: Any) -> list[Outcome]:
-    found: list[Outcome] = run(lambda: RewardServer(url, **settings).rewards(rows))
-    return found
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -264,89 +245,3 @@ def test_a_dead_server_is_raised_at_the_first_call_and_in_the_middle_of_a_run() 
     with running_stub() as stub, pytest.raises(ClientError, match="gave up") as caught:
         run(lambda: dies(RewardServer(stub.url, patience_s=0.3), stub))
     assert caught.value.retryable
-
-
-def test_calls_at_the_same_time_wait_once_for_a_server_that_stays_away() -> None:
-    async def many(server: RewardServer) -> list[Any]:
-        calls = (server.rewards([GOOD]) for _ in range(8))
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    began = time.monotonic()
-    url = f"http://127.0.0.1:{free_port()}"
-    found = run(lambda: many(RewardServer(url, patience_s=0.5)))
-    assert [type(one) for one in found] == [Unreachable] * 8
-    assert time.monotonic() - began < 3  # one after the other would be 4 s
-
-
-def test_the_first_call_logs_address_model_and_formula_in_one_line(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def twice() -> None:
-        server = RewardServer(url, penalties={"sycophancy": {"lambda": 2.0}})
-        await server.rewards([GOOD])
-        await server.rewards([GOOD])
-
-    with caplog.at_level(logging.INFO, logger="candor.client"):
-        run(twice)
-    lines = [r.getMessage() for r in caplog.records if "rewards come from" in r.getMessage()]
-    assert lines == [
-        f"rewards come from {url}: model tiny (000000000000), reward = R - lambda*clip(S), "
-        'with penalties {"sycophancy": {"lambda": 2.0}}'
-    ]
-
-
-def test_the_first_calls_line_is_seen_where_logging_is_not_set_up(url: str) -> None:
-    code = (
-        "from candor.client.trl import reward\n"
-        f"print(reward(prompts=[{QUESTION!r}], completions=[[{said('good')!r}]]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"CANDOR_REWARD_URL": url, "PYTHONPATH": "client"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert f"candor: rewards come from {url}: model tiny" in done.stderr
-    assert json.loads(done.stdout) == pytest.approx(
-        [native(url, ["good"], messages=QUESTION)[0].reward], abs=1e-5
-    )
-
-
-def test_a_wrong_key_ends_the_first_call() -> None:
-    with (
-        running(tiny_app(api_key="right" * 8)) as locked,
-        pytest.raises(PermanentError, match="unauthorized"),
-    ):
-        ask(locked, [GOOD], api_key="wrong" * 8)
-
-
-def test_the_environment_describes_a_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert RewardServer.of_environment() == RewardServer()
-    monkeypatch.setenv("CANDOR_REWARD_PENALTIES", '{"sycophancy": {"lambda": 2}}')
-    monkeypatch.setenv("CANDOR_REWARD_TRUNCATION", "left")
-    monkeypatch.setenv("CANDOR_REWARD_TIMEOUT_S", "7.5")
-    monkeypatch.setenv("CANDOR_REWARD_PATIENCE_S", "9")
-    monkeypatch.setenv("CANDOR_REWARD_EMPTY_RESPONSE", "score")
-    monkeypatch.setenv("CANDOR_REWARD_TEMPLATED", "1")
-    server = RewardServer.of_environment()
-    strengths = {"sycophancy": {"lambda": 2}}
-    assert server == RewardServer(None, None, strengths, "left", 7.5, 9.0, "score", True)
-    monkeypatch.setenv("CANDOR_REWARD_URL", url)
-    (found,) = run(lambda: server.rewards([GOOD]))
-    (expected,) = native(url, REPLIES[:1], {"sycophancy": {"lambda": 2}}, messages=QUESTION)
-    assert found.reward == pytest.approx(expected.reward, abs=1e-5)
-    for name, wrong in (
-        ("CANDOR_REWARD_PENALTIES", "sycophancy=1"),
-        ("CANDOR_REWARD_PENALTIES", "[1]"),
-        ("CANDOR_REWARD_TRUNCATION", "right"),
-        ("CANDOR_REWARD_TIMEOUT_S", "soon"),
-        ("CANDOR_REWARD_TIMEOUT_S", "nan"),
-        ("CANDOR_REWARD_PATIENCE_S", "-1"),
-    ):
-        with monkeypatch.context() as changed:
-            changed.setenv(name, wrong)
-            with pytest.raises(ValueError, match=name):
-                RewardServer.of_environment()
