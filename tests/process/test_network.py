@@ -99,9 +99,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def as_run(lines: str) -> str:
     """A page's lines with the tiny model, its probe and this environment's command."""
     lines = lines.replace("path/or/hub-id", "model").replace("probes/sycophancy", "sycophancy")
-    return re.sub(
-        r"^(exec )?candor ", rf"\1{shlex.join(candor())} ", lines, flags=re.MULTILINE
-    )
+    return re.sub(r"^(exec )?candor ", rf"\1{shlex.join(candor())} ", lines, flags=re.MULTILINE)
 
 
 def started(lines: str) -> str:
