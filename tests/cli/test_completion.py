@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from candor.cli.completion import script_lines
+from candor.cli.completion import completion, script_lines
 
 ASK = """
 source {script}
@@ -56,3 +56,14 @@ def test_it_completes_commands_groups_flags_and_choices(script: Path) -> None:
 def test_it_completes_files_elsewhere(script: Path) -> None:
     assert completed(script, "serve", "can") == ["candor"]
     assert completed(script, "score", "--port") == []  # the control: a flag of another command
+
+
+def test_zsh_takes_the_script_and_completes_by_it(capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh")
+    completion("zsh")
+    script = capsys.readouterr().out
+    asked = script + "\nprint -r -- ${_comps[candor]}"
+    ended = subprocess.run(["zsh", "-f", "-c", asked], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "-F _candor" in ended.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,24 @@ def test_the_start_is_the_run_s_own_also_after_it_went_on(tmp_path: Path) -> Non
     watched = watch(tmp_path, evaluation=evaluation, every=1, guards=Guards(quality_floor=1.0))
     assert take(watched, 5)[0] == 1
     assert evaluation.measured == ["step-00001"]
+
+
+def test_each_step_says_what_is_left_by_the_steps_of_this_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watched = watch(tmp_path)
+    state, control = TrainerState(max_steps=10, global_step=4), TrainerControl()
+    watched.on_train_begin(ARGS, state, control, model=None, processing_class=None)
+    for step, seconds in ((5, 30.0), (6, 10.0)):
+        state.global_step = step
+        now[0] += seconds
+        watched.on_log(ARGS, state, control, {"loss": 0.1, "candor/base_reward": 1.0})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("candor: step 5 of 10: base_reward 1.000")
+    assert first.endswith("; about 2 min left")  # 30 s per step, 5 steps
+    assert second.endswith("; about 80 s left")  # 20 s per step, 4 steps
 
 
 def test_an_alarm_ends_the_run_with_its_reason_and_its_step_is_kept(tmp_path: Path) -> None:
