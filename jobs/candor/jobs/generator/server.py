@@ -187,13 +187,14 @@ def create_generator(
 def _guard(
     api_key: str,
 ) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    expected = f"Bearer {api_key}".encode()
+    expected = api_key.encode()
 
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        presented = request.headers.get("authorization", "").encode()
-        if request.url.path == "/health" or hmac.compare_digest(presented, expected):
+        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+        has_key = hmac.compare_digest(presented.encode(), expected) and scheme.lower() == "bearer"
+        if has_key or request.url.path == "/health":
             return await call_next(request)
         message = "this server needs its API key: send 'Authorization: Bearer KEY'"
         return JSONResponse({"error": {"type": "unauthorized", "message": message}}, 401)
