@@ -67,7 +67,8 @@ def test_compose_reads_the_files_as_the_tests_do(
         secrets = [secret["source"] for secret in told.get("secrets", [])]
         assert secrets == service.get("secrets", []), name
         bound = [mount for mount in told["volumes"] if mount["type"] == "bind"]
-        assert all(mount["bind"]["create_host_path"] is False for mount in bound), name
+        # Older versions leave a false value out.
+        assert not any(mount["bind"].get("create_host_path") for mount in bound), name
         targets = {mount["target"] for mount in told["volumes"]}
         mounts = service["volumes"]
         assert targets == {
