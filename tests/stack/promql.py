@@ -1,7 +1,7 @@
-"""What the dashboard and the rules ask Prometheus for, read from their files; no PromQL parser.
+"""What the dashboard and the rules ask Prometheus for, read from their files.
 
 Names and labels are found by pattern, which is enough for a test that each of ours exists; whether
-an expression is PromQL is promtool's to say (`test_alerts`, `test_dashboard`).
+an expression is PromQL is for a parser to say (`test_dashboard`).
 """
 
 from __future__ import annotations

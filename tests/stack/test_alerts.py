@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from candor.http.edge import OPERATOR_PATHS
+from candor.http.edge import OPERATOR_PATHS, PAGE_PATHS
 from candor.http.routes import route_table
-from tests.stack.composed import ROOT, read, stack
+from tests.stack.composed import ROOT, binds, read, stack
 from tests.stack.promql import RULES, rules, selected
 
 SCENARIOS = ROOT / "docker" / "alerts_test.yml"
@@ -73,7 +73,8 @@ def test_scoring_routes_are_all_that_take_work_and_no_others() -> None:
     for method, path in route_table():
         scoring = method == "POST" and path not in OPERATOR_PATHS
         assert (re.fullmatch(pattern, path) is None) == scoring, (method, path)
-    assert re.fullmatch(pattern, "other")  # a path that is not served
+    for path in (*PAGE_PATHS, "/docs", "other"):  # pages; a path that is not served
+        assert re.fullmatch(pattern, path), path
 
 
 def test_prometheus_reads_the_rules_and_the_operators_key_where_compose_mounts_them(
@@ -82,7 +83,7 @@ def test_prometheus_reads_the_rules_and_the_operators_key_where_compose_mounts_t
     prometheus = stack("gpu")["services"]["prometheus"]
     config = read("docker/prometheus.yml")
     (path,) = config["rule_files"]
-    assert f"./docker/alerts.yml:{path}:ro" in prometheus["volumes"]
+    assert binds(prometheus)["./docker/alerts.yml"]["target"] == path
     reward = config["scrape_configs"][0]
     key = reward["authorization"]["credentials_file"]
     assert key.removeprefix("/run/secrets/") in prometheus["secrets"]

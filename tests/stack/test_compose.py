@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import pytest
 
 from demo.servers import KAPPA
 from tests.stack.command_line import parse
-from tests.stack.composed import KINDS, ROOT, stack
+from tests.stack.composed import KINDS, ROOT, binds, stack
 
 CANDOR_IMAGES = {"candor-reward", "candor-jobs", "candor-lab"}
 JOBS = {"best-of-n", "rl", "bench"}
@@ -61,9 +62,14 @@ def test_every_service_is_confined(kind: str) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"} & set(service)
         assert not [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")]
-        assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount], name
-        # What comes from the host is only read.
-        assert all(m.endswith(":ro") for m in service.get("volumes", []) if m.startswith(".")), name
+        assert "docker.sock" not in str(service.get("volumes")), name
+        # What comes from the host is only read, and must be there.
+        for mount in binds(service).values():
+            assert mount["type"] == "bind"
+            assert mount["read_only"] is True
+            assert mount["bind"] == {"create_host_path": False}
+        named = [mount for mount in service.get("volumes", []) if isinstance(mount, str)]
+        assert all(re.fullmatch(r"[a-z]+:/[a-z/.]+", mount) for mount in named), name
         if not service["read_only"]:
             writable.add(name)
     assert writable == ({"generator"} if kind == "gpu" else set())
@@ -95,12 +101,14 @@ def test_secrets_are_files_and_only_the_operators_services_get_the_operators_key
             holders[secret].add(name)
         for variable, value in service.get("environment", {}).items():
             assert not re.search(r"KEY$|PASSWORD$|TOKEN$|SECRET$", variable), (name, variable)
-            if "/run/secrets/" in value:
+            if value.startswith("/run/secrets/"):
                 assert value.removeprefix("/run/secrets/") in service["secrets"], name
     assert holders == {
         "candor_api_key": {"reward", "best-of-n", "rl"},
         "candor_operator_key": {"reward", "prometheus", "rl"},
+        "generator_api_key": {"generator", "best-of-n"},
         "grafana_admin_password": {"grafana"},
+        "hf_token": {"reward", "generator", "rl"},
     }
 
 
@@ -109,20 +117,39 @@ def test_the_secrets_script_draws_each_once_and_lets_nobody_else_into_the_folder
 ) -> None:
     folder = tmp_path / "secrets"
 
-    def draw() -> dict[str, str]:
-        subprocess.run(["sh", ROOT / "docker" / "secrets.sh", folder], check=True, timeout=30)
+    def draw(**environment: str) -> dict[str, str]:
+        command = ["sh", ROOT / "docker" / "secrets.sh", folder]
+        path = {"PATH": os.environ["PATH"]}
+        subprocess.run(command, env=path | environment, check=True, timeout=30)
         return {path.name: path.read_text() for path in folder.iterdir()}
 
     first = draw()
     assert first.keys() == stack("gpu")["secrets"].keys()
-    assert len({*first.values()}) == 3
+    assert first.pop("hf_token") == ""
+    assert len({*first.values()}) == 4
     assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in first.values())
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o444 for path in folder.iterdir())
-    assert draw() == first
+    assert draw(HF_TOKEN="hf_1") == first | {"hf_token": "hf_1"}
+    assert draw(HF_TOKEN="hf_2") == draw() == first | {"hf_token": "hf_1"}
+    assert (folder / "hf_token").stat().st_mode & 0o777 == 0o444
     (folder / "candor_api_key").unlink()
     again = draw()
     assert [name for name in first if again[name] != first[name]] == ["candor_api_key"]
+
+
+def test_an_empty_token_file_is_no_token_for_the_hub(tmp_path: Path) -> None:
+    """What `HF_TOKEN_PATH` leads to in the containers, before and after the user has a token."""
+    path = tmp_path / "hf_token"
+    script = "from huggingface_hub import get_token; print(get_token())"
+    for content, token in (("", "None"), ("hf_1", "hf_1")):
+        path.write_text(content)
+        environment = {"HF_TOKEN_PATH": str(path), "HF_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout == f"{token}\n"
 
 
 def test_the_cpu_stack_asks_for_no_gpu_and_the_other_does() -> None:
@@ -148,6 +175,9 @@ def test_every_candor_command_is_one_the_command_line_takes(
     assert reward["probes"] == ("/models/probes/sycophancy",)
     # Jobs and Prometheus call it `reward`: a server with a key answers to every name.
     assert reward["api_key_file"] is not None
+    if kind == "cpu":
+        generator = parse(app, commands["generator"])
+        assert generator["api_key_file"] == Path("/run/secrets/generator_api_key")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +215,9 @@ def test_best_of_n_calls_commands_the_command_line_takes(
     assert generate["out"] == score["rollouts"]
     assert score["out"] == bon["scored"]
     assert generate["prompts"] == Path("/models/prompts/prompts.jsonl")
+    # Each server gets its own key and no other.
+    assert generate["api_key_file"] == Path("/run/secrets/generator_api_key")
+    assert score["api_key_file"] == Path("/run/secrets/candor_api_key")
     with pytest.raises(cyclopts.CycloptsError):
         parse(app, [*calls[0], "--renamed=1"])
 
@@ -232,17 +265,17 @@ def test_the_scripts_the_jobs_run_are_those_that_are_mounted() -> None:
     for job, script in SCRIPTS.items():
         service = stack("gpu")["services"][job]
         assert service["entrypoint"] == ["sh", f"/jobs/{script}"]
-        assert f"./docker/{script}:/jobs/{script}:ro" in service["volumes"]
+        assert binds(service)[f"./docker/{script}"]["target"] == f"/jobs/{script}"
 
 
 def test_files_that_are_mounted_from_the_repository_are_there() -> None:
     mounted = {
-        mount.split(":")[0]
+        source
         for service in stack("gpu")["services"].values()
-        for mount in service.get("volumes", [])
-        if mount.startswith("./docker/")
+        for source in binds(service)
+        if source.startswith("./docker/")
     }
-    assert len(mounted) == 6
+    assert len(mounted) == 7
     assert [name for name in mounted if not (ROOT / name).exists()] == []
     assert all((ROOT / s["build"]["dockerfile"]).is_file() for s in built())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.composed import ROOT
+from tests.stack.composed import ROOT, stack
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILES = sorted(ROOT.glob("docker/*.Dockerfile"))
@@ -58,7 +58,34 @@ def test_every_package_an_image_installs_has_an_exact_version(dockerfile: Path) 
     assert extras <= PROJECT["project"]["optional-dependencies"].keys()
 
 
-def test_the_server_image_has_a_compiler_where_it_builds_and_not_where_it_runs() -> None:
-    _, build, run = (ROOT / "docker" / "reward.Dockerfile").read_text().split("\nFROM ")
-    assert "g++" in build
-    assert "apt-get" not in run
+def stages(dockerfile: Path) -> dict[str, str]:
+    """What each stage's own lines and those of the stages it is built on say, by the stage's name;
+    the last stage is also there as ""."""
+    found: dict[str, str] = {}
+    for part in re.split(r"^FROM ", dockerfile.read_text(), flags=re.MULTILINE)[1:]:
+        head, _, lines = part.partition("\n")
+        base, _, name = head.partition(" AS ")
+        found[name] = found[""] = found.get(base, "") + lines
+    return found
+
+
+REWARD, JOBS = (stages(ROOT / "docker" / f"{name}.Dockerfile") for name in ("reward", "jobs"))
+
+
+def test_what_runs_on_a_gpu_has_a_compiler_at_run_time_and_the_torch_free_jobs_have_none() -> None:
+    """Triton looks for gcc when a kernel first runs; Debian's g++ brings it."""
+    compiler = re.compile(r"apt-get install [^\n]*\bg\+\+")
+    for stage in (REWARD["build"], REWARD[""], JOBS["lab-build"], JOBS["lab"]):
+        assert compiler.search(stage)
+    assert not compiler.search(JOBS["jobs"] + JOBS["jobs-build"])
+    assert JOBS[""] == JOBS["jobs"]
+
+
+def test_compiled_kernels_are_written_where_the_container_can_write_and_load_them() -> None:
+    services = stack("gpu")["services"]
+    for stage, name in ((REWARD[""], "reward"), (JOBS["lab"], "rl"), (JOBS["lab"], "bench")):
+        for variable in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME"):
+            (path,) = re.findall(rf"{variable}=(\S+)", stage)
+            folder = path.split("/")[1]
+            named = any(mount == f"{name}:/{folder}" for mount in services[name]["volumes"])
+            assert named or f"/{folder}:exec" in services[name]["tmpfs"], (name, variable)

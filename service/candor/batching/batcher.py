@@ -107,6 +107,11 @@ class Batcher:
         return self._workers.busy_for_s
 
     @property
+    def busy_s(self) -> float:
+        """Seconds that workers have been in use since the start, added up over workers."""
+        return self._workers.busy_s
+
+    @property
     def alive(self) -> bool:
         """Whether the batcher runs and no worker is stuck in one forward."""
         running = self._runner is not None and not self._runner.done()

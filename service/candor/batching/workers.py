@@ -46,6 +46,7 @@ class Workers:
     ) -> None:
         self.num_workers = num_workers
         self._in_flight: list[Batch] = []
+        self._ended_busy_s = 0.0
         self._engine = engine
         self._before_batch = before_batch
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="candor-model")
@@ -65,6 +66,13 @@ class Workers:
         """How long the longest of the engine's current calls has run; 0.0 without a call."""
         starts = [batch.forward_began for batch in self._in_flight]
         return max((time.monotonic() - start for start in starts if start is not None), default=0.0)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that workers have been in use since the start, added up over workers; the batches
+        in flight count up to now. Never falls. Over a stretch of time it grows by at most that time
+        times `num_workers`: a batch counts as many workers as it may use the cores of."""
+        return self._ended_busy_s + self._used_s(self._in_flight)
 
     @property
     def idle(self) -> bool:
@@ -93,14 +101,21 @@ class Workers:
     def end(self, batch: Batch) -> None:
         """Marks the batch as no longer in flight."""
         self._in_flight.remove(batch)
+        self._ended_busy_s += self._used_s([batch])
 
     def abandon(self) -> None:
         """Marks all batches as no longer in flight. Scores that still come are not used."""
+        self._ended_busy_s += self._used_s(self._in_flight)
         self._in_flight = []
 
     def close(self) -> None:
         """Ends the threads, without waiting for a forward that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _used_s(batches: Sequence[Batch]) -> float:
+        now = time.monotonic()
+        return sum((now - batch.began) * batch.num_workers for batch in batches)
 
     def _score(self, batch: Batch) -> list[Outcome]:
         if self._before_batch is not None:

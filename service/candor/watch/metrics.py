@@ -21,7 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from candor.batching.observer import Observer
@@ -141,10 +141,11 @@ class Metrics(Observer):
             self.probe_score.labels(name).observe(reading.score)
 
     def watch(self, batcher: Batcher) -> None:
-        """Makes the queue gauges read `batcher` at each scrape."""
+        """Makes the queue gauges and the metrics of the workers read `batcher` at each scrape."""
         self.queue_items.set_function(lambda: batcher.num_queued_items)
         self.queue_tokens.set_function(lambda: batcher.num_queued_tokens)
         self.queue_oldest_s.set_function(lambda: batcher.oldest_wait_s)
+        self.registry.register(WorkerMetrics(batcher))
 
     def watch_drift(self, report: Callable[[], DriftReport]) -> None:
         """Adds the drift gauges, which call `report` once per scrape."""
@@ -240,6 +241,23 @@ class SignedHistograms:
 
 def signed_histogram(name: str, words: str, registry: CollectorRegistry) -> SignedHistogram:
     return SignedHistograms(name, words, registry).labels()
+
+
+class WorkerMetrics(Collector):
+    """How many workers there are, and the time they have been in use.
+
+    The time is read at the scrape and not counted when a batch ends: a batch that is longer than
+    the window of a query would count whole in it, and the share would be above 1.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        words = "Batches that may be computed at the same time (--workers)"
+        yield GaugeMetricFamily("candor_workers", words, self._batcher.num_workers)
+        words = "Seconds that workers have been in use, added up over workers"
+        yield CounterMetricFamily("candor_worker_busy_seconds", words, self._batcher.busy_s)
 
 
 class StatusGauge(Collector):

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("lm"), tiny_lm(), tiny_tokenizer())
 
 
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
+@contextmanager
+def serving(folder: Path, api_key: str | None = None) -> Iterator[str]:
     """uvicorn in a thread, as `candor generator` starts it."""
     port = free_port()
-    app = create_generator(folder, "tiny", "cpu")
+    app = create_generator(folder, "tiny", "cpu", api_key)
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -42,10 +43,37 @@ def url(folder: Path) -> Iterator[str]:
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.02)
     assert server.started
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(30)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with serving(folder) as url:
+        yield url
+
+
+def test_with_a_key_every_route_but_health_asks_for_it(folder: Path) -> None:
+    def statuses(**headers: str) -> list[int]:
+        return [
+            httpx2.get(f"{url}/health", headers=headers).status_code,
+            httpx2.get(f"{url}/v1/models", headers=headers).status_code,
+            httpx2.get(f"{url}/nothing", headers=headers).status_code,
+            httpx2.post(f"{url}/v1/chat/completions", json=BODY, headers=headers).status_code,
+        ]
+
+    with serving(folder, "s3cret") as url:
+        assert statuses() == [200, 401, 401, 401]
+        for wrong in ("Bearer s3cre", "Bearer s3cret2", "Bearer", "s3cret", "Basic s3cret"):
+            assert statuses(Authorization=wrong) == [200, 401, 401, 401], wrong
+        assert statuses(Authorization="bearer s3cret") == [200, 200, 404, 200]
+        with pytest.raises(PermanentError, match=r"401.*API key"):
+            draw(url)
+        assert len(draw(url, api_key="s3cret")) == 3
 
 
 def test_a_turn_to_be_continued_is_left_open_and_the_samples_follow_it(url: str) -> None:
@@ -63,11 +91,13 @@ def test_a_turn_to_be_continued_is_left_open_and_the_samples_follow_it(url: str)
     assert drawn.text == "I think it is" + answers[0]["choices"][0]["message"]["content"]
 
 
-def draw(url: str, model: str = "tiny", **changes: Any) -> list[Completion]:
+def draw(
+    url: str, model: str = "tiny", api_key: str | None = None, **changes: Any
+) -> list[Completion]:
     settings: dict[str, Any] = {"n": 3, "temperature": 1.0, "max_tokens": 8, "seed": 0}
 
     async def run() -> list[Completion]:
-        async with AsyncGeneratorClient(url, model=model, retry=ONCE) as client:
+        async with AsyncGeneratorClient(url, model=model, api_key=api_key, retry=ONCE) as client:
             return await client.complete(MESSAGES, **(settings | changes))
 
     return asyncio.run(run())

@@ -9,6 +9,7 @@ from pathlib import Path
 from cyclopts import Parameter
 
 from candor.errors import reason_of
+from candor.flags import read_key_file
 from candor.jobs.running.progress import say
 
 
@@ -23,20 +24,24 @@ class GeneratorOptions:
     served_model_name: str = ""
     """Model name that requests must carry. Default: the folder's name."""
     host: str = "127.0.0.1"
-    """Address to bind. There is no authentication, so keep to an address that only this machine can
+    """Address to bind. Without --api-key-file, keep to an address that only this machine can
     reach."""
     port: int = 8001
     """Port to bind."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is a GPU, else cpu."""
+    api_key_file: Path | None = None
+    """File that holds the key that every route but /health asks for."""
 
 
 def serve_generator(options: GeneratorOptions) -> None:
     """Serve a transformers causal language model in OpenAI's chat form.
 
     Raises:
+        UsageError: the file of the key cannot be read, or is empty.
         SystemExit: (1) the model cannot be loaded; the message says why.
     """
+    api_key = read_key_file("--api-key-file", options.api_key_file)
     # Here, so that a wrong flag is answered without torch.
     say("importing torch and transformers")
     import uvicorn
@@ -46,7 +51,7 @@ def serve_generator(options: GeneratorOptions) -> None:
     name = options.served_model_name or options.model.name
     say(f"loading {options.model}")
     try:
-        app = create_generator(options.model, name, options.device)
+        app = create_generator(options.model, name, options.device, api_key)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"candor: the generator did not start: {reason_of(error)}")
     say(f"serving {name} at http://{options.host}:{options.port}")

@@ -10,17 +10,18 @@ prompts. Use vLLM for them; `make demo GENERATOR=vllm` does.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal, cast
 
 import torch
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, model_validator
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -148,10 +149,18 @@ def _stop_of(text: str, stop: Sequence[str]) -> tuple[int, int] | None:
     return min(found, default=None)
 
 
-def create_generator(model_path: Path, served_model_name: str, device: str) -> FastAPI:
-    """The app, with the model of `model_path` loaded on `device`. See `Generator`."""
+def create_generator(
+    model_path: Path, served_model_name: str, device: str, api_key: str | None = None
+) -> FastAPI:
+    """The app, with the model of `model_path` loaded on `device`. See `Generator`.
+
+    Args:
+        api_key: key that every route but /health asks for, as `Authorization: Bearer KEY`.
+    """
     generator = Generator(model_path, served_model_name, device)
     app = FastAPI(title="Candor demo generator")
+    if api_key is not None:
+        app.middleware("http")(_guard(api_key))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -173,6 +182,24 @@ def create_generator(model_path: Path, served_model_name: str, device: str) -> F
         return JSONResponse(body)
 
     return app
+
+
+def _guard(
+    api_key: str,
+) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+    expected = api_key.encode()
+
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+        has_key = hmac.compare_digest(presented.encode(), expected) and scheme.lower() == "bearer"
+        if has_key or request.url.path == "/health":
+            return await call_next(request)
+        message = "this server needs its API key: send 'Authorization: Bearer KEY'"
+        return JSONResponse({"error": {"type": "unauthorized", "message": message}}, 401)
+
+    return guard
 
 
 def _workers(device: str) -> ThreadPoolExecutor:
