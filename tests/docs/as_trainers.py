@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,7 +46,7 @@ def calls(page: Path, key: str | None) -> dict[str, Callable[[], Rewards]]:
     for trainer in TRAINERS[page.stem]:
         if trainer in ADAPTERS:
             (address,) = {one for one in given if not urlsplit(one).path}
-            found[trainer] = lambda trainer=trainer, address=address: by_adapter(trainer, address)
+            found[trainer] = partial(by_adapter, trainer, address)
             continue
         for body in newest(trainer):
             if page.stem == "servers":
@@ -53,7 +54,7 @@ def calls(page: Path, key: str | None) -> dict[str, Callable[[], Rewards]]:
             else:
                 url = next(one for one in given if urlsplit(one).path == body.path)
             url = url.replace("any:KEY@", f"any:{key}@" if key else "")
-            found[body.name] = lambda body=body, url=url: CLIENTS[body.client](url, body.body, 0)
+            found[body.name] = partial(CLIENTS[body.client], url, body.body, 0)
     return found
 
 

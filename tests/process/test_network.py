@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def computed(folder: Path, messages: str, response: str) -> tuple[float, float]:
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
     model.config.pad_token_id = None
     turns = [*json.loads(messages), {"role": "assistant", "content": response}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     begin = text.rindex(response)
     read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     span = [
@@ -156,11 +156,13 @@ def computed(folder: Path, messages: str, response: str) -> tuple[float, float]:
     calibration, bound = probe.card.calibration, probe.card.bound
     assert calibration is not None
     assert calibration.std_bounded_S is not None
+    assert bound.low is not None
+    assert bound.high is not None
     lambda_ = 1.0 * calibration.std_R / calibration.std_bounded_S
     return float(out.logits[0, 0]), lambda_ * min(max(score, bound.low), bound.high)
 
 
-def expected(folder: Path, items: list[Mapping[str, Any]]) -> list[tuple[float, float]]:
+def expected(folder: Path, items: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     """R and penalty of every response."""
     return [
         computed(folder, json.dumps(item["messages"]), response)
