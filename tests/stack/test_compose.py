@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import cyclopts
 import pytest
 
+from candor.flags import UsageError
+from candor.jobs.running.processes import candor
 from demo.servers import KAPPA
 from tests.stack.command_line import parse
 from tests.stack.composed import KINDS, ROOT, binds, stack
@@ -225,15 +227,38 @@ def test_best_of_n_calls_commands_the_command_line_takes(
 def test_rl_calls_a_command_the_command_line_takes_with_what_the_user_adds(
     app: cyclopts.App, tmp_path: Path
 ) -> None:
-    environment = stack("gpu")["services"]["rl"]["environment"]
-    (call,) = script_calls(tmp_path, "rl.sh", environment, "--steps", "7")
+    environment = stack("gpu")["services"]["rl"]["environment"] | {"OUT": str(tmp_path / "rl")}
+    written, call = script_calls(tmp_path, "rl.sh", environment, "--steps", "7")
     rl = parse(app, call)
-    assert call[0] == "rl"
+    assert (written[:2], call[0]) == (["data", "questions"], "rl")
+    assert parse(app, written)["out"] == rl["prompts"] == tmp_path / "rl" / "prompts.jsonl"
     assert rl["steps"] == 7
     assert rl["policy"] == Path("/models/generator")
     assert rl["operator_key_file"] == Path("/run/secrets/candor_operator_key")
     with pytest.raises(cyclopts.CycloptsError):
         parse(app, [*call, "--renamed=1"])
+    own = stack("gpu", {"RL_PROMPTS": "/models/mine.jsonl"})["services"]["rl"]["environment"]
+    (tmp_path / "noted").unlink()
+    (call,) = script_calls(tmp_path, "rl.sh", own)
+    assert parse(app, call)["prompts"] == Path("/models/mine.jsonl")
+
+
+def test_the_prompts_that_rl_writes_itself_are_none_of_its_evaluation(tmp_path: Path) -> None:
+    """`candor rl` refuses such prompts. The demo's prompts, which best-of-n has, are among them."""
+    pytest.importorskip("trl", reason="TRL is not installed")
+    text = (ROOT / "docker" / "rl.sh").read_text()
+    (flags,) = re.findall(r'candor data questions --out "\$PROMPTS" (.*) >&2', text)
+    path = tmp_path / "prompts.jsonl"
+    command = candor("data", "questions", f"--out={path}", *flags.split())
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    from candor.jobs.rl.inputs import check_apart, evaluation_rows, training_rows
+
+    held_out = evaluation_rows(None)
+    assert len(held_out) > 50
+    assert len(training_rows(path)) >= 100
+    check_apart(path, training_rows(path), held_out)
+    with pytest.raises(UsageError, match="also a prompt of the evaluation"):
+        check_apart(path, held_out, held_out)
 
 
 def test_bench_is_called_with_flags_it_takes() -> None:
