@@ -63,7 +63,7 @@ ELSEWHERE = {
         "candor probe calibrate": "tests/jobs/probe/test_calibrate.py",
         "mkdir -p runs": "tests/docs/test_pages.py",
         "import json": "tests/docs/test_pages.py",
-        "candor bon --scored": "tests/jobs/rollouts/test_reduction.py",
+        "candor bon --scored": "tests/jobs/rollouts/best_of_n/test_reduction.py",
     },
     "docs/train-a-probe.md": {
         "candor data build": "tests/docs/test_pages.py",
@@ -76,7 +76,6 @@ ELSEWHERE = {
         "candor check": "tests/jobs/check/test_command.py",
     },
     "docs/api.md": {
-        "candor inspect": "tests/jobs/inspect/test_command.py",
         "candor probe replace": "tests/jobs/probe/test_refresh.py",
         "candor score rollouts.jsonl --tokens": "tests/packaging/test_extras.py",
     },
@@ -102,7 +101,10 @@ NOT_RUN = {
         "openssl rand -hex 32 > operator.key": "a training run of hours, with TRL",
         "candor rl --policy POLICY": "the same with labels; tests/jobs/rl/labels sends them",
     },
-    "docs/stack.md": {"mkdir -p runs/stack": "Docker"},
+    "docs/stack.md": {
+        "docker compose run --rm --build best-of-n": "Docker",
+        "mkdir -p runs/stack": "Docker",
+    },
 }
 
 CODE = [block for page in PAGES for block in blocks_of(page) if is_shell(block)] + [
