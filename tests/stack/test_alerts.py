@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from candor.http.edge import OPERATOR_PATHS, PAGE_PATHS
+from candor.http.edge import OPERATOR_PATHS
+from candor.http.pages.inspector import PATHS as PAGE_PATHS
 from candor.http.routes import route_table
 from tests.stack.composed import ROOT, binds, read, stack
 from tests.stack.promql import RULES, rules, selected
