@@ -13,13 +13,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from candor.batching.batcher import Batcher
 from candor.engines.prefix_cache import PrefixCache
+from candor.item import Engine
 from candor.labels.book import LabelBook
 from candor.labels.gauges import LabelGauges
 from candor.watch.cache_gauges import PrefixCacheGauges
@@ -75,6 +77,7 @@ def declared() -> CollectorRegistry:
     metrics = Metrics()
     versions = {"NAME": (1, "sha256", False)}
     metrics.on_engine("packed", "the reason")
+    metrics.watch(Batcher(cast(Engine, None), max_batch_tokens=1, max_queue_tokens=1))
     metrics.watch_health(Health())
     metrics.watch_probes(lambda: versions)
     metrics.watch_drift(lambda: nothing_compared)

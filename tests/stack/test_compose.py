@@ -177,6 +177,7 @@ def test_every_candor_command_is_one_the_command_line_takes(
     assert reward["probes"] == ("/models/probes/sycophancy",)
     # Jobs and Prometheus call it `reward`: a server with a key answers to every name.
     assert reward["api_key_file"] is not None
+    assert reward["inspector"] is True  # docs/stack.md sends the reader to it
     if kind == "cpu":
         generator = parse(app, commands["generator"])
         assert generator["api_key_file"] == Path("/run/secrets/generator_api_key")
