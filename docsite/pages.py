@@ -36,7 +36,8 @@ def place_of(file: Path) -> str:
         return file.relative_to(ROOT / "docs").as_posix()
     if file.parent == ROOT / "examples" and file.suffix == ".md":
         return name
-    return f"source/{name}.md"
+    # Zensical leaves out files whose name begins with a dot, such as .env.example.
+    return "source/" + re.sub(r"(^|/)\.", r"\1dot-", name) + ".md"
 
 
 def gather(folder: Path) -> None:

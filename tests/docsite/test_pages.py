@@ -17,6 +17,7 @@ def test_a_link_leads_to_the_place_in_the_site() -> None:
     assert place_of(ROOT / "README.md") == "overview.md"
     assert place_of(ROOT / "docs" / "api.md") == "api.md"
     assert place_of(ROOT / "docker" / "alerts.yml") == "source/docker/alerts.yml.md"
+    assert place_of(ROOT / ".env.example") == "source/dot-env.example.md"
 
 
 def test_code_is_left_as_it_is(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
-from candor.client import Unreachable, rows
+from candor.client import Unreachable
+from candor.client.errors import PermanentError
 from candor.client.trl import reward_function
 from candor.client.trl_advantages import advantage_functions
 from candor.jobs.running.processes import free_port
@@ -250,7 +251,7 @@ def test_trls_command_does_not_end_well_without_a_server(tmp_path: Path) -> None
 
 
 def test_a_wrong_address_stops_the_run_with_its_name(server: ServeProcess, tmp_path: Path) -> None:
-    with pytest.raises(rows.PermanentError, match="404"):
+    with pytest.raises(PermanentError, match="404"):
         train(tmp_path, reward_function(f"{server.url}/nowhere"), steps=1)
 
 
