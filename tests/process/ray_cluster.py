@@ -123,10 +123,20 @@ class Cluster:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        _, left = psutil.wait_procs(descendants, 60)
+        psutil.wait_procs(descendants, 60)
+        left = [process for process in descendants if _runs(process)]
         for process in left:
             process.kill()
         return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it has not ended. One that has ended, and that nobody has waited for, has its number
+    still."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
