@@ -93,7 +93,7 @@ contracts: install  ## every trainer's bodies, version by version, against a liv
 
 PYTEST_PARALLEL := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-test: install assets  ## the tests but the longest and those that need TRL, Ray or vLLM (about 10 minutes on 2 cores, installation included)
+test: install assets  ## the tests but the longest and those that need TRL, Ray or vLLM (under 20 minutes on 2 cores, after the installation)
 	$(PYTEST_PARALLEL) -m 'not long and not trl and not ray and not vllm'
 
 test-all: install-all assets  ## every test; those with vLLM only where it installs
