@@ -1,15 +1,16 @@
 """What a demo will do and how long it will take: said before it begins, and measured here.
 
-A time from another machine would be a guess. So the demos time one prompt as soon as their servers
-run, and comparisons of many runs time the runs that have ended.
+A time from another machine would be a guess. So the demos time a few prompts as soon as their
+servers run, and comparisons of many runs time the runs that have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from candor.client.generator import AsyncGeneratorClient
 from candor.jobs.running.files import Row, read_rows
 from candor.jobs.running.progress import duration
 from demo.commands import say
+
+NUM_TIMED = 4
+"""Prompts that are timed, all at once: the jobs too have several under way, and one alone takes
+longer per prompt. One more comes before them, because a server's first answer is slow."""
 
 ANSWER_S = 600.0
 """Longest wait for one answer of a server, in seconds."""
@@ -33,7 +38,7 @@ def say_plan(what: str, steps: Sequence[str], how_long: str) -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds per prompt, as measured on one."""
+    """Seconds per prompt, as measured on a few at once."""
 
     draw_s: float
     score_s: float
@@ -42,39 +47,60 @@ class Pace:
         """How long the rest takes, in a sentence."""
         left = num_to_draw * self.draw_s + num_to_score * self.score_s
         return (
-            f"measured on one prompt: drawing takes {self.draw_s:.1f} s per prompt and scoring "
-            f"{self.score_s:.1f} s, so the {num_to_draw} prompts to draw and the {num_to_score} to "
-            f"score take about {duration(left)}"
+            f"measured on {NUM_TIMED} prompts: drawing takes {self.draw_s:.1f} s per prompt and "
+            f"scoring {self.score_s:.1f} s, so the {num_to_draw} prompts to draw and the "
+            f"{num_to_score} to score take about {duration(left)}"
         )
 
 
 def measure(
-    generator_url: str, generator: str, reward_url: str, row: Row, n: int, **sampling: Any
+    generator_url: str,
+    generator: str,
+    reward_url: str,
+    rows: Iterable[Row],
+    n: int,
+    **sampling: Any,
 ) -> Pace:
-    """Draws and scores the responses to one prompt, and keeps only the time.
+    """Draws and scores responses to `NUM_TIMED` prompts, and keeps only the time.
 
     Args:
         generator: name of the generator's model.
-        row: a prompt that is none of the demo's own, so that no cache knows those.
-        n: responses to it.
+        rows: prompts that are none of the demo's own, so that no cache knows those; at least
+            `1 + NUM_TIMED`.
+        n: responses to each.
         sampling: temperature, max_tokens and stop.
     """
-    messages = row["messages"]
 
-    async def draw() -> list[str]:
+    async def draw(some: Sequence[Row], n: int) -> list[list[str]]:
         client = AsyncGeneratorClient(generator_url, model=generator, timeout_s=ANSWER_S)
         async with client:
-            drawn = await client.complete(
-                messages, n=n, seed=0, prefix=row.get("response_prefix", ""), **sampling
-            )
-        return [one.text for one in drawn]
+            drawn = await asyncio.gather(
+                *(
+                    client.complete(
+                        row["messages"], n=n, seed=0, prefix=row.get("response_prefix", ""),
+                        **sampling,
+                    )
+                    for row in some
+                )
+            )  # fmt: skip
+        return [[one.text for one in each] for each in drawn]
 
-    began = time.monotonic()
-    texts = asyncio.run(draw())
-    drawn = time.monotonic()
-    with RewardClient(reward_url, timeout_s=ANSWER_S) as client:
-        client.rewards([{"messages": messages, "responses": texts}], empty_response="score")
-    return Pace(drawn - began, time.monotonic() - drawn)
+    def both(some: Sequence[Row], n: int) -> Pace:
+        began = time.monotonic()
+        drawn = asyncio.run(draw(some, n))
+        between = time.monotonic()
+        items = [
+            {"messages": row["messages"], "responses": texts}
+            for row, texts in zip(some, drawn, strict=True)
+        ]
+        with RewardClient(reward_url, timeout_s=ANSWER_S) as client:
+            client.rewards(items, empty_response="score")
+        ended = time.monotonic()
+        return Pace((between - began) / len(some), (ended - between) / len(some))
+
+    first, *timed = islice(rows, 1 + NUM_TIMED)
+    both([first], 1)
+    return both(timed, n)
 
 
 def num_left(rows: int, out: Path) -> int:

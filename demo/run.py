@@ -116,7 +116,7 @@ def sample_and_score(
     reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
 ) -> None:
     """`candor generate`, `judge` and `score`, each on the output of the one before."""
-    foreign = question_row(*next(iter(measured("train"))), SEEDS["train"])
+    foreign = (question_row(*each, SEEDS["train"]) for each in measured("train"))
     say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, **asdict(DRAWS)))
     rollouts, judged, scored = (
         out / f"{stage}.jsonl" for stage in ("rollouts", "judged", "scored")

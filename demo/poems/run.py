@@ -115,7 +115,7 @@ def sample_and_score(
     reward_url: str, generator_url: str, name: str, prompts: Path, out: Path, seed: int
 ) -> None:
     """`candor generate`, `candor score` and `candor bon`, each on the output of the one before."""
-    foreign = feedback_prompt_rows(poems("train"))[0]
+    foreign = feedback_prompt_rows(poems("train"))
     say_pace(out, lambda: measure(generator_url, name, reward_url, foreign, **asdict(DRAWS)))
     rollouts, scored = out / "rollouts.jsonl", out / "scored.jsonl"
     draw_responses(generator_url, name, prompts, rollouts, DRAWS, seed)

@@ -12,7 +12,10 @@ from candor.jobs.running.files import write_rows
 from demo.pace import Pace, Runs, Steps, measure, num_left, say_pace, say_plan
 from tests.jobs.stub import running_stub
 
-ROW = {"messages": [{"role": "user", "content": "Is it good?"}], "response_prefix": "It"}
+ROWS = [
+    {"messages": [{"role": "user", "content": f"Is {n} good?"}], "response_prefix": "It"}
+    for n in range(9)
+]
 
 
 class Clock:
@@ -33,18 +36,20 @@ def test_the_plan_says_what_is_done_in_which_steps(capsys: pytest.CaptureFixture
     ]
 
 
-def test_one_prompt_is_timed_on_the_servers_that_run() -> None:
+def test_prompts_are_timed_together_on_servers_that_have_answered_before() -> None:
     with running_stub() as stub:
-        stub.delay_s = 0.3  # per request: one to the generator, one to the reward server
+        stub.delay_s = 0.4  # per request, however many there are at once
         began = time.monotonic()
-        pace = measure(stub.url, "tiny", stub.url, ROW, 4, temperature=0.8, max_tokens=5)
+        pace = measure(stub.url, "tiny", stub.url, ROWS, 6, temperature=0.8, max_tokens=5)
         took = time.monotonic() - began
-    assert 0.3 <= pace.score_s <= pace.draw_s + pace.score_s <= took
-    assert pace.draw_s >= 0.3
-    drawn, scored = stub.bodies
-    assert (drawn["n"], drawn["max_tokens"]) == (4, 5)
-    assert len(scored["items"][0]["responses"]) == 4
-    assert all(text.startswith("It") for text in scored["items"][0]["responses"])
+    # Both servers answered once before. One after the other, the draws would take 0.4 s each.
+    assert 0.1 <= pace.score_s <= 4 * (pace.draw_s + pace.score_s) <= took - 0.8
+    assert 0.1 <= pace.draw_s < 0.4
+    _, _, *drawn, scored = stub.bodies
+    assert [(one["n"], one["max_tokens"]) for one in drawn] == [(6, 5)] * 4
+    assert [item["messages"] for item in scored["items"]] == [row["messages"] for row in ROWS[1:5]]
+    assert all(len(item["responses"]) == 6 for item in scored["items"])
+    assert all(text.startswith("It") for item in scored["items"] for text in item["responses"])
 
 
 def test_the_time_is_what_is_left_at_the_measured_pace() -> None:
