@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.environments import Environment, clean_environ
+from tests.cpu_time import cost
+from tests.packaging.environments import Environment
 
 MAX_CPU_S = 0.5
 MAX_CLIENT_CPU_S = 0.3
-YARDSTICK = "import asyncio, decimal, email.message, http.client, ssl, unittest, xml.dom.minidom"
-YARDSTICK_CPU_S = 0.08
-"""On a machine, or in a minute, in which the yardstick takes longer, the limits are longer in
-proportion: CPU time too grows by half where another process uses the core's other thread."""
 CLIENT = [
     "client",
     *(f"client.{name}" for name in ("trl", "trl_advantages", "verl", "verifiers", "nemo")),
 ]
 COMMANDS = [["--help"], ["serve", "--help"], ["probe", "train", "--help"], ["sevre"]]
 """Help is the same for every command: it is made of one file."""
-
-
-def cpu_seconds(command: list[str], cwd: Path) -> float:
-    """User and system time of a process and its children."""
-    process = subprocess.Popen(
-        command, cwd=cwd, env=clean_environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime
-
-
-def cost(command: list[str], cwd: Path, rounds: int = 5) -> float:
-    """Least CPU time of a command in seconds, on a machine of the yardstick's speed."""
-    yardstick = [sys.executable, "-I", "-c", YARDSTICK]
-    for each in (command, yardstick):
-        cpu_seconds(each, cwd)  # compiles what was never imported here
-    pairs = [(cpu_seconds(command, cwd), cpu_seconds(yardstick, cwd)) for _ in range(rounds)]
-    own, other = (min(some) for some in zip(*pairs, strict=True))
-    return own / max(1.0, other / YARDSTICK_CPU_S)
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
