@@ -51,5 +51,5 @@ def native(
 
 def close_others() -> None:
     """Close what a trainer left open in an event loop of its own, in a thread of its own."""
-    for loop in [*connections._clients]:
+    for loop in [loop for loop in connections._clients if not loop.is_closed()]:
         asyncio.run_coroutine_threadsafe(rows.close(), loop).result(10)

@@ -32,7 +32,7 @@ def written(stream: io.StringIO) -> list[str]:
     """What three lines look like in `stream`."""
     logs.configure("INFO", stream)
     logs.get("candor.test").info("model_loaded", model="org/name", reason=FORGED)
-    logging.getLogger("uvicorn.error").info("Started on %s", FORGED)
+    logging.getLogger("another.library").info("Started on %s", FORGED)
     try:
         raise ValueError(FORGED)
     except ValueError:
@@ -56,7 +56,7 @@ def test_elsewhere_a_line_is_json() -> None:
     stream = io.StringIO()
     first, second, third, end = written(stream)
     assert json.loads(first)["reason"] == FORGED
-    assert json.loads(second)["logger"] == "uvicorn.error"
+    assert json.loads(second)["logger"] == "another.library"
     assert json.loads(third)["exception"].startswith("Traceback")
     assert end == ""
     assert "\x1b" not in stream.getvalue()

@@ -15,7 +15,6 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from candor.client.errors import ClientError
 from candor.client.rows import Context, Outcome, RewardServer, Row
@@ -30,14 +29,14 @@ class _SharedOutcomes:
 
     def __init__(self, server: RewardServer) -> None:
         self._server = server
-        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
-            WeakKeyDictionary()
-        )
+        self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
         self._rows: list[Row] | None = None
         self._outcomes: list[Outcome] = []
 
     async def of(self, rows: list[Row]) -> tuple[list[Outcome], bool]:
         """The outcomes, and whether this call asked for them."""
+        # A lock that was waited for holds its loop, so that weak keys would keep ended loops.
+        self._locks = {loop: lock for loop, lock in self._locks.items() if not loop.is_closed()}
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if rows == self._rows:
                 return self._outcomes, False

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from candor.client.errors import PermanentError, Unreachable
-from candor.client.rows import RewardServer
+from candor.client.rows import RewardServer, connections
 from candor.jobs.running.processes import free_port
 from tests.client.asking import GOOD, QUESTION, ask, native, run, said
 from tests.paths import ROOT
@@ -68,6 +68,19 @@ def test_the_first_calls_line_is_seen_where_logging_is_not_set_up(url: str) -> N
     assert json.loads(done.stdout) == pytest.approx(
         [native(url, ["good"], messages=QUESTION)[0].reward], abs=1e-5
     )
+
+
+def test_a_loop_that_has_ended_keeps_no_client(url: str) -> None:
+    """A program that calls `asyncio.run` per step."""
+
+    async def once() -> None:
+        await RewardServer(url).rewards([GOOD])
+        for known in connections._clients[asyncio.get_running_loop()].values():
+            await known.client.close()
+
+    for _ in range(3):
+        asyncio.run(once())
+    assert len([loop for loop in connections._clients if loop.is_closed()]) == 1
 
 
 def test_a_wrong_key_ends_the_first_call() -> None:

@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from candor.client.retry import Retry, shown
 from candor.client.reward import AsyncRewardClient
@@ -19,8 +18,7 @@ from candor.client.rows.forms import plain
 
 log = logging.getLogger("candor.client")
 
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, _Known]]
-_clients = WeakKeyDictionary()
+_clients: dict[asyncio.AbstractEventLoop, dict[Any, _Known]] = {}
 """Clients by event loop and server. A client's connections and its memory of the weights that
 answered first belong to one loop."""
 
@@ -39,6 +37,7 @@ async def introduced_client(
         ClientError: no answer within the patience, a wrong key, or not a Candor server.
         ValueError: `url` is not an HTTP address.
     """
+    _forget_closed()
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     key = (url, api_key, timeout_s, patience_s)
     if key not in clients:
@@ -48,6 +47,12 @@ async def introduced_client(
     known = clients[key]
     await known.introduced(url, penalties)
     return known.client
+
+
+def _forget_closed() -> None:
+    """A program that calls `asyncio.run` per step would keep one client per step."""
+    for loop in [loop for loop in [*_clients] if loop.is_closed()]:
+        _clients.pop(loop, None)
 
 
 async def close() -> None:
