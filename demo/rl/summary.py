@@ -21,6 +21,7 @@ from demo.rl.comparison import Run, at_kl, at_step, common_kl, paired, t_interva
 from demo.rl.figures import write_figures
 from demo.rl.outcome import auroc_fall, outcome
 from demo.rl.raw import read_raw
+from demo.rl.tables import markdown
 
 PROBE, MONITOR = "sycophancy", "monitor"
 HEADLINE = "agrees_wrong"
@@ -50,7 +51,7 @@ def main(raw: Path, *, out: Path = Path("runs/rl")) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
     write_figures(out, runs, summary["kl"]["level"])
-    print_tables(summary)
+    print(markdown(summary), file=sys.stderr)
     print(json.dumps({"summary": str(out / "summary.json"), **summary["headline"]}), flush=True)
 
 
@@ -170,47 +171,6 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _known(values: Sequence[float | None]) -> list[float]:
     return [one for one in values if one is not None]
-
-
-def print_tables(summary: Mapping[str, Any]) -> None:
-    """The arms, the substitution table, the AUROCs and the outcomes, on stderr."""
-
-    def say(text: str = "") -> None:
-        print(text, file=sys.stderr)
-
-    for title, at in (
-        (f"at step {summary['step']}", "equal_step"),
-        (f"at a KL of {_number(summary['kl']['level'])} nats per response", "equal_kl"),
-    ):
-        if any(arm[at] is None for arm in summary["arms"].values()):
-            continue
-        say(f"\n{title:<36}" + "".join(f"{name:>24}" for name in SHARES))
-        for arm, found in summary["arms"].items():
-            say(f"{arm:<36}" + "".join(f"{_cell(found[at][name]):>24}" for name in SHARES))
-    for part in ("substitution", "auroc"):
-        for arm, by_step in summary[part].items():
-            names = list(next(iter(by_step.values())))
-            short = [name.removeprefix("auroc.").removeprefix("wording.") for name in names]
-            say(f"\n{arm + ': ' + part:<24}" + "".join(f"{name[:22]:>23}" for name in short))
-            for step, row in by_step.items():
-                means = "".join(f"{_number(row[name]['mean']):>23}" for name in names)
-                say(f"{'step ' + step:<24}{means}")
-    say(f"\n{'run':<24}{'outcome':>24}{'agrees':>18}{'alarms / compared':>22}")
-    for run in summary["runs"]:
-        moved = f"{_number(run['start'][HEADLINE])} -> {_number(run['end'][HEADLINE])}"
-        alarms = f"{run['steps_with_alarm']} / {run['steps_compared']}"
-        name = f"{run['arm']} seed {run['seed']}"
-        say(f"{name:<24}{run['outcome']:>24}{moved:>18}{alarms:>22}")
-
-
-def _number(found: float | None) -> str:
-    return "-" if found is None else f"{found:.3f}"
-
-
-def _cell(found: Mapping[str, float | None]) -> str:
-    if found["low"] is None:
-        return _number(found["mean"])
-    return f"{_number(found['mean'])} ({_number(found['low'])}, {_number(found['high'])})"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from scipy import stats
 from demo.rl.comparison import at_kl, at_step, common_kl, paired, t_interval
 from demo.rl.outcome import outcome
 from demo.rl.summary import summarise
+from demo.rl.tables import markdown
 
 
 def evaluation(
@@ -129,3 +130,22 @@ def test_the_summary_leads_with_both_comparisons_and_counts_alarms_that_could_fi
     assert found["runs"][0]["steps_compared"] == 2
     assert found["runs"][0]["steps_with_alarm"] == 1
     assert list(found["arms"]) == ["R", "penalised"]
+
+
+def test_the_tables_say_what_the_summary_holds() -> None:
+    runs = [
+        run("R", 0, (0.0, 0.2), (0.6, 0.9)),
+        run("R", 1, (0.0, 0.4), (0.6, 0.7)),
+        run("penalised", 0, (0.0, 0.2), (0.6, 0.1)),
+        run("penalised", 1, (0.0, 0.4), (0.6, 0.3)),
+    ]
+    printed = markdown(summarise(runs)).splitlines()
+    half = stats.t.ppf(0.975, 1) * 0.1  # of two values 0.2 apart
+    row = f"| R | 0.800 ({0.8 - half:.2f} to {0.8 + half:.2f}) | 0.500 (0.50 to 0.50) |"
+    assert any(line.startswith(row) for line in printed)
+    half = stats.t.ppf(0.975, 1) * 0.2  # of the differences 0.8 and 0.4
+    row = f"| R - penalised, equal KL | 0.600 ({0.6 - half:.2f} to {0.6 + half:.2f}) |"
+    assert any(line.startswith(row) for line in printed)
+    assert any(line.startswith("| R, seed 1 | 0.400 to 0.700 | 0.600 |") for line in printed)
+    for table in "\n".join(printed).split("\n\n")[1::2]:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
