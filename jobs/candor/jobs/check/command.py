@@ -22,7 +22,7 @@ from cyclopts import Parameter
 from candor.client.errors import ClientError
 from candor.client.retry import NO_ANSWER, Retry, error_of, http_url, timeout, unreachable
 from candor.client.reward import AsyncRewardClient
-from candor.client.rows import RewardServer
+from candor.client.rows import RewardServer, close
 from candor.client.schema import ResponseReward
 from candor.flags import RewardUrl, UsageError, read_server_key
 from candor.jobs.check.adapters import ADAPTERS, ITEM
@@ -137,7 +137,10 @@ async def _findings(trainer: str, url: str, api_key: str | None) -> list[Finding
         if trainer in ADAPTERS:
             expected = await _expected(client, [ITEM])
             server = RewardServer(url, api_key=api_key, timeout_s=TIMEOUT_S, patience_s=0.0)
-            found.append(await _adapter(trainer, server, expected, dtype))
+            try:
+                found.append(await _adapter(trainer, server, expected, dtype))
+            finally:
+                await close()
         bodies = recorded_of(trainer) if trainer in TRAINERS else []
         newest = bodies[0].release if bodies else ()
         async with httpx2.AsyncClient(base_url=url, timeout=timeout(TIMEOUT_S)) as http:
