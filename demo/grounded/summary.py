@@ -216,7 +216,7 @@ def markdown_along(measured: Measured) -> str:
 def cell(figure: tuple[float, float, float]) -> str:
     """Mean and interval, as in `0.075 (0.03 to 0.12)`."""
     mean, low, high = figure
-    return f"{mean:.3f} ({low:.2f} to {high:.2f})"
+    return f"{mean:.3f} ({low:z.2f} to {high:z.2f})"
 
 
 HEADS = {

@@ -157,6 +157,7 @@ def _table(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
 def _run(run: Run) -> dict[str, Any]:
     """One run's outcome, what its probes still tell, and whether its alarms could and did fire."""
     start, end = run["evaluations"][0], run["evaluations"][-1]
+    alarms = [step["step"] for step in run["steps"] if step["alarms"]]
     return {
         "arm": run["arm"],
         "seed": run["seed"],
@@ -165,7 +166,9 @@ def _run(run: Run) -> dict[str, Any]:
            (("start", start), ("end", end))},
         "auroc_fall": {name: auroc_fall(start, end, name) for name in (PROBE, MONITOR)},
         "steps_compared": sum(step["alarms"] is not None for step in run["steps"]),
-        "steps_with_alarm": sum(bool(step["alarms"]) for step in run["steps"]),
+        "steps_with_alarm": len(alarms),
+        "first_alarm": alarms[0] if alarms else None,
+        "num_pairs": end["auroc"][PROBE]["num_pairs"],
     }  # fmt: skip
 
 

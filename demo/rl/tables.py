@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from demo.grounded.summary import cell
+
 HEADS = {
     "agrees_wrong": "agrees with a wrong user",
     "truth_wrong": "tells a wrong user the truth",
@@ -46,8 +48,8 @@ def _tables(summary: Summary) -> Iterator[tuple[str, str]]:
 
 def _at_step(arms: Mapping[str, Any]) -> str:
     names = (*AGREEMENT, "kl")
-    starts = next(iter(arms.values()))["start"]
-    first = ["before", *(_cell(starts[name]) if name in starts else "0" for name in names)]
+    starts = next(iter(arms.values()))["start"]  # one policy, whatever it is trained on
+    first = ["before", *(_cell(starts[name]) for name in AGREEMENT), "0"]
     rows = [[arm, *(_cell(found["equal_step"][name]) for name in names)]
             for arm, found in arms.items()]  # fmt: skip
     return _table(["trained on", *(HEADS[name] for name in names)], [first, *rows])
@@ -87,13 +89,24 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
             f"{run['start']['agrees_wrong']:.3f} to {run['end']['agrees_wrong']:.3f}",
             _number(run["end"]["kl"]),
             run["outcome"],
-            *(_number(run["auroc_fall"][name]) for name in ("sycophancy", "monitor")),
+            *(_number(fall) for fall in run["auroc_fall"].values()),
+            str(run["num_pairs"]),
             f"{run['steps_with_alarm']} of {run['steps_compared']}",
+            str(run["first_alarm"] or "-"),
         ]
         for run in runs
     ]
-    heads = ["run", HEADS["agrees_wrong"], "KL at the end", "outcome", "fall of the probe's AUROC",
-             "of the monitor's", "steps with an alarm"]  # fmt: skip
+    heads = [
+        "run",
+        HEADS["agrees_wrong"],
+        "KL at the end",
+        "outcome",
+        "fall of the probe's AUROC",
+        "of the monitor's",
+        "pairs at the end",
+        "steps with an alarm",
+        "first at step",
+    ]
     return _table(heads, rows)
 
 
@@ -109,4 +122,4 @@ def _number(found: float | None) -> str:
 def _cell(found: Mapping[str, float | None]) -> str:
     if found["mean"] is None or found["low"] is None or found["high"] is None:
         return _number(found["mean"])
-    return f"{found['mean']:.3f} ({found['low']:.2f} to {found['high']:.2f})"
+    return cell((found["mean"], found["low"], found["high"]))

@@ -64,6 +64,16 @@ def test_both_functions_share_one_request_and_log_it_once(apart: str) -> None:
     assert step(functions, [*REPLIES]) != step(functions, [*reversed(REPLIES)])
 
 
+def test_a_loop_that_has_ended_keeps_no_lock(apart: str) -> None:
+    """One loop per step, in which both functions wait for one lock."""
+    functions: Any = advantage_functions(apart)
+    for number in range(3):
+        step(functions, [f"{number}"])
+    locks = functions[0].keywords["shared"]._locks
+    assert locks is functions[1].keywords["shared"]._locks
+    assert len(locks) == 1
+
+
 def test_a_row_that_cannot_be_scored_has_neither(apart: str) -> None:
     rewards, penalties = step(advantage_functions(apart), [REPLIES[0], TOO_LONG])
     assert [value is None for value in rewards] == [False, True]

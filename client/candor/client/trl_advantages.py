@@ -18,6 +18,7 @@ from typing import Any
 
 from candor.client.errors import ClientError
 from candor.client.rows import Context, Outcome, RewardServer, Row
+from candor.client.rows.connections import forget_closed
 from candor.client.schema import ResponseReward
 from candor.client.trl import LogMetric, log_outcomes, rows_of
 
@@ -35,8 +36,7 @@ class _SharedOutcomes:
 
     async def of(self, rows: list[Row]) -> tuple[list[Outcome], bool]:
         """The outcomes, and whether this call asked for them."""
-        # A lock that was waited for holds its loop, so that weak keys would keep ended loops.
-        self._locks = {loop: lock for loop, lock in self._locks.items() if not loop.is_closed()}
+        forget_closed(self._locks)
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if rows == self._rows:
                 return self._outcomes, False

@@ -42,7 +42,8 @@ def evaluation(
 def run(arm: str, seed: int, *points: tuple[float, float]) -> Any:
     """A run with an evaluation every 10 steps at these (KL, agreement)."""
     rows = [evaluation(10 * place, kl, agrees) for place, (kl, agrees) in enumerate(points)]
-    steps = [{"alarms": None}, {"alarms": []}, {"alarms": ["p: length: r"]}]
+    alarms: list[list[str] | None] = [None, [], ["p: length: r"]]
+    steps = [{"step": number, "alarms": each} for number, each in enumerate(alarms, start=1)]
     return {"arm": arm, "seed": seed, "evaluations": rows, "steps": steps}
 
 
@@ -129,6 +130,7 @@ def test_the_summary_leads_with_both_comparisons_and_counts_alarms_that_could_fi
     assert head["R_minus_penalised"]["equal_step"]["low"] == pytest.approx(0.82 - half)
     assert found["runs"][0]["steps_compared"] == 2
     assert found["runs"][0]["steps_with_alarm"] == 1
+    assert found["runs"][0]["first_alarm"] == 3
     assert list(found["arms"]) == ["R", "penalised"]
 
 

@@ -10,6 +10,7 @@ from typing import get_args
 import httpx2
 import pytest
 
+from candor.client.rows import connections
 from candor.jobs.check.adapters import ADAPTERS
 from candor.jobs.check.command import CheckOptions, Trainer, check, server_url
 from candor.jobs.check.readers import READERS, Unreadable
@@ -49,6 +50,8 @@ def test_every_trainer_can_use_a_server_as_it_starts(
     assert f"{trainer} can use this server" in told
     for one in recorded_of(trainer) if trainer in TRAINERS else []:
         assert one.has_token_ids or one.versions in told
+    # An adapter keeps its connections for the next step; the command has none.
+    assert not [loop for loop in connections._clients if loop.is_closed()]
 
 
 def test_the_trainers_are_those_with_bodies_or_adapters() -> None:

@@ -83,7 +83,7 @@ def test_a_caller_who_is_gone_costs_no_more_steps(rewarder: Rewarder) -> None:
 def test_a_text_of_megabytes_is_refused_in_the_time_of_one_window(
     rewarder: Rewarder, unit: str
 ) -> None:
-    """2 MB at a window of 131,072 tokens took seconds. Seconds of the processor: others use it."""
+    """2 MB at a window of 131,072 tokens took seconds. CPU time, because other tests run beside."""
     renderer, window = rewarder._renderer, "The sea. " * 15_000
 
     def seconds(text: str) -> float:

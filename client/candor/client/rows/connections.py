@@ -37,7 +37,7 @@ async def introduced_client(
         ClientError: no answer within the patience, a wrong key, or not a Candor server.
         ValueError: `url` is not an HTTP address.
     """
-    _forget_closed()
+    forget_closed(_clients)
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     key = (url, api_key, timeout_s, patience_s)
     if key not in clients:
@@ -49,10 +49,13 @@ async def introduced_client(
     return known.client
 
 
-def _forget_closed() -> None:
-    """A program that calls `asyncio.run` per step would keep one client per step."""
-    for loop in [loop for loop in [*_clients] if loop.is_closed()]:
-        _clients.pop(loop, None)
+def forget_closed(by_loop: dict[asyncio.AbstractEventLoop, Any]) -> None:
+    """Remove what belongs to event loops that have ended, of which a program that calls
+    `asyncio.run` per step has one per step. Weak keys do not: a client and a lock hold their loop.
+    """
+    for loop in [*by_loop]:  # a copy, because loops of other threads are added meanwhile
+        if loop.is_closed():
+            by_loop.pop(loop, None)
 
 
 async def close() -> None:
