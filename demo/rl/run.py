@@ -45,7 +45,7 @@ ARMS: dict[Arm, tuple[str, ...]] = {
     "R": (NO_PENALTY,),
     "penalised": (PENALTY,),
     "permuted": (PENALTY, "--permute-penalties"),
-    "projected": (NO_PENALTY,),
+    "projected": (),  # a projected probe has no strength
 }
 SERVED_WITH: dict[Arm, tuple[str, ...]] = {"projected": ("--method=project",)}
 """Further flags of an arm's reward server."""

@@ -37,7 +37,7 @@ def test_every_stage_once_and_a_second_run_does_nothing_again(
     small = replace(module.SMOKE, steps=2, train_layers=1, monitor_layers="1", per_domain=4)
     monkeypatch.setattr(module, "SMOKE", small)
     assets, out = tiny_assets(tmp_path / "assets"), tmp_path / "out"
-    arms: tuple[module.Arm, ...] = ("R", "penalised", "permuted")
+    arms: tuple[module.Arm, ...] = ("R", "penalised", "permuted", "projected")
     rl_demo(assets=assets, out=out, smoke=True, arms=arms)
     summary = json.loads((out / "summary.json").read_bytes())
     assert list(summary["arms"]) == list(arms)
@@ -57,12 +57,14 @@ def test_every_stage_once_and_a_second_run_does_nothing_again(
         # One window of the untrained policy, then two steps of 128: compared from the first on.
         assert [row["alarms"] is not None for row in rows] == [True, True]
         assert (out / f"{arm}-seed-0" / "drift-reference.json").exists()
-    base, penalised, permuted = (
+    base, penalised, permuted, projected = (
         StepLog(out / f"{arm}-seed-0" / "steps.jsonl").rows()[0] for arm in arms
     )
     assert base["penalty"] == 0
     assert penalised["penalty"] == permuted["penalty"] != 0
     assert base["base_reward"] == penalised["base_reward"] == permuted["base_reward"]
+    assert projected["penalty"] == 0
+    assert projected["base_reward"] != base["base_reward"]
     for name in ("steps", "kl"):
         assert (out / f"{name}.svg").read_text().startswith("<svg")
 
