@@ -46,7 +46,7 @@ class EvasionPlan:
     layer: int = 18
     rows_per_domain: int = 14
     prompts: int = 24
-    steps: int = 60
+    steps: int = 90
     batch: int = 16
     group: int = 8
     judged: int = 4
@@ -61,7 +61,7 @@ SMOKE = EvasionPlan(layer=1, rows_per_domain=5, prompts=12, steps=6, batch=4, ju
 @app.default
 def evasion(
     *,
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (0, 1, 2, 3, 4),
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (1, 2, 3, 4, 5),
     model: Path = Path("build/demo/model"),
     out: Path = Path("runs/evasion"),
     smoke: bool = False,
@@ -69,7 +69,8 @@ def evasion(
     """Runs both arms for each seed, and prints the summary.
 
     Args:
-        seeds: of the questions, the policy and the judged prompts.
+        seeds: of the questions, the policy and the judged prompts. On the questions of seed 0 the
+            sizes were chosen (docs/decisions.md).
         model: the reward model.
         smoke: tiny sizes, for a test.
     """
