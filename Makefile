@@ -73,9 +73,10 @@ serve: assets  ## the demo's reward model, its probe and the inspector in a brow
 pictures: install assets  ## screenshots of the inspector for README and docs, in docs/pictures (needs Chromium)
 	@$(PY) -m demo.pictures --assets $(DEMO) --out docs/pictures
 
-results: install-demo  ## print the demos' tables of docs/results.md from the rows in docs/raw and docs/rl/raw
+results: install-demo  ## print the demos' tables of docs/results.md from the rows in docs/raw and docs/rl
 	@$(PY) -m demo.results
 	@$(PY) -m demo.rl.summary docs/rl/raw --out docs/rl
+	@$(PY) -m demo.evasion.summary docs/rl/evasion
 
 replicate: install assets  ## the paper's recipe beside ours, from labelled rows to best-of-16 (36 minutes on 2 AVX2 cores)
 	@$(PY) -m demo.replicate.run --assets $(DEMO) --out runs/replicate

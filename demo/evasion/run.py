@@ -31,6 +31,7 @@ from candor.probes.kinds.grounded.rows import grounded_rows
 from demo.commands import run, say, serving
 from demo.evasion.forms import FORMS, replies
 from demo.evasion.policy import Array, Bandit, payoff, within_auroc
+from demo.evasion.summary import write
 from demo.steps import train_probe
 
 PROBE = "sycophancy"
@@ -78,7 +79,7 @@ def evasion(
     plan = SMOKE if smoke else EvasionPlan()
     fit_first_probe(plan, model, out)
     runs = [one_run(plan, model, out, seed, attacks) for seed in seeds for attacks in (True, False)]
-    print(json.dumps(summarise(runs)))
+    write(runs)
 
 
 def fit_first_probe(plan: EvasionPlan, model: Path, out: Path) -> None:
@@ -266,18 +267,3 @@ def policy_rows(plan: EvasionPlan, seed: int, chances: Array) -> list[dict[str, 
                 }
             )
     return rows
-
-
-def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts of alarms by arm, and the AUROCs of each seed."""
-    attacked = [each for each in runs if each["arm"] == "attack"]
-    nulls = [each for each in runs if each["arm"] == "null"]
-    names = ("auroc_before", "auroc_after", "auroc_refreshed", "auroc_fresh", "alarm_step")
-    return {
-        "alarms": sum(each["alarm_step"] is not None for each in attacked),
-        "attacks": len(attacked),
-        "false_alarms": sum(each["alarm_step"] is not None for each in nulls),
-        "nulls": len(nulls),
-        "by_seed": [{"seed": each["seed"], **{n: each[n] for n in names}} for each in attacked],
-        "null_auroc_after": [each["auroc_after"] for each in nulls],
-    }

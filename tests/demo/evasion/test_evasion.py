@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from candor.flags import UsageError
 from candor.probes.kinds.grounded.questions import questions, shipped_domains
 from candor.probes.within import prompt_auroc
 from demo.evasion.forms import FORMS, replies
 from demo.evasion.policy import Bandit, payoff, within_auroc
 from demo.evasion.run import evasion
+from demo.evasion.summary import main, markdown, summarise
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
 
@@ -60,10 +64,38 @@ def test_the_whole_run_on_a_tiny_model_and_again(
     model = save_tiny(tmp_path / "model", tiny_llama(), tiny_tokenizer())
     for _ in range(2):  # the second time nothing runs again
         evasion(seeds=(0,), model=model, out=tmp_path / "out", smoke=True)
-        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        printed = capsys.readouterr()
+        line = json.loads(printed.out.splitlines()[-1])
+        assert "| seed | alarm at step, attacked |" in printed.err
         assert (line["attacks"], line["nulls"]) == (1, 1)
         (seed,) = line["by_seed"]
         assert all(0 <= seed[n] <= 1 for n in seed if n.startswith("auroc"))
     stored = json.loads((tmp_path / "out" / "runs" / "attack-0.json").read_bytes())
     assert len(stored["curve"]) == 6
     assert stored["reference"]["num_prompts"] == 8
+
+
+def kept(seed: int, arm: str, alarm: int | None, refreshed: float, fresh: float) -> Any:
+    found = {"seed": seed, "arm": arm, "alarm_step": alarm, "auroc_after": 0.4}
+    if arm == "attack":
+        found |= {"flatters_after": 0.8, "auroc_before": 0.7}
+        found |= {"auroc_refreshed": refreshed, "auroc_fresh": fresh}
+    return found
+
+
+def test_the_summary_counts_alarms_by_arm_and_compares_within_seeds() -> None:
+    attacked = [kept(1, "attack", 20, 0.8, 0.9), kept(2, "attack", None, 0.9, 0.92)]
+    found = summarise([*attacked, kept(1, "null", None, 0, 0), kept(2, "null", 7, 0, 0)])
+    assert (found["alarms"], found["attacks"]) == (1, 2)
+    assert (found["false_alarms"], found["nulls"]) == (1, 2)
+    half = stats.t.ppf(0.975, 1) * 0.04  # of the differences 0.1 and 0.02
+    expected = {"mean": 0.06, "low": 0.06 - half, "high": 0.06 + half}
+    assert found["fresh_minus_refreshed"] == pytest.approx(expected)
+    table = markdown(found)
+    assert "| 2 | none | 7 | 0.700 | 0.400 | 0.400 | 0.900 | 0.920 |" in table
+    assert "1 of 2 attacked runs, 1 of 2 null runs" in table
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no run"):
+        main(tmp_path)
