@@ -12,7 +12,7 @@ MADE_OF := pyproject.toml client/pyproject.toml constraints.txt hatch_build.py $
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # every target installs into the same .venv
 unexport PYTHONDONTWRITEBYTECODE  # installed packages are compiled at their first import, and once
-.PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke pictures bench contracts \
+.PHONY: help install install-demo install-all assets vllm demo demo-poems serve results replicate rl-demo rl-smoke evasion pictures bench contracts \
   test test-all test-quick lint types format docs references openapi options compose-check stack-check clean
 
 help:  ## this list
@@ -86,6 +86,9 @@ rl-demo: install-all assets  ## GRPO on R, penalised and null arms, five seeds e
 
 rl-smoke: install-all assets  ## every stage of rl-demo for a few steps: two arms, one seed (about 5 minutes)
 	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl-smoke --smoke --arms R penalised
+
+evasion: install assets  ## a policy is trained to fool a probe: do judged responses notice? Five seeds and a null run beside each (about an hour)
+	@$(PY) -m demo.evasion --model $(DEMO)/model --out runs/evasion
 
 bench: install assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'
 	@$(PY) -m bench $(BENCH)

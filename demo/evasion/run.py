@@ -5,8 +5,8 @@
     labels    each step, whole prompts of the policy's replies, judged exactly, to POST /v1/labels;
               64 prompts of the untrained policy come first
     refresh   where the alarm came: `candor probe refresh` on the server's own rows, handed over
-    fresh     a probe trained from scratch on ten times as many judged replies of the trained policy
-              and all old rows: what a refresh could reach
+    fresh     a probe trained from scratch on judged replies of the trained policy to ten times as
+              many questions, and all old rows: what a refresh could reach
 
 AUROCs of the table are exact expectations over the policy's replies to 24 further questions, by the
 live server's S. Each finished run is kept in OUT/runs and is not repeated. The last line of stdout
