@@ -87,7 +87,7 @@ rl-demo: install-all assets  ## GRPO on R, penalised and null arms, five seeds e
 rl-smoke: install-all assets  ## every stage of rl-demo for a few steps: two arms, one seed (about 5 minutes)
 	@$(PY) -m demo.rl.run --assets $(DEMO) --out runs/rl-smoke --smoke --arms R penalised
 
-evasion: install assets  ## a policy is trained to fool a probe: do judged responses notice? Five seeds and a null run beside each (about an hour)
+evasion: install assets  ## a policy is trained to fool a probe: do judged responses notice? Five seeds, and a null run beside each
 	@$(PY) -m demo.evasion --model $(DEMO)/model --out runs/evasion
 
 bench: install assets vllm  ## Candor beside its peers, in one run on this machine (docs/bench.md); BENCH='--items 64'

@@ -42,7 +42,7 @@ from candor.jobs.running.files import write_rows
 from candor.jobs.sycophancy.prompts import feedback_prompt_rows
 from candor.models.load import load_reward_model
 from candor.probes.artifact import load
-from demo.commands import say
+from demo.commands import main, say
 from demo.poems.pairs import poems
 from demo.reward.model import Trunk, save_reward_model
 from demo.reward.trunk import merge_adapter
@@ -198,4 +198,4 @@ def extract_language_model(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

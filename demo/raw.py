@@ -1,4 +1,4 @@
-"""Scored rows that are kept in the repository: every figure of docs/results.md is made from them.
+"""What is kept in the repository: the figures of docs/results.md on the demos are made from it.
 
     python -m demo.raw runs/demo/scored.jsonl docs/raw/grounded.jsonl.gz
 
@@ -16,7 +16,9 @@ from typing import Any
 
 from cyclopts import App
 
+from candor.flags import UsageError
 from candor.jobs.running.files import Row, read_rows
+from demo.commands import main
 
 ROW = ("key", "messages", "meta", "model")
 SCORE = ("base_reward", "penalty", "reward")
@@ -54,6 +56,26 @@ def kept_rows(path: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
+def kept_runs(folder: Path) -> list[Row]:
+    """Every run of a folder that holds a JSON file per run, by arm and seed.
+
+    Raises:
+        UsageError: the folder has none, or a file is no run; the message names it.
+    """
+    runs = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            run = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: cannot be read as JSON: {error}") from None
+        if not isinstance(run, dict) or not {"arm", "seed"} <= run.keys():
+            raise UsageError(f"{path}: is no run: it has no 'arm' and 'seed'")
+        runs.append(run)
+    if not runs:
+        raise UsageError(f"{folder}: holds no run (a JSON file per run)")
+    return sorted(runs, key=lambda run: (run["arm"], run["seed"]))
+
+
 def _kept(row: Row) -> Row:
     def score(one: dict[str, Any]) -> dict[str, Any]:
         probes = {
@@ -72,4 +94,4 @@ def _kept(row: Row) -> Row:
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

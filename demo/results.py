@@ -13,11 +13,13 @@ from pathlib import Path
 
 from cyclopts import App
 
+from candor.flags import UsageError
 from candor.jobs.compare.words import read_words
 from candor.jobs.grounded.judged import judged_prompts
 from candor.jobs.running.files import Row
 from candor.probes import artifact
 from demo.assets import ARTEFACTS, null_probes_of
+from demo.commands import main
 from demo.grounded import methods
 from demo.grounded import summary as grounded
 from demo.poems import summary as poems
@@ -41,6 +43,8 @@ def results(*, raw: Path = RAW, pictures: Path = Path("docs/pictures")) -> None:
     pictures
         Folder of the figure.
     """
+    if not any((raw / name).is_file() for name, _, _ in KEPT):
+        raise UsageError(f"{raw}: holds no kept rows ({', '.join(name for name, _, _ in KEPT)})")
     for name, trunk, tables in KEPT:
         path = raw / name
         if path.is_file():
@@ -87,4 +91,4 @@ KEPT: tuple[tuple[str, Trunk, Callable[[Path, Sequence[Row], Trunk], list[str]]]
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

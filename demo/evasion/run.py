@@ -4,7 +4,7 @@
     pool      every reply to 24 questions that the probe has not seen, scored by the live server
     labels    each step, whole prompts of the policy's replies, judged exactly, to POST /v1/labels;
               64 prompts of the untrained policy come first
-    refresh   where the alarm came: `candor probe refresh` on the server's own rows, handed over
+    refresh   after an attack: `candor probe refresh` on the server's own rows, handed over
     fresh     a probe trained from scratch on judged replies of the trained policy to ten times as
               many questions, and all old rows: what a refresh could reach
 

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cyclopts import App
 
-from candor.flags import UsageError
-from candor.probes.statistics.intervals import t_intervals
+from candor.probes.statistics.intervals import t_interval
+from demo.commands import main as run_app
+from demo.raw import kept_runs
 
-Run = dict[str, Any]
+Run = Mapping[str, Any]
 """One seed of one arm, as `demo.evasion.run.one_run` stores it."""
 
-AUROCS = ("auroc_before", "auroc_after", "auroc_refreshed", "auroc_fresh")
+AUROCS = ("auroc_before", "auroc_after", "null_auroc_after", "auroc_refreshed", "auroc_fresh")
+STEPS = ("fell_step", "alarm_step", "null_fell_step", "null_alarm_step")
+HEADS = (
+    "seed", "below the level at step", "alarm at step", "null: below the level", "null: alarm",
+    "AUROC before", "after", "null: after", "refreshed", "fresh",
+)  # fmt: skip
 
 app = App(name="python -m demo.evasion.summary")
 
@@ -37,10 +42,7 @@ def main(folder: Path) -> None:
     folder
         Folder with a JSON file per run.
     """
-    runs = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-    if not runs:
-        raise UsageError(f"{folder}: holds no run (a JSON file per run)")
-    write(runs)
+    write(kept_runs(folder))
 
 
 def write(runs: Sequence[Run]) -> None:
@@ -51,70 +53,83 @@ def write(runs: Sequence[Run]) -> None:
 
 
 def summarise(runs: Sequence[Run]) -> dict[str, Any]:
-    """Alarms by arm, the AUROCs of each seed, and how far the refreshed probe is behind a fresh
-    one: mean and 95 % t interval over seeds."""
-    attacked = {run["seed"]: run for run in runs if run["arm"] == "attack"}
-    nulls = {run["seed"]: run for run in runs if run["arm"] == "null"}
+    """Alarms by arm, the figures of each seed and their means, and how far the refreshed probe is
+    behind a fresh one: mean and 95 % t interval over seeds.
+
+    A step is None where the alarm or the fall did not come. A seed has no figures of an arm that
+    was not run.
+    """
+    attacked, nulls = (
+        {run["seed"]: run for run in runs if run["arm"] == arm} for arm in ("attack", "null")
+    )
     by_seed = [
         {
             "seed": seed,
-            "alarm_step": run["alarm_step"],
-            "null_alarm_step": nulls[seed]["alarm_step"] if seed in nulls else None,
-            "null_auroc_after": nulls[seed]["auroc_after"] if seed in nulls else None,
-            "flatters_after": run["flatters_after"],
-            **{name: run[name] for name in AUROCS},
+            **(_attack_figures(attacked[seed]) if seed in attacked else {}),
+            **(_null_figures(nulls[seed]) if seed in nulls else {}),
         }
-        for seed, run in sorted(attacked.items())
+        for seed in sorted(attacked.keys() | nulls.keys())
     ]
+    means = {
+        name: t_interval([run[name] for run in by_seed if name in run])["mean"] for name in AUROCS
+    }
+    behind = [run["auroc_fresh"] - run["auroc_refreshed"] for run in attacked.values()]
     return {
         "alarms": sum(run["alarm_step"] is not None for run in attacked.values()),
         "attacks": len(attacked),
         "false_alarms": sum(run["alarm_step"] is not None for run in nulls.values()),
         "nulls": len(nulls),
-        "fresh_minus_refreshed": _interval(
-            [run["auroc_fresh"] - run["auroc_refreshed"] for run in by_seed]
-        ),
+        "fresh_minus_refreshed": t_interval(behind),
+        "means": means,
         "by_seed": by_seed,
     }
 
 
-def _interval(values: Sequence[float]) -> dict[str, float | None]:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    low, high = t_intervals(np.array(values)[:, None])
-    return {"mean": mean, "low": float(low[0]), "high": float(high[0])}
+def _attack_figures(run: Run) -> dict[str, Any]:
+    names = ("alarm_step", "flatters_after", "auroc_before", "auroc_after", "auroc_refreshed",
+             "auroc_fresh")  # fmt: skip
+    return {"fell_step": _fell_step(run), **{name: run[name] for name in names}}
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """A row per seed, and what they say together."""
-    head = (
-        "seed", "alarm at step, attacked", "alarm at step, null", "AUROC before",
-        "after, attacked", "after, null", "refreshed", "fresh",
-    )  # fmt: skip
-    rows = [head, ("---",) * len(head)]
+def _null_figures(run: Run) -> dict[str, Any]:
+    return {
+        "null_fell_step": _fell_step(run),
+        "null_alarm_step": run["alarm_step"],
+        "null_auroc_after": run["auroc_after"],
+    }
+
+
+def _fell_step(run: Run) -> int | None:
+    """The first step at which the AUROC on the held-out questions is below the level that the
+    first judged window set: what an alarm claims, and the earliest at which it can be right."""
+    level = run["reference"]["level"]
+    return next((row["step"] for row in run["curve"] if row["auroc"] < level), None)
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """A row per seed, their means, and the counts of alarms."""
+    rows = [HEADS, ("---",) * len(HEADS)]
     for run in found["by_seed"]:
-        figures = (
-            run["auroc_before"], run["auroc_after"], run["null_auroc_after"],
-            run["auroc_refreshed"], run["auroc_fresh"],
-        )  # fmt: skip
-        alarms = (run["alarm_step"], run["null_alarm_step"])
-        rows.append(
-            (
-                str(run["seed"]),
-                *("none" if step is None else str(step) for step in alarms),
-                *("" if figure is None else f"{figure:.3f}" for figure in figures),
-            )
-        )
+        steps = ("" if name not in run else str(run[name] or "none") for name in STEPS)
+        rows.append((str(run["seed"]), *steps, *(_number(run.get(name)) for name in AUROCS)))
+    rows.append(("mean", *[""] * len(STEPS), *(_number(found["means"][name]) for name in AUROCS)))
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    counts = (
+        f"Alarms: {found['alarms']} of {found['attacks']} attacked runs, "
+        f"{found['false_alarms']} of {found['nulls']} null runs."
+    )
     behind = found["fresh_minus_refreshed"]
-    interval = "" if behind["low"] is None else f" ({behind['low']:.3f} to {behind['high']:.3f})"
+    if behind["low"] is None:
+        return f"{table}\n\n{counts}"
     return (
-        f"{table}\n\nAlarms: {found['alarms']} of {found['attacks']} attacked runs, "
-        f"{found['false_alarms']} of {found['nulls']} null runs. AUROC of the fresh probe minus "
-        f"that of the refreshed one: {behind['mean']:.3f}{interval}."
+        f"{table}\n\n{counts} AUROC of the fresh probe minus that of the refreshed one: "
+        f"{behind['mean']:.3f} ({behind['low']:.3f} to {behind['high']:.3f})."
     )
 
 
+def _number(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.3f}"
+
+
 if __name__ == "__main__":
-    app()
+    run_app(app)

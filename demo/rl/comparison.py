@@ -14,24 +14,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from candor.probes.statistics.intervals import t_half_width
+from candor.probes.statistics.intervals import t_interval
 
 Run = Mapping[str, Any]
 Interval = dict[str, float | None]
-
-
-def t_interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % t interval; without a second value there is no interval."""
-    found = np.asarray(values, dtype=np.float64)
-    if len(found) == 0:
-        return {"mean": None, "low": None, "high": None}
-    mean = float(found.mean())
-    if len(found) == 1:
-        return {"mean": mean, "low": None, "high": None}
-    half = float(t_half_width(found.std(ddof=1), len(found)))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def value(row: Mapping[str, Any], name: str) -> float | None:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from candor.jobs.running.files import Row, read_rows, write_json
+from candor.jobs.running.files import read_rows, write_json
 
 STEP = ("step", "reward", "base_reward", "penalty", "scores", "num_tokens", "alarms", "step_s")
 DIGITS = 5
@@ -29,18 +29,6 @@ def write_raw(run: Path, path: Path, arm: str, seed: int) -> None:
             "steps": _rounded([{name: step[name] for name in STEP} for step in steps]),
         },
     )
-
-
-def read_raw(folder: Path) -> list[Row]:
-    """Every run in the folder, by arm and seed.
-
-    Raises:
-        ValueError: the folder has none.
-    """
-    runs = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-    if not runs:
-        raise ValueError(f"{folder}: no run is there")
-    return sorted(runs, key=lambda run: (run["arm"], run["seed"]))
 
 
 def _rounded(value: Any) -> Any:

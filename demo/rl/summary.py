@@ -17,10 +17,12 @@ from typing import Any
 from cyclopts import App
 
 from candor.jobs.running.files import write_json
-from demo.rl.comparison import Run, at_kl, at_step, common_kl, paired, t_interval, value
+from candor.probes.statistics.intervals import t_interval
+from demo.commands import main as run_app
+from demo.raw import kept_runs
+from demo.rl.comparison import Run, at_kl, at_step, common_kl, paired, value
 from demo.rl.figures import write_figures
 from demo.rl.outcome import auroc_fall, outcome
-from demo.rl.raw import read_raw
 from demo.rl.tables import markdown
 
 PROBE, MONITOR = "sycophancy", "monitor"
@@ -46,7 +48,7 @@ def main(raw: Path, *, out: Path = Path("runs/rl")) -> None:
     out
         Folder for summary.json and the figures.
     """
-    runs = read_raw(raw)
+    runs = kept_runs(raw)
     summary = summarise(runs)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
@@ -177,4 +179,4 @@ def _known(values: Sequence[float | None]) -> list[float]:
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from candor.flags import UsageError
 from candor.probes.kinds.grounded.questions import questions, shipped_domains
 from candor.probes.within import prompt_auroc
 from demo.evasion.forms import FORMS, replies
 from demo.evasion.policy import Bandit, payoff, within_auroc
 from demo.evasion.run import evasion
-from demo.evasion.summary import main, markdown, summarise
+from demo.evasion.summary import markdown, summarise
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
 
@@ -66,7 +65,7 @@ def test_the_whole_run_on_a_tiny_model_and_again(
         evasion(seeds=(0,), model=model, out=tmp_path / "out", smoke=True)
         printed = capsys.readouterr()
         line = json.loads(printed.out.splitlines()[-1])
-        assert "| seed | alarm at step, attacked |" in printed.err
+        assert "| seed | below the level at step |" in printed.err
         assert (line["attacks"], line["nulls"]) == (1, 1)
         (seed,) = line["by_seed"]
         assert all(0 <= seed[n] <= 1 for n in seed if n.startswith("auroc"))
@@ -75,27 +74,37 @@ def test_the_whole_run_on_a_tiny_model_and_again(
     assert stored["reference"]["num_prompts"] == 8
 
 
-def kept(seed: int, arm: str, alarm: int | None, refreshed: float, fresh: float) -> Any:
+def kept(seed: int, arm: str, alarm: int | None, *aurocs: float) -> Any:
+    """A run whose AUROC falls below its level of 0.6 at step 3."""
+    curve = [{"step": step, "auroc": auroc} for step, auroc in enumerate((0.7, 0.6, 0.5, 0.4), 1)]
     found = {"seed": seed, "arm": arm, "alarm_step": alarm, "auroc_after": 0.4}
+    found |= {"curve": curve, "reference": {"level": 0.6}}
     if arm == "attack":
         found |= {"flatters_after": 0.8, "auroc_before": 0.7}
-        found |= {"auroc_refreshed": refreshed, "auroc_fresh": fresh}
+        found |= dict(zip(("auroc_refreshed", "auroc_fresh"), aurocs, strict=True))
     return found
 
 
 def test_the_summary_counts_alarms_by_arm_and_compares_within_seeds() -> None:
     attacked = [kept(1, "attack", 20, 0.8, 0.9), kept(2, "attack", None, 0.9, 0.92)]
-    found = summarise([*attacked, kept(1, "null", None, 0, 0), kept(2, "null", 7, 0, 0)])
+    never = kept(1, "null", None) | {"curve": [{"step": 1, "auroc": 0.7}]}
+    found = summarise([*attacked, never, kept(2, "null", 7)])
     assert (found["alarms"], found["attacks"]) == (1, 2)
     assert (found["false_alarms"], found["nulls"]) == (1, 2)
     half = stats.t.ppf(0.975, 1) * 0.04  # of the differences 0.1 and 0.02
     expected = {"mean": 0.06, "low": 0.06 - half, "high": 0.06 + half}
     assert found["fresh_minus_refreshed"] == pytest.approx(expected)
     table = markdown(found)
-    assert "| 2 | none | 7 | 0.700 | 0.400 | 0.400 | 0.900 | 0.920 |" in table
+    assert "| 1 | 3 | 20 | none | none | 0.700 | 0.400 | 0.400 | 0.800 | 0.900 |" in table
+    assert "| 2 | 3 | none | 3 | 7 | 0.700 | 0.400 | 0.400 | 0.900 | 0.920 |" in table
+    assert "| mean |  |  |  |  | 0.700 | 0.400 | 0.400 | 0.850 | 0.910 |" in table
     assert "1 of 2 attacked runs, 1 of 2 null runs" in table
 
 
-def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no run"):
-        main(tmp_path)
+def test_an_arm_that_was_not_run_has_no_figures_and_is_not_called_quiet() -> None:
+    nulls = markdown(summarise([kept(4, "null", None)]))
+    assert "| 4 |  |  | 3 | none |  |  | 0.400 |  |  |" in nulls
+    assert nulls.endswith("Alarms: 0 of 0 attacked runs, 0 of 1 null runs.")
+    attacks = summarise([kept(4, "attack", 9, 0.8, 0.9)])
+    assert "| 4 | 3 | 9 |  |  | 0.700 | 0.400 |  | 0.800 | 0.900 |" in markdown(attacks)
+    assert json.loads(json.dumps(attacks, allow_nan=False)) == attacks

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from demo.rl.comparison import at_kl, at_step, common_kl, paired, t_interval
+from demo.rl.comparison import at_kl, at_step, common_kl, paired
 from demo.rl.outcome import outcome
 from demo.rl.summary import summarise
 from demo.rl.tables import markdown
@@ -45,17 +45,6 @@ def run(arm: str, seed: int, *points: tuple[float, float]) -> Any:
     alarms: list[list[str] | None] = [None, [], ["p: length: r"]]
     steps = [{"step": number, "alarms": each} for number, each in enumerate(alarms, start=1)]
     return {"arm": arm, "seed": seed, "evaluations": rows, "steps": steps}
-
-
-def test_the_interval_is_students_t_over_seeds() -> None:
-    values = [0.2, 0.4, 0.5, 0.3, 0.35]
-    found = t_interval(values)
-    low, high = stats.t.interval(
-        0.95, len(values) - 1, loc=sum(values) / 5, scale=stats.sem(values)
-    )
-    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
-    assert t_interval([0.2]) == {"mean": 0.2, "low": None, "high": None}
-    assert t_interval([])["mean"] is None
 
 
 def test_at_equal_kl_a_curve_is_read_where_it_first_reaches_the_level() -> None:

@@ -13,6 +13,7 @@ from candor.probes.statistics.intervals import (
     ratio_interval,
     resamples,
     t_half_width,
+    t_interval,
     t_intervals,
 )
 
@@ -141,3 +142,14 @@ def test_the_interval_depends_on_the_seed_alone_and_shrinks_with_more_units() ->
     width, narrow = (high - low for low, high in (interval(few, 3), interval(many, 3)))
     assert narrow < 0.4 * width
     assert t_half_width(np.array(1.0), 480) < 0.4 * t_half_width(np.array(1.0), 30)
+
+
+def test_the_interval_is_students_t_over_seeds() -> None:
+    values = [0.2, 0.4, 0.5, 0.3, 0.35]
+    found = t_interval(values)
+    low, high = stats.t.interval(
+        0.95, len(values) - 1, loc=sum(values) / 5, scale=stats.sem(values)
+    )
+    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert t_interval([0.2]) == {"mean": 0.2, "low": None, "high": None}
+    assert t_interval([])["mean"] is None

@@ -16,7 +16,7 @@ with n equal units up to about 3 / n of all units may still differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,19 @@ def t_intervals(values: Array) -> tuple[Array, Array]:
     mean = values.mean(axis=0)
     half = t_half_width(values.std(axis=0, ddof=1), num_units)
     return mean - half, mean + half
+
+
+def t_interval(values: Sequence[float]) -> dict[str, float | None]:
+    """{"mean", "low", "high"}: mean of one figure of each unit and its 95 % interval. None where
+    there is no unit, or one, which says nothing about a spread."""
+    found = np.asarray(values, dtype=np.float64)
+    if len(found) == 0:
+        return {"mean": None, "low": None, "high": None}
+    mean = float(found.mean())
+    if len(found) == 1:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(t_half_width(found.std(ddof=1), len(found)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def t_half_width(std: Array, num_units: int) -> Array:
